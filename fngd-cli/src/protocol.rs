@@ -1,0 +1,189 @@
+//! What the launcher and the engine say to each other: one [`Job`] down, [`Event`]s up, a JSON object a line.
+//!
+//! The job travels on the engine's standard input, which then stays open: its end tells the engine that the launcher is gone.
+//! Events travel on file descriptor 3, so that nothing a library prints can be taken for one.
+
+use crate::settings::Settings;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// Version of these types; the two programs are built together and refuse each other otherwise.
+pub const PROTOCOL: u32 = 1;
+
+/// The whole of what the engine is told.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "job", rename_all = "kebab-case")]
+pub enum Job {
+    /// Train, or go on training: `resume` names the run's checkpoint to go on from.
+    Train { settings: Settings, data: DataSource, run: PathBuf, resume: bool, dry_run: bool },
+    /// Accuracy of a model file or of a run's weights on one split.
+    Eval {
+        model: PathBuf,
+        checkpoint: Option<PathBuf>,
+        data: DataSource,
+        split: String,
+        batch: usize,
+        device: String,
+        threads: Option<usize>,
+    },
+    /// Write a run's checkpoint into its ONNX file. `reference`: also save inputs and outputs of the trained graph for a check.
+    Export { settings: Settings, data: DataSource, checkpoint: PathBuf, output: PathBuf, reference: Option<PathBuf> },
+    /// Time steps of several optimizers in turn.
+    BenchStep(BenchStep),
+    /// What libtorch and which devices are there.
+    Probe,
+}
+
+/// Where the launcher found the data.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DataSource {
+    /// As the user wrote it.
+    pub spec: String,
+    /// Folder or file that holds it; `None` for embedded sets.
+    pub path: Option<PathBuf>,
+}
+
+/// The job of `bench step`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BenchStep {
+    pub model: PathBuf,
+    pub optimizers: Vec<String>,
+    pub batch: usize,
+    /// Rounds; in each, every optimizer makes one block of steps.
+    pub rounds: usize,
+    pub steps_per_round: usize,
+    pub channels_last: bool,
+    pub device: String,
+    pub threads: Option<usize>,
+    /// Sizes of symbolic dimensions other than the batch, by name.
+    pub dims: Vec<(String, i64)>,
+}
+
+/// The whole of what the engine says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    /// First event: what runs.
+    Hello {
+        protocol: u32,
+        libtorch: String,
+        device: String,
+        device_reason: String,
+        threads: usize,
+        cuda_devices: Vec<String>,
+    },
+    /// The plan, before the first step.
+    Plan(Plan),
+    /// A remark that the user should see once.
+    Warning { message: String },
+    /// Progress within an epoch.
+    Step(StepEvent),
+    /// The end of an epoch, after validation.
+    Epoch(EpochEvent),
+    /// A checkpoint is durable. Only now may anybody be told so.
+    Saved { step: u64, epoch: u64, path: PathBuf, best: bool },
+    /// An ONNX file is written (and renamed into place). `reference`: inputs and outputs of the trained graph to check it with.
+    Exported { path: PathBuf, edits: Vec<String>, reference: Option<PathBuf> },
+    /// Metrics of one split.
+    Evaluated {
+        split: String,
+        samples: u64,
+        loss: f64,
+        accuracy: f64,
+        top5: f64,
+        per_class: Vec<f64>,
+        confusion: Vec<Vec<u64>>,
+    },
+    /// Result of `bench step`.
+    Bench(serde_json::Value),
+    /// Last event of a good run.
+    Done { status: Status, epochs: u64, steps: u64, train_seconds: f64, wall_seconds: f64 },
+    /// Last event of a bad one.
+    Failed { code: u8, kind: String, message: String, help: Option<String> },
+}
+
+/// The plan of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    pub parameters: u64,
+    pub preconditioned_share: f64,
+    pub layers: usize,
+    pub train_samples: u64,
+    pub val_samples: u64,
+    pub test_samples: u64,
+    pub steps_per_epoch: u64,
+    pub total_steps: u64,
+    pub first_step: u64,
+    pub state_bytes: u64,
+    pub method: String,
+    /// Learning rate at a few evenly spaced steps, for a sparkline.
+    pub learning_rates: Vec<f64>,
+}
+
+/// Progress within an epoch; averages since the last such event.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepEvent {
+    pub epoch: u64,
+    pub step: u64,
+    pub total_steps: u64,
+    pub loss: f64,
+    pub accuracy: f64,
+    pub learning_rate: f64,
+    pub images_per_second: f64,
+    pub gradient_norm: Option<f64>,
+    /// Seconds per step by phase: data, forward, backward, gram, solve, precondition, update.
+    pub phases: Vec<(String, f64)>,
+    pub solved: u64,
+    pub recalled: u64,
+    pub unknown: u64,
+    pub fallbacks: u64,
+    pub skipped: u64,
+    pub memory_mib: f64,
+    pub train_seconds: f64,
+    pub wall_seconds: f64,
+    pub layers: Vec<LayerEvent>,
+}
+
+/// Weights of one layer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LayerEvent {
+    pub name: String,
+    pub mean: f64,
+    pub std: f64,
+    pub min: f64,
+    pub damping: Option<f64>,
+    pub gram_method: Option<String>,
+    pub source: String,
+}
+
+/// The end of an epoch: a row of metrics.csv.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EpochEvent {
+    pub epoch: u64,
+    pub step: u64,
+    pub samples: u64,
+    pub train_seconds: f64,
+    pub wall_seconds: f64,
+    pub lr: f64,
+    pub train_loss: f64,
+    pub train_acc: f64,
+    pub val_loss: f64,
+    pub val_acc: f64,
+    pub images_per_s: f64,
+    pub data_pct: f64,
+    pub precond_pct: f64,
+    pub gpu_mem_mib: Option<f64>,
+    pub best: bool,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Status {
+    Finished,
+    TargetReached,
+    NoImprovement,
+    TimeIsUp,
+    Interrupted,
+    Terminated,
+}

@@ -1,0 +1,237 @@
+//! Every setting of a training run: one struct, its defaults, its checks. `config.toml` is this struct.
+
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// A complete training run. Printed in full as the run's `config.toml`, from which the run can be repeated.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The ONNX file to train.
+    pub model: PathBuf,
+    /// What to train on.
+    pub data: DataSettings,
+    /// How long and on what.
+    #[serde(default)]
+    pub train: TrainSettings,
+    /// The method and its knobs.
+    #[serde(default)]
+    pub optimizer: OptimizerSettings,
+    /// Learning rate over time.
+    #[serde(default)]
+    pub schedule: ScheduleSettings,
+    /// When to stop early.
+    #[serde(default)]
+    pub stop: StopSettings,
+}
+
+/// What to train on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataSettings {
+    /// `digits`, `cifar10`, `cifar100`, `mnist`, `fashion-mnist`, `folder:PATH` or `npz:PATH`.
+    pub spec: String,
+    /// Where named data sets live; `None` is the user's cache.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dir: Option<PathBuf>,
+    /// Share of the training split held out for validation; the test split is used only at the end. 0: validate on test.
+    #[serde(default = "default_val")]
+    pub val: f64,
+    /// `none`, `basic` (flip), `standard` (crop and flip), `strong` (crop, flip, cutout).
+    #[serde(default = "default_aug")]
+    pub aug: String,
+}
+
+fn default_val() -> f64 {
+    0.1
+}
+
+fn default_aug() -> String {
+    "standard".to_owned()
+}
+
+/// How long and on what.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainSettings {
+    /// Passes over the training split.
+    pub epochs: u64,
+    /// Samples in a micro-batch.
+    pub batch: usize,
+    /// Micro-batches in a step.
+    pub accumulation: usize,
+    /// Seeds initial weights of a new head, shuffling, augmentation and dropout.
+    pub seed: u64,
+    /// `auto`, `cpu`, `cuda`, `cuda:N`.
+    pub device: String,
+    /// Threads of libtorch; `None` is one per core.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threads: Option<usize>,
+    /// Lay out images channels-last, where convolutions are faster.
+    pub channels_last: bool,
+    /// Label smoothing in [0, 1).
+    pub label_smoothing: f64,
+    /// Largest gradient norm; `None` does not clip.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip_norm: Option<f64>,
+    /// `auto` replaces a head whose width is not the number of classes; `keep` refuses.
+    pub classes: String,
+    /// Parameters whose name matches this regular expression are not trained.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub freeze: Option<String>,
+    /// Steps between two lines of metrics.jsonl.
+    pub log_every_steps: u64,
+    /// Epochs between checkpoints.
+    pub save_every_epochs: u64,
+    /// Steps between checkpoints within an epoch; `None`: only at the end of epochs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub save_every_steps: Option<u64>,
+    /// End after this many steps in all, whatever `epochs` says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_steps: Option<u64>,
+    /// Where run directories are made.
+    pub runs_dir: PathBuf,
+    /// Name of the run directory; `None` is date, time, model and optimizer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+impl Default for TrainSettings {
+    fn default() -> Self {
+        Self {
+            epochs: 100,
+            batch: 128,
+            accumulation: 1,
+            seed: 0,
+            device: "auto".to_owned(),
+            threads: None,
+            channels_last: true,
+            label_smoothing: 0.0,
+            clip_norm: None,
+            classes: "auto".to_owned(),
+            freeze: None,
+            log_every_steps: 20,
+            save_every_epochs: 1,
+            save_every_steps: None,
+            max_steps: None,
+            runs_dir: PathBuf::from("runs"),
+            name: None,
+        }
+    }
+}
+
+/// The method and its knobs. `None` is the default of the chosen method; a typed knob that the method does not have is an error.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OptimizerSettings {
+    /// `fngd`, `sgd` or `adamw`.
+    pub name: String,
+    /// Learning rate. Default: 0.1 for `sgd` and `fngd` over `sgd`; 1e-3 with `adamw`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lr: Option<f64>,
+    /// Weight decay. Default: 5e-4 with `sgd`, 1e-2 with `adamw`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight_decay: Option<f64>,
+    /// Momentum of `sgd`. Default 0.9.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub momentum: Option<f64>,
+    /// Nesterov's form of the momentum. Default false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nesterov: Option<bool>,
+    /// β₁ and β₂ of `adamw`. Default [0.9, 0.999].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub betas: Option<[f64; 2]>,
+    /// ε of `adamw`. Default 1e-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epsilon: Option<f64>,
+    /// Decay biases and normalisation parameters too. Default false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decay_all: Option<bool>,
+    /// Inner rule of `fngd`: `sgd` or `adamw`. Default `sgd`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inner: Option<String>,
+    /// γ of `fngd`: damping relative to ‖K‖_F. Default: see `fngd_core::FngdConfig`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub damping: Option<f64>,
+    /// `slot` (paper), `sample` or `none`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub share: Option<String>,
+    /// `mean`, `permute` or `uniform`: take something out of the weights, to see what it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ablate: Option<String>,
+    /// `first-epoch` (paper), `every-N-epochs` or `never`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refresh: Option<String>,
+    /// `absorb`, `layer` or `slot`: what becomes of the factor 1/λ.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step_scale: Option<String>,
+    /// `ef` (empirical Fisher) or `ief` (improved empirical Fisher).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fisher: Option<String>,
+    /// Most bytes that forming one Gram matrix may take, in MiB. Default 512.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gram_memory_mib: Option<u64>,
+}
+
+impl Default for OptimizerSettings {
+    fn default() -> Self {
+        Self {
+            name: "fngd".to_owned(),
+            lr: None,
+            weight_decay: None,
+            momentum: None,
+            nesterov: None,
+            betas: None,
+            epsilon: None,
+            decay_all: None,
+            inner: None,
+            damping: None,
+            share: None,
+            ablate: None,
+            refresh: None,
+            step_scale: None,
+            fisher: None,
+            gram_memory_mib: None,
+        }
+    }
+}
+
+/// Learning rate over time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ScheduleSettings {
+    /// `cosine`, `constant`, `linear`, `step`, `multistep` or `one-cycle`.
+    pub kind: String,
+    /// Rising phase at the start: `"5%"`, `"2ep"` or a number of steps.
+    pub warmup: String,
+    /// `step`: epochs between decays.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub every_epochs: Option<u64>,
+    /// `multistep`: where to decay, as shares of the run. Default [0.5, 0.75], the paper's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub milestones: Option<Vec<f64>>,
+    /// `step`, `multistep`: factor of each decay. Default 0.1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub factor: Option<f64>,
+}
+
+impl Default for ScheduleSettings {
+    fn default() -> Self {
+        Self { kind: "cosine".to_owned(), warmup: "5%".to_owned(), every_epochs: None, milestones: None, factor: None }
+    }
+}
+
+/// When to stop early.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StopSettings {
+    /// Stop once validation accuracy reaches this share.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub val_acc: Option<f64>,
+    /// Stop after this many epochs without a better validation accuracy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patience: Option<u64>,
+    /// Stop after this much wall time: `"30m"`, `"90s"`, `"2h"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_time: Option<String>,
+}

@@ -1,0 +1,224 @@
+//! A preconditioned layer: a linear map or convolution whose parameters receive a weighted gradient.
+
+use crate::fngd::Preconditioner;
+use crate::tap;
+use crate::{Error, Result};
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use tch::Tensor;
+
+/// Where a layer's activations and outputs keep the samples of the batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum BatchAxis {
+    /// Axis 0, which holds a whole number of consecutive rows per sample: `[B, ...]`, or `[B·k, ...]` after a Reshape that
+    /// merges positions or windows into the batch.
+    Leading,
+    /// Another axis, of size B: 1 for `[T, B, D]`.
+    Axis(usize),
+    /// Not known. Such a layer trains with w = 1.
+    Unknown,
+}
+
+/// How a convolution runs over its input. All four vectors have one entry per spatial dimension (1 to 3).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Convolution {
+    /// Step between patches, ≥ 1.
+    pub stride: Vec<i64>,
+    /// Zeros added on both sides.
+    pub padding: Vec<i64>,
+    /// Distance between the elements of a patch, ≥ 1.
+    pub dilation: Vec<i64>,
+    /// Extra size on one side of the output; only transposed convolutions may have it.
+    pub output_padding: Vec<i64>,
+    /// Blocks of channels that do not see each other; depthwise if equal to the input channels.
+    pub groups: i64,
+    /// A transposed convolution ("deconvolution"): weight `[in, out / groups, ...]` instead of `[out, in / groups, ...]`.
+    pub transposed: bool,
+}
+
+impl Convolution {
+    /// Stride 1, no padding, no dilation, one group, in `spatial_dims` dimensions.
+    pub fn new(spatial_dims: usize) -> Self {
+        Self {
+            stride: vec![1; spatial_dims],
+            padding: vec![0; spatial_dims],
+            dilation: vec![1; spatial_dims],
+            output_padding: vec![0; spatial_dims],
+            groups: 1,
+            transposed: false,
+        }
+    }
+}
+
+/// What a layer computes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Geometry {
+    /// `y = x Wᵀ + b`, weight `[out, in]`, activations `[..., in]` of 2 to 4 dimensions.
+    Linear,
+    /// A convolution of 1 to 3 spatial dimensions.
+    Convolution(Convolution),
+}
+
+/// One preconditioned layer. Cloning it is cheap and shares everything.
+///
+/// [`forward`](Self::forward) is an ordinary differentiable call. Once an [`Optimizer`](crate::optimizer::Optimizer) such as FNGD
+/// has been built for the model, it also puts a tap on the output, through which backward delivers the weighted gradient.
+/// A layer that the model calls several times per pass (tied weights) has one set of sample weights for all its uses.
+///
+/// ```
+/// use fngd_core::Layer;
+/// use tch::Tensor;
+/// let weight = Tensor::from_slice(&[1f32, 2.0]).view([1, 2]).set_requires_grad(true);
+/// let layer = Layer::linear("fc", weight, None)?;
+/// let y = layer.forward(&Tensor::from_slice(&[3f32, 4.0]).view([1, 2]))?;
+/// assert_eq!(f64::try_from(&y)?, 11.0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Layer(Rc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    name: String,
+    weight: Tensor,
+    bias: Option<Tensor>,
+    geometry: Geometry,
+    batch_axis: Cell<BatchAxis>,
+    attachment: RefCell<Option<Attachment>>,
+}
+
+/// The preconditioner that a layer reports to, and the layer's index there.
+#[derive(Debug, Clone)]
+pub(crate) struct Attachment {
+    pub preconditioner: Arc<Mutex<Preconditioner>>,
+    pub index: usize,
+}
+
+impl Layer {
+    /// A linear layer `y = x Wᵀ + b`.
+    ///
+    /// - `weight`: `[out, in]`, a leaf that requires a gradient
+    /// - `bias`: `[out]`
+    ///
+    /// # Errors
+    /// [`is_shape`](Error::is_shape) if the sizes do not fit.
+    pub fn linear(name: impl Into<String>, weight: Tensor, bias: Option<Tensor>) -> Result<Self> {
+        let name = name.into();
+        if weight.dim() != 2 {
+            let message = format!("layer `{name}`: a linear weight has 2 dimensions, found {:?}", weight.size());
+            return Err(Error::shape(message));
+        }
+        let out_features = weight.size()[0];
+        Self::new(name, weight, bias, Geometry::Linear, out_features)
+    }
+
+    /// A convolution, transposed or not.
+    ///
+    /// - `weight`: `[out, in / groups, k...]`, or `[in, out / groups, k...]` if transposed; a leaf that requires a gradient
+    /// - `bias`: `[out]`
+    ///
+    /// # Errors
+    /// [`is_shape`](Error::is_shape) if the sizes do not fit.
+    pub fn convolution(
+        name: impl Into<String>,
+        weight: Tensor,
+        bias: Option<Tensor>,
+        geometry: Convolution,
+    ) -> Result<Self> {
+        let name = name.into();
+        let (size, spatial_dims) = (weight.size(), geometry.stride.len());
+        let lengths = [&geometry.padding, &geometry.dilation, &geometry.output_padding].map(Vec::len);
+        if size.len() != spatial_dims + 2 || lengths != [spatial_dims; 3] || !(1..=3).contains(&spatial_dims) {
+            let message = format!("layer `{name}`: weight is {size:?}, but the geometry is {geometry:?}");
+            return Err(Error::shape(message));
+        }
+        let out_features = if geometry.transposed { size[1] * geometry.groups } else { size[0] };
+        if geometry.groups < 1 || size[0] % geometry.groups != 0 {
+            let message = format!("layer `{name}`: {} groups do not divide {} channels", geometry.groups, size[0]);
+            return Err(Error::shape(message));
+        }
+        Self::new(name, weight, bias, Geometry::Convolution(geometry), out_features)
+    }
+
+    fn new(name: String, weight: Tensor, bias: Option<Tensor>, geometry: Geometry, out_features: i64) -> Result<Self> {
+        if let Some(bias) = &bias
+            && bias.size() != [out_features]
+        {
+            let message = format!("layer `{name}`: bias is {:?}, expected [{out_features}]", bias.size());
+            return Err(Error::shape(message));
+        }
+        let batch_axis = Cell::new(BatchAxis::Leading);
+        Ok(Self(Rc::new(Shared { name, weight, bias, geometry, batch_axis, attachment: RefCell::new(None) })))
+    }
+
+    /// The layer's output, differentiable in `activations` and in the parameters.
+    ///
+    /// # Errors
+    /// Whatever libtorch refuses, naming the layer.
+    pub fn forward(&self, activations: &Tensor) -> Result<Tensor> {
+        self.tapped_forward(activations).map_err(|error| error.at(format!("layer `{}`", self.0.name)))
+    }
+
+    fn tapped_forward(&self, activations: &Tensor) -> Result<Tensor> {
+        let Shared { weight, bias, batch_axis, attachment, .. } = &*self.0;
+        let attachment = attachment.borrow();
+        // An untracked pass (evaluation) has no backward to tap.
+        let Some(attachment) = attachment.as_ref().filter(|_| weight.requires_grad() && tap::grad_enabled()) else {
+            return self.apply(activations, weight, bias.as_ref());
+        };
+        let output = self.apply(activations, &weight.detach(), bias.as_ref().map(Tensor::detach).as_ref())?;
+        let callback = Preconditioner::expect_use(attachment, batch_axis.get())?;
+        tap::attach(&output, activations, weight, bias.as_ref(), callback)
+    }
+
+    fn apply(&self, activations: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+        Ok(match &self.0.geometry {
+            Geometry::Linear => activations.f_linear(weight, bias)?,
+            Geometry::Convolution(g) => activations.f_convolution(
+                weight,
+                bias,
+                &g.stride[..],
+                &g.padding[..],
+                &g.dilation[..],
+                g.transposed,
+                &g.output_padding[..],
+                g.groups,
+            )?,
+        })
+    }
+
+    /// Says where the samples are. [`BatchAxis::Leading`] until told otherwise.
+    pub fn set_batch_axis(&self, axis: BatchAxis) {
+        self.0.batch_axis.set(axis);
+    }
+
+    /// Where the samples are.
+    pub fn batch_axis(&self) -> BatchAxis {
+        self.0.batch_axis.get()
+    }
+
+    /// Dotted name, without `.weight`.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// The weight itself, not a copy.
+    pub fn weight(&self) -> &Tensor {
+        &self.0.weight
+    }
+
+    /// The bias itself, not a copy.
+    pub fn bias(&self) -> Option<&Tensor> {
+        self.0.bias.as_ref()
+    }
+
+    /// What the layer computes.
+    pub fn geometry(&self) -> &Geometry {
+        &self.0.geometry
+    }
+
+    pub(crate) fn attach(&self, attachment: Option<Attachment>) {
+        *self.0.attachment.borrow_mut() = attachment;
+    }
+}

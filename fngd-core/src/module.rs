@@ -1,0 +1,113 @@
+//! What a model shows to an optimizer: its parameters, and the layers whose gradients are preconditioned.
+
+use crate::Layer;
+use tch::Tensor;
+
+/// A model that FNGD can train.
+///
+/// Implemented by `#[derive(FngdModule)]` for hand-written models and by the ONNX importer for files. It says what there is
+/// to train and nothing about how the model computes.
+///
+/// `visit` must report the same things in the same order at every call. Names are dotted paths (`layer1.0.conv1.weight`) and
+/// are unique; they key the optimizer's saved state.
+pub trait FngdModule {
+    /// Shows every trainable parameter and every preconditioned layer below `path` to `visitor`.
+    fn visit(&self, path: &Path, visitor: &mut dyn Visitor);
+}
+
+/// Receives what [`FngdModule::visit`] finds.
+pub trait Visitor {
+    /// A trainable parameter. One that two layers share is reported once, by the first.
+    fn parameter(&mut self, parameter: Parameter);
+
+    /// A layer whose weight (and bias) receive the preconditioned gradient. Its parameters are reported separately.
+    fn layer(&mut self, layer: Layer);
+}
+
+/// A dotted name under construction.
+///
+/// ```
+/// use fngd_core::Path;
+/// assert_eq!(Path::root().child("layer1").child("0").child("weight").to_string(), "layer1.0.weight");
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Path(String);
+
+impl Path {
+    /// The empty path, where a model starts.
+    pub fn root() -> Self {
+        Self::default()
+    }
+
+    /// This path, one name longer.
+    #[must_use]
+    pub fn child(&self, name: impl std::fmt::Display) -> Self {
+        if self.0.is_empty() { Self(name.to_string()) } else { Self(format!("{}.{name}", self.0)) }
+    }
+}
+
+impl std::fmt::Display for Path {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One trainable tensor. Cloning shares the tensor.
+#[derive(Debug)]
+pub struct Parameter {
+    /// Unique dotted name.
+    pub name: String,
+    /// The leaf tensor itself: `requires_grad`, updated in place by the optimizer.
+    pub tensor: Tensor,
+    /// What the tensor does, which decides its parameter group.
+    pub role: Role,
+}
+
+impl Clone for Parameter {
+    fn clone(&self) -> Self {
+        Self { name: self.name.clone(), tensor: self.tensor.shallow_clone(), role: self.role }
+    }
+}
+
+/// What a parameter does in its model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Weight of a linear or convolution layer.
+    Weight,
+    /// Something that is added: a layer's bias.
+    Bias,
+    /// Scale or shift of a normalisation layer.
+    Normalisation,
+    /// A table looked up by index.
+    Embedding,
+    /// Anything else: position tables, class tokens, layer scales, PReLU slopes.
+    Other,
+}
+
+/// What a module holds, gathered by one visit.
+#[derive(Debug, Default)]
+pub struct Inventory {
+    /// Every trainable parameter, in visiting order.
+    pub parameters: Vec<Parameter>,
+    /// Every preconditioned layer, in visiting order.
+    pub layers: Vec<Layer>,
+}
+
+impl Inventory {
+    /// Visits `module` from its root.
+    pub fn of(module: &dyn FngdModule) -> Self {
+        let mut inventory = Self::default();
+        module.visit(&Path::root(), &mut inventory);
+        inventory
+    }
+}
+
+impl Visitor for Inventory {
+    fn parameter(&mut self, parameter: Parameter) {
+        self.parameters.push(parameter);
+    }
+
+    fn layer(&mut self, layer: Layer) {
+        self.layers.push(layer);
+    }
+}

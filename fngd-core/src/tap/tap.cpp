@@ -1,0 +1,144 @@
+// The only C++ of this project: a tap on a layer's output, and a binding that tch lacks.
+//
+// A tap is an autograd node between a layer's output and whatever reads it. Backward hands the output's gradient on
+// unchanged, and asks Rust for the gradient of the layer's weight and bias. The layer itself computed its output from
+// detached parameters, so nothing is computed twice.
+//
+// Every entry returns 0, or 1 with a message in the caller's buffer. No exception crosses the border, in either direction.
+
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/function.h>
+#include <torch/csrc/autograd/functions/utils.h>
+#include <torch/csrc/autograd/saved_variable.h>
+#include <torch/csrc/autograd/variable.h>
+
+#include <array>
+#include <cstring>
+#include <stdexcept>
+#include <string>
+
+namespace {
+
+using torch::autograd::Node;
+using torch::autograd::SavedVariable;
+using torch::autograd::variable_list;
+
+extern "C" {
+// Fills `weight_grad` and `bias_grad` with owned tensors, or leaves them null for "no gradient from this use".
+typedef int (*BackwardCallback)(void* context, at::Tensor* activations, at::Tensor* output_grads, at::Tensor** weight_grad,
+                                at::Tensor** bias_grad, char* message, size_t capacity);
+typedef void (*DropCallback)(void* context);
+}
+
+void report(char* message, size_t capacity, const char* text) {
+  if (capacity == 0) return;
+  std::strncpy(message, text, capacity - 1);
+  message[capacity - 1] = '\0';
+}
+
+template <typename Body>
+int guarded(char* message, size_t capacity, Body body) noexcept {
+  try {
+    body();
+    return 0;
+  } catch (const c10::Error& error) {
+    report(message, capacity, error.what_without_backtrace());
+  } catch (const std::exception& error) {
+    report(message, capacity, error.what());
+  } catch (...) {
+    report(message, capacity, "an exception that is not a std::exception");
+  }
+  return 1;
+}
+
+at::Tensor take(at::Tensor* owned) {
+  if (owned == nullptr) return {};
+  at::Tensor tensor = std::move(*owned);
+  delete owned;
+  return tensor;
+}
+
+struct TapBackward : public Node {
+  TapBackward(const at::Tensor& activations, void* context, BackwardCallback backward, DropCallback drop)
+      : activations_(activations, /*is_output=*/false), context_(context), backward_(backward), drop_(drop) {}
+  ~TapBackward() override { drop_(context_); }
+
+  std::string name() const override { return "FngdTapBackward"; }
+  void release_variables() override { activations_.reset_data(); }
+
+  // Edges: 0 the layer's output, 1 its weight, 2 its bias.
+  variable_list apply(variable_list&& grads) override {
+    variable_list result(num_outputs());
+    if (!grads[0].defined()) return result;
+    at::Tensor activations = activations_.unpack().detach();
+    at::Tensor output_grads = std::move(grads[0]);
+    at::Tensor* weight_grad = nullptr;
+    at::Tensor* bias_grad = nullptr;
+    char message[1024] = "";
+    at::AutoGradMode no_grad(false);
+    const int status =
+        backward_(context_, &activations, &output_grads, &weight_grad, &bias_grad, message, sizeof(message));
+    result[1] = take(weight_grad);
+    at::Tensor bias = take(bias_grad);
+    if (num_outputs() > 2) result[2] = std::move(bias);
+    if (status != 0) throw std::runtime_error(message);
+    if (task_should_compute_output(0)) result[0] = std::move(output_grads);
+    return result;
+  }
+
+ private:
+  SavedVariable activations_;
+  void* context_;
+  BackwardCallback backward_;
+  DropCallback drop_;
+};
+
+}  // namespace
+
+extern "C" {
+
+// Returns `output` with a tap on it. Owns `context` from the call on, whatever happens.
+int fngd_tap(at::Tensor** result, at::Tensor* output, at::Tensor* activations, at::Tensor* weight, at::Tensor* bias,
+             void* context, BackwardCallback backward, DropCallback drop, char* message, size_t capacity) noexcept {
+  *result = nullptr;
+  bool owned = false;
+  const int status = guarded(message, capacity, [&] {
+    std::shared_ptr<TapBackward> node(new TapBackward(*activations, context, backward, drop), torch::autograd::deleteNode);
+    owned = true;
+    node->set_next_edges(bias == nullptr ? torch::autograd::collect_next_edges(*output, *weight)
+                                         : torch::autograd::collect_next_edges(*output, *weight, *bias));
+    // Shares storage and version counter, so that an in-place operation after the tap stays legal and stays noticed.
+    at::Tensor tapped = output->tensor_data();
+    torch::autograd::set_history(tapped, node);
+    *result = new at::Tensor(std::move(tapped));
+  });
+  if (status != 0 && !owned) drop(context);
+  return status;
+}
+
+// Gradient of a convolution's weight, and of its bias if `bias_grad` is not null: at::convolution_backward with its mask.
+int fngd_convolution_backward(at::Tensor** weight_grad, at::Tensor** bias_grad, at::Tensor* output_grads,
+                              at::Tensor* activations, at::Tensor* weight, const int64_t* stride, const int64_t* padding,
+                              const int64_t* dilation, const int64_t* output_padding, size_t spatial_dims, int transposed,
+                              int64_t groups, char* message, size_t capacity) noexcept {
+  *weight_grad = nullptr;
+  return guarded(message, capacity, [&] {
+    const bool with_bias = bias_grad != nullptr;
+    const auto out_channels = output_grads->size(1);
+    auto grads = at::convolution_backward(
+        *output_grads, *activations, *weight,
+        with_bias ? at::OptionalIntArrayRef(at::IntArrayRef(&out_channels, 1)) : at::OptionalIntArrayRef(std::nullopt),
+        {stride, spatial_dims}, {padding, spatial_dims}, {dilation, spatial_dims}, transposed != 0,
+        {output_padding, spatial_dims}, groups, std::array<bool, 3>{false, true, with_bias});
+    *weight_grad = new at::Tensor(std::move(std::get<1>(grads)));
+    if (with_bias) *bias_grad = new at::Tensor(std::move(std::get<2>(grads)));
+  });
+}
+
+// How many owners the tensor has: one means that nobody else can see a change made in place.
+int64_t fngd_owners(at::Tensor* tensor) noexcept { return static_cast<int64_t>(tensor->use_count()); }
+
+// Whether operations are recorded for backward on this thread; tch can set this but not read it.
+int fngd_grad_enabled() noexcept { return at::GradMode::is_enabled() ? 1 : 0; }
+
+}  // extern "C"
