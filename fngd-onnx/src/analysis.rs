@@ -1,0 +1,74 @@
+//! What the graph means for training: which constants are parameters, and which nodes are layers.
+//!
+//! Pure facts about the graph. Lowering builds what is found here; the parameter table prints it.
+
+use crate::graph::ValueId;
+use std::collections::BTreeMap;
+
+/// What training needs to know of a graph.
+#[derive(Debug, Clone, Default)]
+pub struct Analysis {
+    /// Every constant that is trained, or updated as a running statistic.
+    pub parameters: BTreeMap<ValueId, ParameterInfo>,
+    /// Linear and convolution layers, by the index **in `Graph::nodes`** of the node that carries the weight.
+    pub layers: BTreeMap<usize, LayerInfo>,
+    /// The value that the loss reads: before a final Softmax, LogSoftmax or Sigmoid.
+    pub logits: Option<ValueId>,
+}
+
+/// One parameter or running statistic.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ParameterInfo {
+    /// Unique name in the module: the file's name for the tensor.
+    pub name: String,
+    /// What it does.
+    pub role: ParameterRole,
+    /// False for running statistics and frozen parameters.
+    pub trainable: bool,
+    /// Part of a preconditioned layer.
+    pub preconditioned: bool,
+    /// Why (not), in a few words.
+    pub reason: String,
+    /// The module keeps the transpose of the stored matrix, so that every linear weight is `[out, in]`.
+    pub transposed: bool,
+}
+
+/// What a parameter does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ParameterRole {
+    /// Weight of a linear layer.
+    LinearWeight,
+    /// Weight of a convolution.
+    ConvolutionWeight,
+    /// Bias of either.
+    Bias,
+    /// Scale of a normalisation.
+    NormalisationScale,
+    /// Shift of a normalisation.
+    NormalisationShift,
+    /// Running mean or variance of a BatchNormalization: updated, not trained by gradient.
+    RunningStatistic,
+    /// Table read by Gather.
+    Embedding,
+    /// PRelu slopes, position tables, class tokens, layer scales.
+    Other,
+}
+
+/// A layer found in the graph. Layers with the same weight are one layer with several uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerInfo {
+    /// Name without `.weight`.
+    pub name: String,
+    /// The parameter.
+    pub weight: ValueId,
+    /// The bias parameter, from the node itself or from an Add that follows.
+    pub bias: Option<ValueId>,
+    /// Index in `Graph::nodes` of the Add that holds the bias; its output is the layer's output.
+    pub bias_add: Option<usize>,
+    /// The layer's activations.
+    pub activations: ValueId,
+    /// The layer's output value.
+    pub output: ValueId,
+    /// `None`: preconditioned. Otherwise why its weight gradient stays plain.
+    pub plain_because: Option<String>,
+}

@@ -1,0 +1,175 @@
+//! The graph as the rest of the crate sees it: checked once, then only read.
+//!
+//! Values have numbers instead of names, nodes are in topological order, every attribute has one Rust type. Making one from
+//! bytes is `read`'s work; nothing here knows protobuf, and nothing here knows libtorch.
+
+use std::collections::BTreeMap;
+
+/// Number of a value: an input, an initializer or a node's output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ValueId(pub usize);
+
+/// A model's main graph.
+#[derive(Debug, Clone, Default)]
+pub struct Graph {
+    /// Name and, where the file says so, type of every value.
+    pub values: Vec<ValueInfo>,
+    /// Nodes in topological order.
+    pub nodes: Vec<Node>,
+    /// What the caller supplies (initializers that an old file lists as inputs are not here).
+    pub inputs: Vec<ValueId>,
+    /// What the graph computes.
+    pub outputs: Vec<ValueId>,
+    /// Constants: initializers of the file.
+    pub initializers: BTreeMap<ValueId, TensorData>,
+}
+
+/// Name and type of a value.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ValueInfo {
+    /// The file's name for it.
+    pub name: String,
+    /// Element type, if declared.
+    pub element_type: Option<ElementType>,
+    /// Dimensions, if declared.
+    pub dims: Option<Vec<Dim>>,
+}
+
+/// One declared dimension.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Dim {
+    /// A number.
+    Known(u64),
+    /// A name such as `batch`.
+    Symbol(String),
+    /// Left open.
+    Unknown,
+}
+
+/// One operation.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// Position in the file's list of nodes, by which an edit finds it.
+    pub index: usize,
+    /// The file's name for it, or `Conv_17` where the file has none.
+    pub name: String,
+    /// `Conv`.
+    pub op_type: String,
+    /// Empty for ai.onnx.
+    pub domain: String,
+    /// Operator set version that the file imports for `domain`.
+    pub opset: i64,
+    /// Inputs; `None` for an optional one that is left out.
+    pub inputs: Vec<Option<ValueId>>,
+    /// Outputs; `None` for one that nobody wants.
+    pub outputs: Vec<Option<ValueId>>,
+    /// Attributes by name.
+    pub attributes: BTreeMap<String, Attribute>,
+    /// Exporters leave hints here: module scopes, rewriter rules.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// A node's attribute.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Attribute {
+    /// One integer.
+    Int(i64),
+    /// One float.
+    Float(f32),
+    /// A string (invalid UTF-8 is replaced).
+    String(String),
+    /// A constant tensor.
+    Tensor(TensorData),
+    /// Several integers.
+    Ints(Vec<i64>),
+    /// Several floats.
+    Floats(Vec<f32>),
+    /// Several strings.
+    Strings(Vec<String>),
+    /// Anything else (subgraphs, sparse tensors, types): named, never used.
+    Unsupported(&'static str),
+}
+
+/// A tensor's contents, little-endian and contiguous.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TensorData {
+    /// Element type of `bytes`.
+    pub element_type: ElementType,
+    /// Dimensions; their product times the element size is `bytes.len()`.
+    pub dims: Vec<u64>,
+    /// The elements.
+    pub bytes: Vec<u8>,
+}
+
+/// Element types that the importer reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum ElementType {
+    Float32,
+    Float64,
+    Float16,
+    Bfloat16,
+    Int8,
+    Int16,
+    Int32,
+    Int64,
+    Uint8,
+    Uint16,
+    Uint32,
+    Uint64,
+    Bool,
+}
+
+impl ElementType {
+    /// Bytes of one element.
+    pub fn size(self) -> usize {
+        match self {
+            Self::Int8 | Self::Uint8 | Self::Bool => 1,
+            Self::Float16 | Self::Bfloat16 | Self::Int16 | Self::Uint16 => 2,
+            Self::Float32 | Self::Int32 | Self::Uint32 => 4,
+            Self::Float64 | Self::Int64 | Self::Uint64 => 8,
+        }
+    }
+
+    /// Whether gradients can flow through it.
+    pub fn is_float(self) -> bool {
+        matches!(self, Self::Float32 | Self::Float64 | Self::Float16 | Self::Bfloat16)
+    }
+}
+
+impl Node {
+    /// Attribute `name` as an integer, or `default` where the file leaves it out.
+    pub fn int(&self, name: &str, default: i64) -> i64 {
+        if let Some(Attribute::Int(value)) = self.attributes.get(name) { *value } else { default }
+    }
+
+    /// Attribute `name` as a float, or `default` where the file leaves it out.
+    pub fn float(&self, name: &str, default: f32) -> f32 {
+        if let Some(Attribute::Float(value)) = self.attributes.get(name) { *value } else { default }
+    }
+
+    /// Attribute `name` as a list of integers, if the file has it.
+    pub fn ints(&self, name: &str) -> Option<&[i64]> {
+        if let Some(Attribute::Ints(values)) = self.attributes.get(name) { Some(values) } else { None }
+    }
+
+    /// Attribute `name` as a string, or `default` where the file leaves it out.
+    pub fn string<'a>(&'a self, name: &str, default: &'a str) -> &'a str {
+        if let Some(Attribute::String(value)) = self.attributes.get(name) { value } else { default }
+    }
+
+    /// Input `position`, if it is there.
+    pub fn input(&self, position: usize) -> Option<ValueId> {
+        self.inputs.get(position).copied().flatten()
+    }
+
+    /// Output `position`, if somebody wants it.
+    pub fn output(&self, position: usize) -> Option<ValueId> {
+        self.outputs.get(position).copied().flatten()
+    }
+
+    /// How messages name this node: ``node `/conv1/Conv` (Conv, opset 17)``.
+    pub fn describe(&self) -> String {
+        format!("node `{}` ({}, opset {})", self.name, self.op_type, self.opset)
+    }
+}
