@@ -2,15 +2,26 @@
 //!
 //! Ou, Zhu, Huang, Liu: *Inverse-Free Fast Natural Gradient Descent Method for Deep Learning*, arXiv 2403.03473.
 
+mod bank;
+mod config;
 mod error;
+mod factors;
 mod fngd;
 mod gram;
 mod layer;
 mod module;
 pub mod optimizer;
+mod samples;
+mod solve;
 mod tap;
+mod weighting;
 
+#[cfg(test)]
+mod tests;
+
+pub use config::{Ablation, Fisher, FngdConfig, Refresh, Share, StepScale};
 pub use error::{Error, Result};
 pub use gram::GramMethod;
 pub use layer::{BatchAxis, Convolution, Geometry, Layer};
 pub use module::{FngdModule, Inventory, Parameter, Path, Role, Visitor};
+pub use solve::{Solution, solve};
