@@ -11,8 +11,11 @@ mod gram;
 mod layer;
 mod module;
 pub mod optimizer;
+pub mod random;
 mod samples;
+mod schedule;
 mod solve;
+pub mod state;
 mod tap;
 mod weighting;
 
@@ -24,4 +27,5 @@ pub use error::{Error, Result};
 pub use gram::GramMethod;
 pub use layer::{BatchAxis, Convolution, Geometry, Layer};
 pub use module::{FngdModule, Inventory, Parameter, Path, Role, Visitor};
+pub use schedule::{Schedule, ScheduleConfig, Shape, WarmUp};
 pub use solve::{Solution, solve};
