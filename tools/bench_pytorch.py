@@ -21,8 +21,6 @@ parser.add_argument("--threads", type=int, help="default: PyTorch's choice")
 parser.add_argument("--channels-last", action="store_true", help="for convolutional models")
 parser.add_argument("--warmup", type=int, default=3, metavar="STEPS")
 parser.add_argument("--steps", type=int, default=20)
-parser.add_argument("--set-to-none", action=argparse.BooleanOptionalAction, default=True,
-                    help="whether zero_grad drops the gradients, as PyTorch does by default")
 
 
 def main():
@@ -51,7 +49,7 @@ def main():
     seconds = []
     for step in range(arguments.warmup + arguments.steps):
         started = time.perf_counter()
-        optimizer.zero_grad(set_to_none=arguments.set_to_none)
+        optimizer.zero_grad()
         loss = loss_of(model(images), labels)
         loss.backward()
         optimizer.step()
