@@ -5,14 +5,19 @@ mod census;
 mod error;
 mod external;
 pub mod graph;
+mod model;
 #[rustfmt::skip]
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
 mod proto_generated;
 mod read;
+mod report;
 mod schema;
 mod spans;
+pub mod supported;
 mod tensor;
 mod wire;
 
 pub use census::{Census, Limits};
 pub use error::{Error, Result};
+pub use model::{ImportOptions, OnnxModel, ParameterRow};
+pub use report::{EXPORT_AGAIN, ImportReport};

@@ -48,6 +48,21 @@ impl TensorData {
         })
     }
 
+    /// The transpose of a matrix; `None` unless there are two dimensions.
+    pub fn transposed(&self) -> Option<Self> {
+        let [rows, columns] = self.dims.as_slice() else { return None };
+        let (height, width) = (usize::try_from(*rows).ok()?, usize::try_from(*columns).ok()?);
+        let size = self.element_type.size();
+        let mut bytes = Vec::with_capacity(self.bytes.len());
+        for column in 0..width {
+            for row in 0..height {
+                let start = (row * width + column) * size;
+                bytes.extend_from_slice(self.bytes.get(start..start + size)?);
+            }
+        }
+        Some(Self { element_type: self.element_type, dims: vec![*columns, *rows], bytes })
+    }
+
     fn map<const N: usize, T>(&self, read: impl Fn([u8; N]) -> T) -> Vec<T> {
         self.bytes.as_chunks().0.iter().map(|bytes| read(*bytes)).collect()
     }
