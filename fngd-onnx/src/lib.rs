@@ -3,6 +3,7 @@
 pub mod analysis;
 mod census;
 mod error;
+mod export;
 mod external;
 pub mod graph;
 mod model;
@@ -10,6 +11,7 @@ mod model;
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
 mod proto_generated;
 mod read;
+mod repair;
 mod report;
 mod schema;
 mod spans;
@@ -19,5 +21,6 @@ mod wire;
 
 pub use census::{Census, Limits};
 pub use error::{Error, Result};
+pub use export::WriteReport;
 pub use model::{ImportOptions, OnnxModel, ParameterRow};
 pub use report::{EXPORT_AGAIN, ImportReport};
