@@ -8,9 +8,12 @@ mod digits;
 mod error;
 mod idx;
 mod normalization;
+mod npy;
+mod npz;
 pub mod random;
 mod spec;
 mod split;
+mod zip;
 
 pub use error::{DataError, Result};
 pub use normalization::Normalization;
@@ -101,7 +104,8 @@ pub fn load(source: &DataSource) -> Result<Dataset> {
                 Named::Mnist | Named::FashionMnist => idx::load(set, &path),
             }
         }
-        Spec::Folder { .. } | Spec::Npz { .. } => unreachable!("not yet"),
+        Spec::Npz { path } => npz::load(source.path.as_deref().unwrap_or(&path)),
+        Spec::Folder { .. } => unreachable!("not yet"),
     }
 }
 
