@@ -6,10 +6,12 @@ mod archive;
 mod cifar;
 mod digits;
 mod error;
+mod folder;
 mod idx;
 mod normalization;
 mod npy;
 mod npz;
+mod picture;
 pub mod random;
 mod spec;
 mod split;
@@ -58,8 +60,10 @@ impl Dataset {
         if share == 0.0 {
             return match self.test {
                 Some(_) => Ok(()),
-                None => Err(DataError::usage(format!("data set `{}` has no test split and no validation split", self.name))
-                    .with_help("hold out a part of the training split, for example 0.1")),
+                None => {
+                    Err(DataError::usage(format!("data set `{}` has no test split and no validation split", self.name))
+                        .with_help("hold out a part of the training split, for example 0.1"))
+                }
             };
         }
         let (train, val) = self.train.take_stratified(share, seed)?;
@@ -105,7 +109,7 @@ pub fn load(source: &DataSource) -> Result<Dataset> {
             }
         }
         Spec::Npz { path } => npz::load(source.path.as_deref().unwrap_or(&path)),
-        Spec::Folder { .. } => unreachable!("not yet"),
+        Spec::Folder { path, size } => folder::load(source.path.as_deref().unwrap_or(&path), size),
     }
 }
 

@@ -44,7 +44,8 @@ pub(super) fn read(mut reader: impl Read, bytes: u64, place: &str) -> Result<Arr
     let mut header = vec![0; length];
     reader.read_exact(&mut header).map_err(cut)?;
     let header = String::from_utf8_lossy(&header).into_owned();
-    let header = Header::parse(&header).ok_or_else(|| invalid(format!("cannot read the header {:?}", header.trim())))?;
+    let header =
+        Header::parse(&header).ok_or_else(|| invalid(format!("cannot read the header {:?}", header.trim())))?;
     if header.fortran_order && header.shape.len() > 1 {
         return Err(invalid("is in Fortran order, expected C order".to_owned())
             .with_help("save numpy.ascontiguousarray(array) instead"));
@@ -132,7 +133,9 @@ impl Kind {
             (b'u', 2) => Values::I64(numbers(&data, |bytes| i64::from(u16::from_le_bytes(bytes)))),
             (b'u', 4) => Values::I64(numbers(&data, |bytes| i64::from(u32::from_le_bytes(bytes)))),
             // Too large for i64 is too large for a label: the caller refuses it with its place.
-            (b'u', _) => Values::I64(numbers(&data, |bytes| i64::try_from(u64::from_le_bytes(bytes)).unwrap_or(i64::MAX))),
+            (b'u', _) => {
+                Values::I64(numbers(&data, |bytes| i64::try_from(u64::from_le_bytes(bytes)).unwrap_or(i64::MAX)))
+            }
             (_, 1) => Values::I64(numbers(&data, |bytes| i64::from(i8::from_le_bytes(bytes)))),
             (_, 2) => Values::I64(numbers(&data, |bytes| i64::from(i16::from_le_bytes(bytes)))),
             (_, 4) => Values::I64(numbers(&data, |bytes| i64::from(i32::from_le_bytes(bytes)))),
@@ -185,7 +188,9 @@ pub(super) mod tests {
         let text = |shape: &str| parse(&npy("|u1", shape, &[0; 6])).unwrap_err();
         assert_eq!(parse(&npy("|u1", "(1, 2, 3)", &[0; 6])).unwrap().shape, [1, 2, 3]);
         assert_eq!(text("(2, 2)"), "x.npy: sizes [2, 2] of `|u1` do not make the 6 bytes after the header");
-        assert!(text("(18446744073709551615, 2)").starts_with("x.npy: sizes [18446744073709551615, 2] of `|u1` do not"));
+        assert!(
+            text("(18446744073709551615, 2)").starts_with("x.npy: sizes [18446744073709551615, 2] of `|u1` do not")
+        );
         assert!(text("(-1, 6)").starts_with("x.npy: cannot read the header"), "{}", text("(-1, 6)"));
         assert!(text("(1,1,1,1,1,1,1,1,6)").starts_with("x.npy: cannot read the header"));
     }

@@ -9,7 +9,8 @@ use std::fs::File;
 use std::path::Path;
 
 /// Names of (images, labels) of each split, in the order they are looked for.
-const TRAIN: [[&str; 2]; 4] = [["x_train", "y_train"], ["train_images", "train_labels"], ["x", "y"], ["images", "labels"]];
+const TRAIN: [[&str; 2]; 4] =
+    [["x_train", "y_train"], ["train_images", "train_labels"], ["x", "y"], ["images", "labels"]];
 const VAL: [[&str; 2]; 2] = [["x_val", "y_val"], ["val_images", "val_labels"]];
 const TEST: [[&str; 2]; 2] = [["x_test", "y_test"], ["test_images", "test_labels"]];
 /// Most classes.
@@ -110,13 +111,18 @@ fn to_split(array: Array, labels: Vec<i64>, place: &str) -> Result<Split> {
         Values::F32(values) => {
             if let Some(index) = values.iter().position(|value| !value.is_finite()) {
                 let sample = index / (values.len() / labels.len());
-                return Err(DataError::invalid(format!("{place}: sample {sample} holds {}, which is no number", values[index])));
+                return Err(DataError::invalid(format!(
+                    "{place}: sample {sample} holds {}, which is no number",
+                    values[index]
+                )));
             }
             Images::F32(values)
         }
         Values::I64(_) => {
-            return Err(DataError::invalid(format!("{place}: expected uint8, float32 or float64 images, found integers"))
-                .with_help("save images.astype('uint8') or .astype('float32')"));
+            return Err(DataError::invalid(format!(
+                "{place}: expected uint8, float32 or float64 images, found integers"
+            ))
+            .with_help("save images.astype('uint8') or .astype('float32')"));
         }
     };
     // OK because an array of the sizes is in memory, so each of them fits.
@@ -191,8 +197,7 @@ mod tests {
     fn channels_last_becomes_planes() {
         let dir = tempfile::tempdir().unwrap();
         // Two samples of 2x5 pixels with three channels: value = 100 · sample + 10 · channel + pixel.
-        let pixels: Vec<u8> =
-            (0..60).map(|index: u8| 100 * (index / 30) + 10 * (index % 3) + index / 3 % 10).collect();
+        let pixels: Vec<u8> = (0..60).map(|index: u8| 100 * (index / 30) + 10 * (index % 3) + index / 3 % 10).collect();
         let path = write(
             dir.path(),
             &[
@@ -257,7 +262,10 @@ mod tests {
             "SET: y: expected one integer a sample, found an array of size [2, 1] of floats"
         );
         let nan: Vec<u8> = [1.0, f32::NAN].iter().flat_map(|value| value.to_le_bytes()).collect();
-        assert_eq!(text(&[("x", npy("<f4", "(2, 1)", &nan)), labels()]), "SET: x: sample 1 holds NaN, which is no number");
+        assert_eq!(
+            text(&[("x", npy("<f4", "(2, 1)", &nan)), labels()]),
+            "SET: x: sample 1 holds NaN, which is no number"
+        );
         let test = [("x_test", npy("|u1", "(1, 2)", &[0; 2])), ("y_test", npy("|u1", "(1,)", &[0]))];
         let all = [vec![("x", npy("|u1", "(2, 1)", &[0; 2])), labels()], test.to_vec()].concat();
         assert_eq!(text(&all), "SET: test samples are [2] of bytes, training samples [1] of bytes");

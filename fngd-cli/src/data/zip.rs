@@ -78,7 +78,8 @@ impl Archive {
         let skipped = 30 + u64::from(u16_at(&header, 26)?) + u64::from(u16_at(&header, 28)?);
         self.file.seek(SeekFrom::Start(member.start.saturating_add(skipped)))?;
         let stored = BufReader::new(&mut self.file).take(member.compressed);
-        let content = if member.is_deflated { Content::Deflated(DeflateDecoder::new(stored)) } else { Content::Stored(stored) };
+        let content =
+            if member.is_deflated { Content::Deflated(DeflateDecoder::new(stored)) } else { Content::Stored(stored) };
         let (checksum, left) = (member.checksum, member.bytes);
         Ok((member.bytes, Checked { content, found: flate2::Crc::new(), checksum, left }))
     }
@@ -93,7 +94,8 @@ impl Member {
         let lengths = [u16_at(entry, 28)?, u16_at(entry, 30)?, u16_at(entry, 32)?].map(usize::from);
         let [name_bytes, extra_bytes, comment_bytes] = lengths;
         let name = entry.get(46..46 + name_bytes).ok_or_else(|| damaged("a name is cut off"))?;
-        let extra = entry.get(46 + name_bytes..46 + name_bytes + extra_bytes).ok_or_else(|| damaged("a field is cut off"))?;
+        let extra =
+            entry.get(46 + name_bytes..46 + name_bytes + extra_bytes).ok_or_else(|| damaged("a field is cut off"))?;
         let used = 46 + name_bytes + extra_bytes + comment_bytes;
         if used > entry.len() {
             return Err(damaged("a comment is cut off"));
@@ -168,7 +170,8 @@ impl Read for Checked<'_> {
             Content::Stored(content) => content.read(buffer),
             Content::Deflated(content) => content.read(buffer),
         }?;
-        self.left = self.left.checked_sub(count as u64).ok_or_else(|| damaged("a member is longer than the list says"))?;
+        self.left =
+            self.left.checked_sub(count as u64).ok_or_else(|| damaged("a member is longer than the list says"))?;
         self.found.update(&buffer[..count]);
         match count {
             0 if self.left > 0 => Err(damaged("a member is shorter than the list says")),
