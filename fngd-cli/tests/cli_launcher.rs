@@ -439,10 +439,7 @@ fn mistakes_in_the_command_line_say_what_to_do() {
     let said = bench.run(&["train", "n.onnx", "--data", "digits"]);
     assert_eq!(
         (said.code, said.err.as_str()),
-        (
-            Some(3),
-            "error: there is no model n.onnx\nhelp: did you mean m.onnx?\n"
-        )
+        (Some(3), "error: there is no model n.onnx\nhelp: did you mean m.onnx?\n")
     );
 }
 

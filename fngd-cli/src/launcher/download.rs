@@ -1,6 +1,7 @@
 //! Downloads as the user sees them: where from and how much before they start, then how far they are.
 
-use crate::data::{self, FetchOptions, Progress};
+use crate::data::DataError;
+use crate::data::fetch::{self, FetchOptions, Progress};
 use crate::launcher::arguments::Global;
 use crate::launcher::failure::{Code, Failure, Result};
 use crate::launcher::text;
@@ -12,12 +13,13 @@ use std::time::{Duration, Instant};
 pub fn data_source(spec: &str, folder: Option<&Path>, global: &Global) -> Result<DataSource> {
     let options = FetchOptions::new(folder.map(Path::to_owned), global.offline);
     let mut show = Show::new(global);
-    data::obtain(spec, &options, &mut |progress| show.progress(&progress)).map_err(|error| failure(&error))
+    fetch::obtain(spec, &options, &mut |progress| show.progress(&progress)).map_err(|error| failure(&error))
 }
 
 /// Errors of data are failures with their own code and words.
-pub fn failure(error: &data::DataError) -> Failure {
-    Failure::new(Code::from_number(error.exit_code()), error.to_string()).with_maybe_help(error.help().map(str::to_owned))
+pub fn failure(error: &DataError) -> Failure {
+    Failure::new(Code::from_number(error.exit_code()), error.to_string())
+        .with_maybe_help(error.help().map(str::to_owned))
 }
 
 /// Shows a download on standard error, a line now and then: it looks the same on a terminal and in a file.
@@ -48,7 +50,9 @@ impl Show {
                 self.last = Instant::now();
             }
             Progress::At { .. } => {}
-            Progress::Retry { url, reason } => eprintln!("  download {} failed: {}", text::name(url), text::name(reason)),
+            Progress::Retry { url, reason } => {
+                eprintln!("  download {} failed: {}", text::name(url), text::name(reason))
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `data list`, `fetch`, `verify` and `path`.
 
-use crate::data::{self, FetchOptions};
+use crate::data::fetch::{self, FetchOptions};
 use crate::launcher::arguments::{Data, DataSet, Global};
 use crate::launcher::download::{Show, failure};
 use crate::launcher::failure::{Code, Failure, Result};
@@ -17,7 +17,7 @@ pub fn run(command: &Data, global: &Global) -> Result<u8> {
 }
 
 fn list(folder: Option<&std::path::Path>, global: &Global) -> Result<u8> {
-    let sets = data::list(folder).map_err(|error| failure(&error))?;
+    let sets = fetch::list(folder).map_err(|error| failure(&error))?;
     if global.json {
         return document(json!({ "sets": sets }));
     }
@@ -37,7 +37,7 @@ fn fetch(set: &DataSet, global: &Global) -> Result<u8> {
     let options = FetchOptions::new(set.data_dir.clone(), global.offline);
     let mut show = Show::new(global);
     let fetched =
-        data::fetch(&set.name, &options, &mut |progress| show.progress(&progress)).map_err(|error| failure(&error))?;
+        fetch::fetch(&set.name, &options, &mut |progress| show.progress(&progress)).map_err(|error| failure(&error))?;
     if global.json {
         return document(json!(fetched));
     }
@@ -50,7 +50,7 @@ fn fetch(set: &DataSet, global: &Global) -> Result<u8> {
 }
 
 fn verify(set: &DataSet, global: &Global) -> Result<u8> {
-    let files = data::verify(&set.name, set.data_dir.as_deref()).map_err(|error| failure(&error))?;
+    let files = fetch::verify(&set.name, set.data_dir.as_deref()).map_err(|error| failure(&error))?;
     let bad: Vec<String> = files.iter().filter(|file| !file.good).map(|file| file.path.display().to_string()).collect();
     if global.json {
         document(json!({ "files": files, "good": bad.is_empty() }))?;
@@ -77,7 +77,7 @@ fn verify(set: &DataSet, global: &Global) -> Result<u8> {
 }
 
 fn path(set: &DataSet, global: &Global) -> Result<u8> {
-    let path = data::path(&set.name, set.data_dir.as_deref()).map_err(|error| failure(&error))?;
+    let path = fetch::path(&set.name, set.data_dir.as_deref()).map_err(|error| failure(&error))?;
     if global.json {
         return document(json!({ "name": set.name, "path": path }));
     }

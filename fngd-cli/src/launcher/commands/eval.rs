@@ -2,8 +2,8 @@
 
 use super::{checkpoint_of, engine, is_run, settings_of};
 use crate::launcher::arguments::{Eval, Global};
-use crate::launcher::failure::{Code, Failure, Result};
 use crate::launcher::download::data_source;
+use crate::launcher::failure::{Code, Failure, Result};
 use crate::launcher::resolve::check_spec;
 use crate::launcher::{front, model, print_line, text};
 use crate::protocol::{Event, Job};

@@ -20,7 +20,11 @@ pub fn run(arguments: &Inspect, global: &Global) -> Result<u8> {
         return Ok(0);
     }
     heading(&model);
-    if arguments.layers { rows(&model, method) } else { groups(&model, method) }
+    if arguments.layers {
+        rows(&model, method)
+    } else {
+        groups(&model, method)
+    }
     totals(&model, method, arguments.layers);
     remarks(&model, front::colors(global));
     Ok(0)
@@ -34,7 +38,8 @@ fn heading(model: &OnnxModel) {
     print_line(&format!("  {name}   opset {}   {parameters} parameters", report.opset));
     print_line(&format!("  {} -> {}", list(model.inputs()), list(model.outputs())));
     let logits = report.logits.as_ref().map(|logits| format!("loss reads `{}`   ", text::name(logits)));
-    let classes = model.classes().map_or(String::new(), |classes| format!("{} classes   ", text::count(classes as u64)));
+    let classes =
+        model.classes().map_or(String::new(), |classes| format!("{} classes   ", text::count(classes as u64)));
     let producer = if report.producer.is_empty() { "an unnamed program" } else { &report.producer };
     print_line(&format!("  {classes}{}written by {}", logits.unwrap_or_default(), text::name(producer)));
     print_line("");
@@ -110,8 +115,11 @@ fn totals(model: &OnnxModel, method: &str, all: bool) {
             totals.layers
         ));
     }
-    let others: Vec<String> =
-        ["fngd", "sgd", "adamw"].iter().filter(|other| **other != method).map(|other| format!("{other}: {}", state(other))).collect();
+    let others: Vec<String> = ["fngd", "sgd", "adamw"]
+        .iter()
+        .filter(|other| **other != method)
+        .map(|other| format!("{other}: {}", state(other)))
+        .collect();
     print_line(&format!("  Optimizer state: {} ({})", state(method), others.join("; ")));
     if !all {
         print_line("  Every parameter: --layers");

@@ -11,8 +11,8 @@ pub mod train;
 use crate::launcher::arguments::Global;
 use crate::launcher::engine::{self, Engine};
 use crate::launcher::failure::{Failure, Result};
-use crate::launcher::resolve::Resolved;
 use crate::launcher::libtorch;
+use crate::launcher::resolve::Resolved;
 use std::path::{Path, PathBuf};
 
 /// The engine with the libtorch that was found, ready to start.
