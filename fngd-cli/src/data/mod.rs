@@ -3,14 +3,22 @@
 //! [`locate`] turns what the user wrote into a [`DataSource`] (the launcher's half), [`load`] reads it (the engine's half).
 
 mod archive;
+mod catalog;
 mod cifar;
 mod digits;
 mod error;
+pub mod fetch;
+mod folder;
+mod http;
 mod idx;
 mod normalization;
+mod npy;
+mod npz;
+mod picture;
 pub mod random;
 mod spec;
 mod split;
+mod zip;
 
 pub use error::{DataError, Result};
 pub use normalization::Normalization;
@@ -103,7 +111,8 @@ pub fn load(source: &DataSource) -> Result<Dataset> {
                 Named::Mnist | Named::FashionMnist => idx::load(set, &path),
             }
         }
-        Spec::Folder { .. } | Spec::Npz { .. } => unreachable!("not yet"),
+        Spec::Npz { path } => npz::load(source.path.as_deref().unwrap_or(&path)),
+        Spec::Folder { path, size } => folder::load(source.path.as_deref().unwrap_or(&path), size),
     }
 }
 
