@@ -8,9 +8,13 @@ mod gram;
 mod layer;
 mod module;
 pub mod optimizer;
+pub mod random;
+mod schedule;
+pub mod state;
 mod tap;
 
 pub use error::{Error, Result};
 pub use gram::GramMethod;
 pub use layer::{BatchAxis, Convolution, Geometry, Layer};
 pub use module::{FngdModule, Inventory, Parameter, Path, Role, Visitor};
+pub use schedule::{Schedule, ScheduleConfig, Shape, WarmUp};

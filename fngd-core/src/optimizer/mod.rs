@@ -1,5 +1,24 @@
 //! Optimizers behind one trait. A training loop does not know which one it holds.
 
+mod adamw;
+mod clip;
+mod composed;
+mod gradient;
+mod groups;
+mod method;
+mod rule;
+mod sgd;
+mod slots;
+
+pub use adamw::{Adamw, AdamwConfig};
+pub use clip::StepOptions;
+pub use composed::Composed;
+pub use gradient::{BackwardReport, GradientSource, PlainGradient};
+pub use groups::{GroupedParameter, Groups, Members};
+pub use method::{Inner, Method, build};
+pub use rule::UpdateRule;
+pub use sgd::{Sgd, SgdConfig};
+
 use crate::Result;
 use std::time::Duration;
 use tch::Tensor;
