@@ -1,8 +1,14 @@
 //! The engine: does one job with libtorch and reports what happens.
 
+pub mod augment;
+pub mod batches;
 pub mod checkpoint;
 pub mod device;
+pub mod evaluate;
 pub mod events;
 pub mod failure;
+pub mod loss;
 pub mod memory;
+pub mod network;
 pub mod signals;
+pub mod timing;
