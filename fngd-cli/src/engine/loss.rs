@@ -16,7 +16,7 @@ impl Rows {
     /// # Errors
     /// Sizes that do not belong together.
     pub fn of(logits: &Tensor, labels: &Tensor) -> Result<Self> {
-        let (size, label_size) = (logits.f_size()?, labels.f_size()?);
+        let (size, label_size) = (logits.size(), labels.size());
         let fits = size.len() >= 2 && size[..size.len() - 1] == label_size[..];
         if !fits {
             let message = format!("the model answers with {size:?} for labels {label_size:?}");

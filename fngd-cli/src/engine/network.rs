@@ -20,4 +20,7 @@ pub trait Network: FngdModule {
 
     /// The tensors that the forward pass itself changes, sharing their memory.
     fn running_statistics(&self) -> Vec<Tensor>;
+
+    /// Where a forward pass first meets a value that is not finite: `layer `conv1``. `None` if nowhere.
+    fn first_non_finite(&self, input: &Tensor) -> Result<Option<String>>;
 }

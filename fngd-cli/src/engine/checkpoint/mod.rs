@@ -81,7 +81,11 @@ impl<'a> Store<'a> {
     pub fn open(disk: &'a dyn Disk, root: PathBuf, identity: Identity, fingerprint: Fingerprint) -> io::Result<Self> {
         match disk.create_folder(&root) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            created => created?,
+            created => {
+                created?;
+                // A checkpoint is no more durable than the folder that holds it.
+                disk.sync_folder(root.parent().unwrap_or(Path::new("/")))?;
+            }
         }
         for name in disk.list(&root)?.iter().filter(|name| name.starts_with(disk::TEMPORARY)) {
             let path = root.join(name);
