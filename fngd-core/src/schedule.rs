@@ -115,12 +115,10 @@ impl Schedule {
 
     /// The learning rate of step `step`, from 0. From the end of the run on it stays at its last value.
     pub fn at(&self, step: u64) -> f64 {
-        if step < self.warm_up_steps {
-            let start = self.shape.scale(step, 0, 1);
-            return self.learning_rate * start * ((step + 1) as f64 / (self.warm_up_steps + 1) as f64);
-        }
-        let after = step - self.warm_up_steps;
-        self.learning_rate * self.shape.scale(step, after, self.total_steps - self.warm_up_steps)
+        let after = step.saturating_sub(self.warm_up_steps);
+        let scale = self.shape.scale(step, after, self.total_steps - self.warm_up_steps);
+        let rise = ((step as f64 + 1.0) / (self.warm_up_steps + 1) as f64).min(1.0);
+        self.learning_rate * scale * rise
     }
 
     /// Steps of the rise.

@@ -4,7 +4,7 @@ use super::{
     Batch, GradientSource, GroupedParameter, LayerReport, Optimizer, PhaseTime, StepOptions, StepReport, UpdateRule,
 };
 use crate::state::TensorMap;
-use crate::{Error, Result};
+use crate::{Error, Result, tap};
 use std::collections::HashSet;
 use std::ops::AddAssign;
 use std::time::Instant;
@@ -51,21 +51,19 @@ impl Composed {
         &self.parameters
     }
 
+    /// Lets the gradients go rather than zeroing them: the next backward then adopts its results instead of adding to zeros.
     fn clear_gradients(&self) -> Result<()> {
-        let _no_grad = tch::no_grad_guard();
-        for parameter in &self.parameters {
-            let mut gradient = parameter.gradient()?;
-            if gradient.defined() {
-                let _ = gradient.f_zero_()?;
-            }
-        }
-        Ok(())
+        self.parameters.iter().try_for_each(|parameter| tap::clear_grad(&parameter.parameter.tensor))
     }
 }
 
 impl Optimizer for Composed {
     fn begin(&mut self, batch: &Batch) -> Result<()> {
         self.source.begin(batch)
+    }
+
+    fn logits(&mut self, logits: Tensor) -> Result<Tensor> {
+        self.source.logits(logits)
     }
 
     fn backward(&mut self, loss: &Tensor, accumulation: usize) -> Result<()> {

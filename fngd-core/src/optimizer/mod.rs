@@ -6,6 +6,7 @@ mod composed;
 mod gradient;
 mod groups;
 mod method;
+mod preconditioned;
 mod rule;
 mod sgd;
 mod slots;
@@ -16,6 +17,7 @@ pub use composed::Composed;
 pub use gradient::{BackwardReport, GradientSource, PlainGradient};
 pub use groups::{GroupedParameter, Groups, Members};
 pub use method::{Inner, Method, build};
+pub use preconditioned::PreconditionedGradient;
 pub use rule::UpdateRule;
 pub use sgd::{Sgd, SgdConfig};
 
@@ -41,6 +43,12 @@ pub struct Batch {
 pub trait Optimizer {
     /// Announces the samples of the next forward pass.
     fn begin(&mut self, batch: &Batch) -> Result<()>;
+
+    /// Shows the logits that the loss is computed from, and returns those to compute it from: the same values, watched if
+    /// the method needs their gradients (improved empirical Fisher).
+    fn logits(&mut self, logits: Tensor) -> Result<Tensor> {
+        Ok(logits)
+    }
 
     /// Backpropagates `loss`, the **mean** over the micro-batch. Gradients of several micro-batches add up; `accumulation` is
     /// how many of them make a step: each contributes `1 / accumulation` of its gradient.
