@@ -33,7 +33,8 @@ fn snapshot(step: u64) -> Snapshot {
 
 fn is_right(checkpoint: &Checkpoint) -> bool {
     let step = checkpoint.state.step as f32;
-    checkpoint.model[0].1 == Tensor::from_slice(&[step, 1.0]) && checkpoint.optimizer[0].1 == Tensor::from_slice(&[step, 2.0])
+    checkpoint.model[0].1 == Tensor::from_slice(&[step, 1.0])
+        && checkpoint.optimizer[0].1 == Tensor::from_slice(&[step, 2.0])
 }
 
 /// Commits steps 1 to 5; whatever fails is tried again once, as training does at its next interval. Returns the steps called saved.
@@ -81,12 +82,14 @@ fn problems_after(disk: &Memory, saved: &[u64]) -> Option<String> {
 
 fn operations() -> usize {
     let disk = Memory::new();
-    (0..).find(|&at| {
-        let disk = disk.after(Aftermath::Kill);
-        disk.set_fault(at, Fault::Death);
-        history(&disk);
-        !disk.is_dead()
-    }).unwrap()
+    (0..)
+        .find(|&at| {
+            let disk = disk.after(Aftermath::Kill);
+            disk.set_fault(at, Fault::Death);
+            history(&disk);
+            !disk.is_dead()
+        })
+        .unwrap()
 }
 
 fn losses(make: impl Fn() -> Memory, aftermath: Aftermath) -> Vec<String> {
@@ -95,7 +98,8 @@ fn losses(make: impl Fn() -> Memory, aftermath: Aftermath) -> Vec<String> {
         let disk = make();
         disk.set_fault(at, Fault::Death);
         let saved = history(&disk);
-        found.extend(problems_after(&disk.after(aftermath), &saved).map(|problem| format!("operation {at}: {problem}")));
+        found
+            .extend(problems_after(&disk.after(aftermath), &saved).map(|problem| format!("operation {at}: {problem}")));
     }
     found
 }
@@ -172,11 +176,15 @@ fn every_flipped_bit_and_every_truncation_is_noticed() {
     for entry in fs::read_dir(&newest).unwrap() {
         let file = entry.unwrap().path();
         let whole = fs::read(&file).unwrap();
-        let mut damage: Vec<Vec<u8>> = dice.integers(400, 8 * whole.len() as u64).iter().map(|&bit| {
-            let mut damaged = whole.clone();
-            damaged[(bit / 8) as usize] ^= 1 << (bit % 8);
-            damaged
-        }).collect();
+        let mut damage: Vec<Vec<u8>> = dice
+            .integers(400, 8 * whole.len() as u64)
+            .iter()
+            .map(|&bit| {
+                let mut damaged = whole.clone();
+                damaged[(bit / 8) as usize] ^= 1 << (bit % 8);
+                damaged
+            })
+            .collect();
         damage.extend(dice.integers(60, whole.len() as u64).iter().map(|&length| whole[..length as usize].to_vec()));
         damage.push([whole.as_slice(), b"\n"].concat());
         for damaged in damage {

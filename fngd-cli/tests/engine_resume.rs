@@ -15,6 +15,7 @@ use fngd_cli::settings::{OptimizerSettings, ScheduleSettings, StopSettings, Trai
 use fngd_core::optimizer::{self, StepOptions};
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::{Mutex, PoisonError};
 use tempfile::TempDir;
 
 /// 50 samples in micro-batches of 8: seven slots, the last of them smaller.
@@ -34,6 +35,9 @@ fn identity() -> Identity {
     Identity { settings: "s".to_owned(), model: "m".to_owned(), data: "d".to_owned() }
 }
 
+/// libtorch has one generator of random numbers for the whole process, which dropout draws from: one run at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
 /// Trains in `folder` from its newest checkpoint, and stops after `stop_at` if that comes. Returns what happened.
 fn session(
     folder: &Path,
@@ -41,6 +45,7 @@ fn session(
     chosen: &OptimizerSettings,
     stop_at: Option<u64>,
 ) -> (Status, RunState, Vec<Event>, String) {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let requests = Requests::default();
     let stopper = requests.clone();
     let recorder = Recorder::new(move |event| {
@@ -61,7 +66,8 @@ fn session(
     let saver = Saver::new(store, recorder.stream.clone(), None);
     let io = (recorder.stream, requests);
     let (status, state) = Trainer::new(&mut parts, settings, stop, saver, io, state).unwrap().run().unwrap();
-    let everything = [parts.network.tensors(), parts.optimizer.state().unwrap()].map(|t| tensors::to_bytes(&t).unwrap());
+    let everything =
+        [parts.network.tensors(), parts.optimizer.state().unwrap()].map(|t| tensors::to_bytes(&t).unwrap());
     let events = recorder.events.lock().unwrap().clone();
     (status, state, events, sha256(&everything.concat()))
 }
@@ -92,13 +98,18 @@ fn stopping_changes_nothing(chosen: &OptimizerSettings, accumulation: usize, sto
     for &stop in stops {
         let (status, state, events, _) = session(parted.path(), &settings, chosen, Some(stop));
         assert_eq!((status, state.step), (Status::Terminated, stop));
-        let saved = events.iter().filter_map(|event| if let Event::Saved { step, .. } = event { Some(*step) } else { None });
+        let saved =
+            events.iter().filter_map(|event| if let Event::Saved { step, .. } = event { Some(*step) } else { None });
         assert_eq!(saved.last(), Some(stop), "the last word of a stopped run is its checkpoint");
         parted_rows.extend(rows(&events));
     }
     let (_, state, last_events, found) = session(parted.path(), &settings, chosen, None);
     parted_rows.extend(rows(&last_events));
-    assert_eq!(found, expected, "{}: weights, running statistics and optimizer state after stops at {stops:?}", chosen.name);
+    assert_eq!(
+        found, expected,
+        "{}: weights, running statistics and optimizer state after stops at {stops:?}",
+        chosen.name
+    );
     assert_eq!((state.step, state.best), (end.step, end.best));
     assert_eq!(parted_rows, rows(&events), "{}: what the epochs report", chosen.name);
 }

@@ -53,8 +53,10 @@ impl Dataset {
         if share == 0.0 {
             return match self.test {
                 Some(_) => Ok(()),
-                None => Err(DataError::usage(format!("data set `{}` has no test split and no validation split", self.name))
-                    .with_help("hold out a part of the training split, for example 0.1")),
+                None => {
+                    Err(DataError::usage(format!("data set `{}` has no test split and no validation split", self.name))
+                        .with_help("hold out a part of the training split, for example 0.1"))
+                }
             };
         }
         let (train, val) = self.train.take_stratified(share, seed)?;

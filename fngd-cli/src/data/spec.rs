@@ -39,7 +39,9 @@ impl Spec {
         }
         if let Some((kind, rest)) = spec.split_once(':') {
             match (kind, Named::from_name(kind)) {
-                _ if rest.is_empty() => return Err(DataError::usage(format!("data `{spec}`: no path after `{kind}:`"))),
+                _ if rest.is_empty() => {
+                    return Err(DataError::usage(format!("data `{spec}`: no path after `{kind}:`")));
+                }
                 (_, Some(set)) => return Ok(Self::Named { set, path: Some(PathBuf::from(rest)) }),
                 ("folder", _) => return folder(spec, rest),
                 ("npz", _) => return Ok(Self::Npz { path: PathBuf::from(rest) }),

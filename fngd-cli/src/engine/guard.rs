@@ -82,7 +82,11 @@ pub fn diverged(why: &str, step: u64, samples: &[i64], place: Option<String>) ->
 }
 
 /// The first place of a pass over `input` where a value is not finite: a parameter, the input, the output, or a gradient.
-pub fn first_non_finite(network: &dyn Network, input: &Tensor, loss: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Option<String>> {
+pub fn first_non_finite(
+    network: &dyn Network,
+    input: &Tensor,
+    loss: impl Fn(&Tensor) -> Result<Tensor>,
+) -> Result<Option<String>> {
     if !is_finite(input)? {
         return Ok(Some("the input".to_owned()));
     }

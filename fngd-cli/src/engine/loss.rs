@@ -20,7 +20,9 @@ impl Rows {
         let fits = size.len() >= 2 && size[..size.len() - 1] == label_size[..];
         if !fits {
             let message = format!("the model answers with {size:?} for labels {label_size:?}");
-            return Err(Failure::data(format!("{message}; expected [batch, classes] for [batch], or one axis more in both")));
+            return Err(Failure::data(format!(
+                "{message}; expected [batch, classes] for [batch], or one axis more in both"
+            )));
         }
         // OK because the size has at least two entries.
         let classes = *size.last().unwrap();

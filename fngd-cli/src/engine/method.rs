@@ -150,9 +150,9 @@ fn refresh(text: &str) -> Result<Refresh> {
     match text {
         "first-epoch" => Ok(Refresh::FirstEpoch),
         "never" => Ok(Refresh::Never),
-        _ => every().map(Refresh::EveryEpochs).ok_or_else(|| {
-            unknown("refresh", text, "first-epoch, every-N-epochs (every-10-epochs) or never")
-        }),
+        _ => every()
+            .map(Refresh::EveryEpochs)
+            .ok_or_else(|| unknown("refresh", text, "first-epoch, every-N-epochs (every-10-epochs) or never")),
     }
 }
 
@@ -213,6 +213,9 @@ mod tests {
     fn milestones_are_shares_of_the_run() {
         let set = ScheduleSettings { kind: "multistep".to_owned(), warmup: "0".to_owned(), ..Default::default() };
         let schedule = schedule(&set, 1.0, 10, 100).unwrap();
-        assert_eq!([0, 49, 50, 74, 75, 99].map(|step| (schedule.at(step) * 1e6).round() / 1e6), [1.0, 1.0, 0.1, 0.1, 0.01, 0.01]);
+        assert_eq!(
+            [0, 49, 50, 74, 75, 99].map(|step| (schedule.at(step) * 1e6).round() / 1e6),
+            [1.0, 1.0, 0.1, 0.1, 0.01, 0.01]
+        );
     }
 }

@@ -73,8 +73,10 @@ mod tests {
 
     #[test]
     fn patience_counts_epochs_since_the_best() {
-        let rule = StopRule::build(&StopSettings { patience: Some(2), val_acc: Some(0.9), ..Default::default() }).unwrap();
-        let state = |epoch| RunState { epoch, best: Some(Best { accuracy: 0.8, epoch: 3, step: 30 }), ..Default::default() };
+        let rule =
+            StopRule::build(&StopSettings { patience: Some(2), val_acc: Some(0.9), ..Default::default() }).unwrap();
+        let state =
+            |epoch| RunState { epoch, best: Some(Best { accuracy: 0.8, epoch: 3, step: 30 }), ..Default::default() };
         assert_eq!(rule.after_epoch(&state(4), 0.7), None);
         assert_eq!(rule.after_epoch(&state(5), 0.7), Some(Status::NoImprovement));
         assert_eq!(rule.after_epoch(&state(5), 0.9), Some(Status::TargetReached));

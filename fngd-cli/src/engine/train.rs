@@ -124,7 +124,13 @@ impl<'a, N: Network> Trainer<'a, N> {
     }
 
     /// Forward and backward of one micro-batch out of the `accumulation` of this step.
-    fn micro_batch(&mut self, order: &Epoch<'_>, slot: usize, accumulation: usize, tally: &mut StepTally) -> Result<()> {
+    fn micro_batch(
+        &mut self,
+        order: &Epoch<'_>,
+        slot: usize,
+        accumulation: usize,
+        tally: &mut StepTally,
+    ) -> Result<()> {
         let epoch = self.state.epoch;
         let batch = timed(&mut tally.phases.data, || order.batch(slot))?;
         let Parts { network, optimizer, .. } = &mut *self.parts;
@@ -132,7 +138,7 @@ impl<'a, N: Network> Trainer<'a, N> {
         let (rows, loss) = timed(&mut tally.phases.forward, || {
             // Dropout draws from libtorch's generator: seeding it here makes its draws a function of epoch and slot.
             tch::manual_seed(Stream::new(self.settings.seed, "dropout", &[epoch, slot as u64]).seed_u64() as i64);
-            let logits = optimizer.watch_logits(network.logits(&batch.images)?)?;
+            let logits = optimizer.logits(network.logits(&batch.images)?)?;
             let rows = Rows::of(&logits, &batch.labels)?;
             let loss = rows.cross_entropy(self.settings.label_smoothing)?;
             Result::Ok((rows, loss))
@@ -217,7 +223,8 @@ impl<'a, N: Network> Trainer<'a, N> {
         let is_best = row.best;
         self.events.emit(&Event::Epoch(row));
         let status = self.stop.after_epoch(&self.state, metrics.accuracy);
-        let is_last = status.is_some() || self.state.epoch == self.settings.epochs || self.state.step == self.total_steps();
+        let is_last =
+            status.is_some() || self.state.epoch == self.settings.epochs || self.state.step == self.total_steps();
         if is_last {
             self.saver.save_finally(&self.state, &self.parts.network, &*self.parts.optimizer)?;
         } else if is_best || self.state.epoch.is_multiple_of(self.settings.save_every_epochs.max(1)) {

@@ -2,8 +2,8 @@
 
 #![allow(dead_code)] // Each test program uses a part of this.
 
-use fngd_cli::engine::batches::{BatchOptions, Batches};
 use fngd_cli::engine::augment::Augmentation;
+use fngd_cli::engine::batches::{BatchOptions, Batches};
 use fngd_cli::engine::events::Events;
 use fngd_cli::engine::failure::Result;
 use fngd_cli::engine::network::Network;
@@ -37,7 +37,12 @@ impl SmallNetwork {
             scale: (zeros(CHANNELS) + 1).set_requires_grad(true),
             shift: zeros(CHANNELS).set_requires_grad(true),
             running: [zeros(CHANNELS), zeros(CHANNELS) + 1],
-            head: Layer::linear("head", random(&[CLASSES, CHANNELS * 64]), Some(zeros(CLASSES).set_requires_grad(true))).unwrap(),
+            head: Layer::linear(
+                "head",
+                random(&[CLASSES, CHANNELS * 64]),
+                Some(zeros(CLASSES).set_requires_grad(true)),
+            )
+            .unwrap(),
             is_training: true,
         }
     }
@@ -82,8 +87,11 @@ impl Network for SmallNetwork {
     }
 
     fn tensors(&self) -> Vec<(String, Tensor)> {
-        let mut tensors: Vec<_> =
-            fngd_core::Inventory::of(self).parameters.into_iter().map(|parameter| (parameter.name, parameter.tensor)).collect();
+        let mut tensors: Vec<_> = fngd_core::Inventory::of(self)
+            .parameters
+            .into_iter()
+            .map(|parameter| (parameter.name, parameter.tensor))
+            .collect();
         tensors.push(("bn.mean".to_owned(), self.running[0].shallow_clone()));
         tensors.push(("bn.variance".to_owned(), self.running[1].shallow_clone()));
         tensors
@@ -114,8 +122,10 @@ pub fn digits(count: usize, batch_size: usize, shuffle: bool) -> Batches {
     let source = fngd_cli::data::locate("digits", None).unwrap();
     let set = fngd_cli::data::load(&source).unwrap();
     let split = set.train.select(&(0..count).collect::<Vec<_>>());
-    let augmentation = if shuffle { Augmentation::preset("standard", &split.shape, false).unwrap() } else { Augmentation::NONE };
-    let options = BatchOptions { batch_size, shuffle, seed: 3, augmentation, device: Device::Cpu, channels_last: false };
+    let augmentation =
+        if shuffle { Augmentation::preset("standard", &split.shape, false).unwrap() } else { Augmentation::NONE };
+    let options =
+        BatchOptions { batch_size, shuffle, seed: 3, augmentation, device: Device::Cpu, channels_last: false };
     Batches::build(&split, &set.normalization, options).unwrap()
 }
 
