@@ -27,5 +27,5 @@ pub use error::{Error, Result};
 pub use gram::GramMethod;
 pub use layer::{BatchAxis, Convolution, Geometry, Layer};
 pub use module::{FngdModule, Inventory, Parameter, Path, Role, Visitor};
-pub use schedule::{Schedule, ScheduleConfig, Shape, WarmUp};
+pub use schedule::{Schedule, ScheduleConfig, ScheduleShape, WarmUp};
 pub use solve::{Solution, solve};

@@ -1,5 +1,6 @@
 //! CIFAR-10 and CIFAR-100 in their binary layout: records of one or two label bytes and three planes of 32x32 bytes.
 
+use super::archive::{self, Member};
 use super::error::{DataError, Result};
 use super::split::{Images, Split};
 use super::{Dataset, Normalization, normalization};
@@ -10,6 +11,8 @@ const PIXELS: usize = 3 * 32 * 32;
 /// How one of the two sets lies on disk.
 pub(super) struct Layout {
     name: &'static str,
+    /// Folder inside the archive.
+    folder: &'static str,
     /// Training files, in order.
     train: &'static [&'static str],
     /// Test file.
@@ -25,6 +28,7 @@ pub(super) struct Layout {
 
 pub(super) const CIFAR10: Layout = Layout {
     name: "cifar10",
+    folder: "cifar-10-batches-bin",
     train: &["data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin"],
     test: "test_batch.bin",
     train_records: 10_000,
@@ -36,6 +40,7 @@ pub(super) const CIFAR10: Layout = Layout {
 
 pub(super) const CIFAR100: Layout = Layout {
     name: "cifar100",
+    folder: "cifar-100-binary",
     train: &["train.bin"],
     test: "test.bin",
     train_records: 50_000,
@@ -51,9 +56,13 @@ pub(super) const CIFAR100: Layout = Layout {
     normalization: normalization::cifar100,
 };
 
-/// Reads the set from a folder with the unpacked files.
+/// Reads the set from a folder with the unpacked files, or from the archive as it is downloaded.
 pub(super) fn load(layout: &Layout, path: &Path) -> Result<Dataset> {
-    let classes: Vec<String> = layout.classes.split_whitespace().map(str::to_owned).collect();
+    if path.is_dir() { load_folder(layout, path) } else { load_archive(layout, path) }
+}
+
+fn load_folder(layout: &Layout, path: &Path) -> Result<Dataset> {
+    let classes = layout.class_names();
     let mut notes = Vec::new();
     let mut train = Records::new(layout, classes.len());
     for file in layout.train {
@@ -68,16 +77,44 @@ pub(super) fn load(layout: &Layout, path: &Path) -> Result<Dataset> {
     } else {
         notes.push(format!("{} has no test split ({} is not there)", path.display(), layout.test));
     }
-    Ok(Dataset {
-        name: layout.name.to_owned(),
-        classes,
-        train: train.into_split(),
-        val: None,
-        test: Some(test.into_split()).filter(|test| !test.is_empty()),
-        normalization: (layout.normalization)(),
-        mirror_images: true,
-        notes,
-    })
+    Ok(layout.dataset(train, test, notes))
+}
+
+/// Only a complete archive will do: every member has its known size.
+fn load_archive(layout: &Layout, path: &Path) -> Result<Dataset> {
+    let record = layout.label_bytes + PIXELS;
+    let member = |name: &str, records| Member { name: format!("{}/{name}", layout.folder), bytes: records * record };
+    let mut members: Vec<Member> = layout.train.iter().map(|name| member(name, layout.train_records)).collect();
+    members.push(member(layout.test, layout.test_records));
+    let mut contents = archive::read(path, &members)?;
+    let mut test = Records::new(layout, layout.class_names().len());
+    if let Some(bytes) = contents.pop() {
+        test.append(&bytes, &path.join(layout.test))?;
+    }
+    let mut train = Records::new(layout, layout.class_names().len());
+    for (bytes, name) in contents.into_iter().zip(layout.train) {
+        train.append(&bytes, &path.join(name))?;
+    }
+    Ok(layout.dataset(train, test, Vec::new()))
+}
+
+impl Layout {
+    fn class_names(&self) -> Vec<String> {
+        self.classes.split_whitespace().map(str::to_owned).collect()
+    }
+
+    fn dataset(&self, train: Records, test: Records, notes: Vec<String>) -> Dataset {
+        Dataset {
+            name: self.name.to_owned(),
+            classes: self.class_names(),
+            train: train.into_split(),
+            val: None,
+            test: Some(test.into_split()).filter(|test| !test.is_empty()),
+            normalization: (self.normalization)(),
+            mirror_images: true,
+            notes,
+        }
+    }
 }
 
 /// Records read so far.
@@ -175,7 +212,7 @@ fn note_count(notes: &mut Vec<String>, file: &str, found: usize, complete: usize
 
 #[cfg(test)]
 mod tests {
-    use super::{CIFAR10, CIFAR100, PIXELS, load};
+    use super::{CIFAR10, CIFAR100, Layout, PIXELS, load};
     use crate::data::split::Images;
     use std::path::Path;
 
@@ -219,6 +256,25 @@ mod tests {
         assert_eq!((set.train.labels, set.classes.len(), set.test), (vec![99, 7], 100, None));
         assert_eq!((set.classes[0].as_str(), set.classes[99].as_str()), ("apple", "worm"));
         assert!(set.classes.is_sorted(), "class names are in the order of their numbers");
+    }
+
+    #[test]
+    fn archive_equals_folder() {
+        // The real layout, of two records a file.
+        let layout = Layout { train_records: 2, test_records: 1, ..CIFAR10 };
+        let dir = tempfile::tempdir().unwrap();
+        write_cifar10(dir.path(), "test_batch.bin");
+        let archive = dir.path().join("cifar-10-binary.tar.gz");
+        let names: Vec<&str> = layout.train.iter().copied().chain([layout.test]).collect();
+        let files: Vec<(String, Vec<u8>)> = names
+            .iter()
+            .map(|name| (format!("cifar-10-batches-bin/{name}"), std::fs::read(dir.path().join(name)).unwrap()))
+            .collect();
+        let borrowed: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
+        crate::data::archive::tests::write(&archive, &borrowed);
+        let (a, b) = (load(&layout, &archive).unwrap(), load(&layout, dir.path()).unwrap());
+        assert_eq!((a.train, a.test, a.classes), (b.train, b.test, b.classes));
+        assert!(b.notes.is_empty(), "{:?}", b.notes);
     }
 
     #[test]

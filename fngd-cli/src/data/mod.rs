@@ -2,9 +2,11 @@
 //!
 //! [`locate`] turns what the user wrote into a [`DataSource`] (the launcher's half), [`load`] reads it (the engine's half).
 
+mod archive;
 mod cifar;
 mod digits;
 mod error;
+mod idx;
 mod normalization;
 pub mod random;
 mod spec;
@@ -98,7 +100,7 @@ pub fn load(source: &DataSource) -> Result<Dataset> {
             match set {
                 Named::Cifar10 => cifar::load(&cifar::CIFAR10, &path),
                 Named::Cifar100 => cifar::load(&cifar::CIFAR100, &path),
-                Named::Mnist | Named::FashionMnist => unreachable!("not yet"),
+                Named::Mnist | Named::FashionMnist => idx::load(set, &path),
             }
         }
         Spec::Folder { .. } | Spec::Npz { .. } => unreachable!("not yet"),

@@ -44,7 +44,7 @@ proptest! {
         let features = factors[0].outputs.size()[3];
         let mut sum = factors[0].contributions(0, features).unwrap();
         for factors in &factors[1..] {
-            sum = sum + factors.contributions(0, features).unwrap();
+            sum += factors.contributions(0, features).unwrap();
         }
         for sample in 0..problem.batch_size {
             let found = factors[0].layout.weight(&sum.get(sample)).unwrap().reshape([-1]);
