@@ -150,6 +150,31 @@ impl From<fngd_core::Error> for Failure {
     }
 }
 
+impl From<fngd_onnx::Error> for Failure {
+    fn from(error: fngd_onnx::Error) -> Self {
+        let message = error.to_string();
+        if error.is_torch() {
+            // The same tests for memory as for the core's errors.
+            fngd_core::Error::torch(message).into()
+        } else if error.is_file() {
+            Self::environment(message)
+        } else {
+            Self::model(message)
+        }
+    }
+}
+
+impl From<crate::data::DataError> for Failure {
+    fn from(error: crate::data::DataError) -> Self {
+        let cause = match error.exit_code() {
+            2 => Cause::Usage,
+            5 => Cause::Environment,
+            _ => Cause::Data,
+        };
+        Self { cause, message: error.to_string(), help: error.help().map(str::to_owned) }
+    }
+}
+
 impl From<tch::TchError> for Failure {
     fn from(error: tch::TchError) -> Self {
         fngd_core::Error::from(error).into()

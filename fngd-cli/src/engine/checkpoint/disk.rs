@@ -1,7 +1,9 @@
 //! The few file operations that a checkpoint is made of, behind a trait so that tests can make any of them fail.
 
+use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -54,6 +56,20 @@ pub fn replace_durably(disk: &dyn Disk, file: &Path, content: &[u8]) -> io::Resu
 pub fn beside(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!("{TEMPORARY}{name}-{}", std::process::id()))
+}
+
+/// Bytes that this user may still write where `path` is; `None` if the system does not say.
+pub fn free_bytes(path: &Path) -> Option<u64> {
+    let path = CString::new(path.as_os_str().as_bytes()).ok()?;
+    let mut facts = std::mem::MaybeUninit::<libc::statvfs>::zeroed();
+    // SAFETY: the path is a C string; the struct is plain numbers, zeroed here and filled by the call.
+    let facts = unsafe {
+        if libc::statvfs(path.as_ptr(), facts.as_mut_ptr()) != 0 {
+            return None;
+        }
+        facts.assume_init()
+    };
+    Some(facts.f_bavail.saturating_mul(facts.f_frsize))
 }
 
 /// What the name of everything unfinished starts with.

@@ -23,6 +23,8 @@ pub struct RunState {
     pub wall_seconds: f64,
     /// Classes of the head, where the file's own was replaced.
     pub replaced_head: Option<usize>,
+    /// Share and seed of the validation split that was taken out of the training split.
+    pub validation: Option<(f64, u64)>,
 }
 
 /// What an epoch gathers, step by step.
