@@ -5,7 +5,9 @@ mod census;
 mod error;
 mod external;
 pub mod graph;
+mod lower;
 mod model;
+mod module;
 #[rustfmt::skip]
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
 mod proto_generated;
@@ -21,3 +23,5 @@ pub use census::{Census, Limits};
 pub use error::{Error, Result};
 pub use model::{ImportOptions, OnnxModel, ParameterRow};
 pub use report::{EXPORT_AGAIN, ImportReport};
+pub use lower::batch_axis::LayerBatchAxis;
+pub use module::{BuildOptions, TrainableModule};
