@@ -56,7 +56,7 @@ impl Operator for BatchNormalization {
         let enlarged = variance.f_mul_scalar(1.0 / share)?;
         let output = apply(&mean, &enlarged)?;
         let _guard = no_grad_guard();
-        enlarged.f_mul_scalar_out(&variance, share)?;
+        let _ = enlarged.f_mul_scalar_out(&variance, share)?;
         Ok(vec![output])
     }
 
