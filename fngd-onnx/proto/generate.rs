@@ -23,5 +23,7 @@ pub fn generate() -> String {
         .compile_fds(descriptors)
         .expect("prost-build accepts what protox compiled");
     let code = std::fs::read_to_string(out.path().join("onnx.rs")).expect("prost-build wrote package onnx");
-    format!("// Made by `cargo run -p fngd-onnx --example generate_proto` from proto/onnx-ml.proto. Do not edit.\n\n{code}")
+    format!(
+        "// Made by `cargo run -p fngd-onnx --example generate_proto` from proto/onnx-ml.proto. Do not edit.\n\n{code}"
+    )
 }

@@ -115,7 +115,12 @@ pub fn take(file: &[u8], limits: &Limits) -> Result<Census> {
 
 impl Census {
     /// Counts one field; returns the message in it, if any.
-    fn count<'a>(&mut self, message: Message, field: &Field<'a>, limits: &Limits) -> Result<Option<(Message, &'a [u8])>> {
+    fn count<'a>(
+        &mut self,
+        message: Message,
+        field: &Field<'a>,
+        limits: &Limits,
+    ) -> Result<Option<(Message, &'a [u8])>> {
         let length = field.contents.len() as u64;
         match (message.content(field.number), field.value) {
             (Content::Message(child), Value::Bytes(contents)) => {
@@ -131,7 +136,9 @@ impl Census {
                 self.decoded_bytes += 48 + length;
             }
             (Content::Bytes, Value::Bytes(_)) => self.decoded_bytes += 64,
-            (Content::Numbers(expansion), Value::Bytes(_)) => self.decoded_bytes += length.saturating_mul(2 * expansion),
+            (Content::Numbers(expansion), Value::Bytes(_)) => {
+                self.decoded_bytes += length.saturating_mul(2 * expansion)
+            }
             (Content::Numbers(_), _) => self.decoded_bytes += 16,
             (Content::Unknown, _) => {
                 self.unknown_bytes += field.span.len() as u64;
@@ -141,7 +148,10 @@ impl Census {
             }
             (Content::Message(_) | Content::Text | Content::Bytes, _) => {
                 let start = field.span.start;
-                return Err(Error::malformed(format!("byte {start}: field {} of {message:?} has a number, expected bytes", field.number)));
+                return Err(Error::malformed(format!(
+                    "byte {start}: field {} of {message:?} has a number, expected bytes",
+                    field.number
+                )));
             }
         }
         Ok(None)

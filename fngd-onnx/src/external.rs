@@ -33,19 +33,22 @@ pub(crate) struct Reader {
 impl Place {
     /// Reads `TensorProto.external_data` of a tensor that takes `size` bytes.
     pub fn of(tensor: &TensorProto, size: u64) -> Result<Self> {
-        let entry = |key: &str| tensor.external_data.iter().find(|entry| entry.key() == key).map(StringStringEntryProto::value);
+        let entry =
+            |key: &str| tensor.external_data.iter().find(|entry| entry.key() == key).map(StringStringEntryProto::value);
         let location = entry("location").unwrap_or_default().to_owned();
         check_location(&location)?;
         let number = |key: &str, default: u64| match entry(key) {
             None => Ok(default),
-            Some(text) => text
-                .parse::<u64>()
-                .map_err(|_| Error::external_data(format!("external data has {key} {}, expected a number", quoted(text)))),
+            Some(text) => text.parse::<u64>().map_err(|_| {
+                Error::external_data(format!("external data has {key} {}, expected a number", quoted(text)))
+            }),
         };
         let place = Self { location, offset: number("offset", 0)?, length: number("length", size)? };
         if place.length != size {
             let found = place.length;
-            return Err(Error::external_data(format!("external data has length {found}, its type and dims need {size}")));
+            return Err(Error::external_data(format!(
+                "external data has length {found}, its type and dims need {size}"
+            )));
         }
         Ok(place)
     }
@@ -74,11 +77,15 @@ impl Reader {
             ))
         })?;
         self.left = self.left.checked_sub(length).ok_or_else(|| {
-            Error::limit(format!("external data up to byte {end} of {} exceeds the limit for external data", quoted(location)))
+            Error::limit(format!(
+                "external data up to byte {end} of {} exceeds the limit for external data",
+                quoted(location)
+            ))
         })?;
         let failed = |error| Error::file(&self.folder.join(location), "read", error);
         file.seek(SeekFrom::Start(place.offset)).map_err(failed)?;
-        let wanted = usize::try_from(length).map_err(|_| Error::limit(format!("{length} bytes do not fit in memory")))?;
+        let wanted =
+            usize::try_from(length).map_err(|_| Error::limit(format!("{length} bytes do not fit in memory")))?;
         let mut bytes = vec![0; wanted];
         file.read_exact(&mut bytes).map_err(failed)?;
         Ok(bytes)

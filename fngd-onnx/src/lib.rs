@@ -3,6 +3,7 @@
 pub mod analysis;
 mod census;
 mod error;
+mod export;
 mod external;
 pub mod graph;
 mod lower;
@@ -12,6 +13,7 @@ mod module;
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
 mod proto_generated;
 mod read;
+mod repair;
 mod report;
 mod schema;
 mod spans;
@@ -21,6 +23,7 @@ mod wire;
 
 pub use census::{Census, Limits};
 pub use error::{Error, Result};
+pub use export::WriteReport;
 pub use model::{ImportOptions, OnnxModel, ParameterRow};
 pub use report::{EXPORT_AGAIN, ImportReport};
 pub use lower::batch_axis::LayerBatchAxis;

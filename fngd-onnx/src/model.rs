@@ -2,10 +2,11 @@
 
 use crate::analysis::{Analysis, ParameterRole};
 use crate::census::{Census, Limits};
+use crate::export::{self, WriteReport};
 use crate::graph::{Dim, ElementType, Graph, TensorData, ValueId, ValueInfo};
 use crate::read::{self, Imported};
 use crate::report::{self, ImportReport};
-use crate::{Error, Result, supported};
+use crate::{Error, Result, repair, supported};
 use prost::bytes::Bytes;
 use regex::RegexSet;
 use serde::Serialize;
@@ -29,8 +30,13 @@ pub struct ImportOptions {
 #[derive(Debug)]
 pub struct OnnxModel {
     pub(crate) path: PathBuf,
+    /// The file, after the edits below.
     pub(crate) file: Bytes,
     pub(crate) imported: Imported,
+    pub(crate) limits: Limits,
+    /// What was changed in `file` since it was read: each a sentence for the reports.
+    pub(crate) edits: Vec<String>,
+    freeze: RegexSet,
     analysis: Analysis,
     rows: Vec<ParameterRow>,
     report: ImportReport,
@@ -71,16 +77,57 @@ impl OnnxModel {
             .map_err(|error| Error::mismatch(format!("freeze pattern: {error}")).caused_by(error))?;
         let file = read_file(path, &options.limits)?;
         let sha256 = Sha256::digest(&file).iter().map(|byte| format!("{byte:02x}")).collect();
-        let folder = path.parent().unwrap_or(Path::new("."));
-        let imported = read::read(&file, folder, &options.limits).map_err(|error| error.at(path.display()))?;
-        supported::check(&imported.graph.nodes, &imported.header).map_err(|error| error.at(path.display()))?;
-        let analysis = Analysis::of(&imported.graph, &freeze);
-        let report = report::of(&imported, &analysis);
-        let graph = &imported.graph;
-        let infos = |ids: &[ValueId]| ids.iter().filter_map(|id| graph.values.get(id.0).cloned()).collect();
-        let (inputs, outputs) = (infos(&graph.inputs), infos(&graph.outputs));
-        let rows = rows(graph, &analysis);
-        Ok(Self { path: path.to_owned(), file, imported, analysis, rows, report, inputs, outputs, sha256 })
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let at = |error: Error| error.at(path.display());
+        let imported = read::read(&file, folder, &options.limits).map_err(at)?;
+        supported::check(&imported.graph.nodes, &imported.header).map_err(at)?;
+        let mut model = Self {
+            path: path.to_owned(),
+            file,
+            imported,
+            limits: options.limits,
+            edits: Vec::new(),
+            freeze,
+            analysis: Analysis::default(),
+            rows: Vec::new(),
+            report: ImportReport::default(),
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            sha256,
+        };
+        let (edits, log) = export::to_inference(&model.file, &model.imported).map_err(at)?;
+        if edits.is_empty() {
+            model.understand();
+        } else {
+            let edited = export::splice(&model.file, &edits).map_err(at)?;
+            model.continue_with(edited, log).map_err(at)?;
+        }
+        Ok(model)
+    }
+
+    /// Gives the last linear layer `classes` outputs and fresh values, uniform in ±1/√in_features.
+    ///
+    /// The dims of the outputs that follow are changed with it. The model is as if it had been opened from such a file.
+    ///
+    /// # Errors
+    /// `is_unsupported()` if the first output is not simply a Gemm or MatMul, with or without an Add of its bias, and at most
+    /// Softmax, LogSoftmax or Sigmoid after it.
+    pub fn replace_head(&mut self, classes: usize, seed: u64) -> Result<()> {
+        let (file, log) = export::replace_head(self, classes, seed)?;
+        self.continue_with(file, log)
+    }
+
+    /// Writes the model to `path` with `tensors` in place of the stored ones.
+    ///
+    /// `tensors` has parameters and running statistics by name, as the module keeps them: float32, linear weights as
+    /// `[out, in]`. Those that are left out keep their value. Only bytes of tensors that changed differ from the input,
+    /// apart from the edits that the report lists; without any, the file is the same.
+    ///
+    /// # Errors
+    /// `is_mismatch()` for unknown names, other dims, values that are not finite, or `path` being the input; `is_file()` if
+    /// writing fails. In each case nothing at `path` has changed.
+    pub fn write(&self, path: &Path, tensors: &BTreeMap<String, TensorData>) -> Result<WriteReport> {
+        export::write(self, path, tensors)
     }
 
     /// What the caller supplies.
@@ -146,8 +193,38 @@ impl OnnxModel {
             Some(weight) if weight.dims.len() == 2 => weight.dims.first().copied(),
             _ => None,
         };
-        let declared = || [logits, *graph.outputs.first()?].into_iter().find_map(|id| last_dim(graph.values.get(id.0)?));
+        let declared =
+            || [logits, *graph.outputs.first()?].into_iter().find_map(|id| last_dim(graph.values.get(id.0)?));
         usize::try_from(width.or_else(declared)?).ok()
+    }
+}
+
+impl OnnxModel {
+    /// Goes on as if `file` had been opened, `log` telling how it came about.
+    fn continue_with(&mut self, file: Vec<u8>, log: Vec<String>) -> Result<()> {
+        let file = Bytes::from(file);
+        self.imported = read::read(&file, self.folder(), &self.limits)?;
+        self.file = file;
+        self.edits.extend(log);
+        self.understand();
+        Ok(())
+    }
+
+    /// Everything that follows from the graph.
+    fn understand(&mut self) {
+        let mut repairs = self.edits.clone();
+        repairs.extend(repair::run(&mut self.imported));
+        let graph = &self.imported.graph;
+        self.analysis = Analysis::of(graph, &self.freeze);
+        self.rows = rows(graph, &self.analysis);
+        self.report = ImportReport { repairs, ..report::of(&self.imported, &self.analysis) };
+        let infos = |ids: &[ValueId]| ids.iter().filter_map(|id| graph.values.get(id.0).cloned()).collect();
+        (self.inputs, self.outputs) = (infos(&graph.inputs), infos(&graph.outputs));
+    }
+
+    /// Where external data is.
+    pub(crate) fn folder(&self) -> &Path {
+        self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
     }
 }
 
@@ -196,13 +273,7 @@ fn read_file(path: &Path, limits: &Limits) -> Result<Bytes> {
     Ok(Bytes::from(bytes))
 }
 
-/// Values by name, for tests and messages.
-pub(crate) fn value_named(graph: &Graph, name: &str) -> Option<ValueId> {
-    graph.values.iter().position(|info| info.name == name).map(ValueId)
-}
-
 /// Parameters by name.
 pub(crate) fn by_name(model: &OnnxModel) -> BTreeMap<&str, ValueId> {
     model.analysis.parameters.iter().map(|(id, info)| (info.name.as_str(), *id)).collect()
 }
-

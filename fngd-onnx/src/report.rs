@@ -1,6 +1,7 @@
 //! What an import tells the user.
 
 use crate::analysis::Analysis;
+use crate::error::quoted;
 use crate::graph::{Dim, Graph};
 use crate::read::Imported;
 use crate::supported::OPSETS;
@@ -34,17 +35,21 @@ pub(crate) fn of(imported: &Imported, analysis: &Analysis) -> ImportReport {
     let graph = &imported.graph;
     let mut operators = BTreeMap::new();
     for node in &graph.nodes {
-        let name = if node.domain.is_empty() { node.op_type.clone() } else { format!("{}::{}", node.domain, node.op_type) };
+        let name =
+            if node.domain.is_empty() { node.op_type.clone() } else { format!("{}::{}", node.domain, node.op_type) };
         *operators.entry(name).or_insert(0) += 1;
     }
     let header = &imported.header;
     let opset = header.opsets.get("").copied().unwrap_or(0);
     let mut warnings = Vec::new();
     if opset > *OPSETS.end() {
-        warnings.push(format!("opset {opset} is newer than the newest known one ({}): taken to be the same", OPSETS.end()));
+        warnings
+            .push(format!("opset {opset} is newer than the newest known one ({}): taken to be the same", OPSETS.end()));
     }
-    warnings.extend(baked_batch(graph));
-    warnings.extend(folded_normalisation(graph, analysis));
+    let lost: Vec<String> = [baked_batch(graph), folded_normalisation(graph, analysis)].into_iter().flatten().collect();
+    let advice =
+        (!lost.is_empty()).then(|| format!("to keep what the exporter took away, export again with: {EXPORT_AGAIN}"));
+    warnings.extend(lost.into_iter().chain(advice));
     warnings.extend(random(graph));
     ImportReport {
         ir_version: header.ir_version,
@@ -61,15 +66,16 @@ fn baked_batch(graph: &Graph) -> Option<String> {
     let info = graph.values.get(graph.inputs.first()?.0)?;
     let Dim::Known(size) = info.dims.as_ref()?.first()? else { return None };
     Some(format!(
-        "batch size {size} is fixed in the file: the first dimension of input `{}` is {size}; export again with {EXPORT_AGAIN}",
-        info.name
+        "batch size {size} is fixed in the file: the first dimension of input {} is {size}",
+        quoted(&info.name)
     ))
 }
 
 /// Convolutions into which an exporter has multiplied a BatchNormalization.
 fn folded_normalisation(graph: &Graph, analysis: &Analysis) -> Option<String> {
     const RULE: &str = "pkg.onnxscript.rewriter.rule_name";
-    let by_rule = |node: &&crate::graph::Node| node.metadata.get(RULE).is_some_and(|rule| rule.contains("FuseBatchNormIntoConv"));
+    let by_rule =
+        |node: &&crate::graph::Node| node.metadata.get(RULE).is_some_and(|rule| rule.contains("FuseBatchNormIntoConv"));
     let rewritten = graph.nodes.iter().filter(by_rule).count();
     // The TorchScript exporter gives folded weights a new name.
     let renamed = |id: &&crate::graph::ValueId| {
@@ -79,7 +85,7 @@ fn folded_normalisation(graph: &Graph, analysis: &Analysis) -> Option<String> {
     let weights: std::collections::BTreeSet<_> = analysis.layers.values().map(|layer| layer.weight).collect();
     let count = rewritten.max(weights.iter().filter(renamed).count());
     (count > 0).then(|| {
-        format!("{count} BatchNormalization were folded into convolutions by the exporter and cannot train as such; export again with {EXPORT_AGAIN}")
+        format!("{count} BatchNormalization were folded into convolutions by the exporter and cannot train as such")
     })
 }
 

@@ -86,7 +86,9 @@ impl Spans {
                 let field = field?;
                 match field.number {
                     // t
-                    5 => return TensorSpan::of_tensor(file, MessageSpan { field: field.span, contents: field.contents }),
+                    5 => {
+                        return TensorSpan::of_tensor(file, MessageSpan { field: field.span, contents: field.contents });
+                    }
                     // f, floats
                     2 | 7 => plain.push(field.contents),
                     _ => (),

@@ -69,7 +69,8 @@ pub(crate) fn check(nodes: &[Node], header: &Header) -> Result<()> {
     let mut text = format!("{total} of {} nodes use operators that are not supported:", nodes.len());
     for ((domain, op_type, opset), nodes) in refused {
         let full = if domain.is_empty() { op_type.to_owned() } else { format!("{domain}::{op_type}") };
-        let kind = if header.functions.contains(&format!("{domain}::{op_type}")) { "local function" } else { "operator" };
+        let kind =
+            if header.functions.contains(&format!("{domain}::{op_type}")) { "local function" } else { "operator" };
         let names: Vec<String> = nodes.iter().take(3).map(|node| quoted(&node.name)).collect();
         let more = if nodes.len() > names.len() { ", ..." } else { "" };
         let (count, names) = (nodes.len(), names.join(", "));

@@ -6,12 +6,20 @@ use half::{bf16, f16};
 impl TensorData {
     /// A float32 tensor.
     pub fn from_floats(dims: Vec<u64>, values: &[f32]) -> Self {
-        Self { element_type: ElementType::Float32, dims, bytes: values.iter().flat_map(|value| value.to_le_bytes()).collect() }
+        Self {
+            element_type: ElementType::Float32,
+            dims,
+            bytes: values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+        }
     }
 
     /// An int64 tensor.
     pub fn from_integers(dims: Vec<u64>, values: &[i64]) -> Self {
-        Self { element_type: ElementType::Int64, dims, bytes: values.iter().flat_map(|value| value.to_le_bytes()).collect() }
+        Self {
+            element_type: ElementType::Int64,
+            dims,
+            bytes: values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+        }
     }
 
     /// Number of elements.

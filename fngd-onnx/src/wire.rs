@@ -77,7 +77,12 @@ impl<'a> Fields<'a> {
                 Value::Bytes(self.take(length)?)
             }
             // Groups (3 and 4) have been out of use since before ONNX existed.
-            wire_type => return Err(malformed(start, format!("field {number} has wire type {wire_type}, expected 0, 1, 2 or 5"))),
+            wire_type => {
+                return Err(malformed(
+                    start,
+                    format!("field {number} has wire type {wire_type}, expected 0, 1, 2 or 5"),
+                ));
+            }
         };
         contents.end = self.position;
         Ok(Field { number, value, span: start..self.position, contents })
@@ -112,27 +117,6 @@ impl<'a> Fields<'a> {
         self.position = self.position.saturating_add(length);
         Ok(taken)
     }
-}
-
-/// The numbers of a field of type `repeated int64` (or int32, uint64): one, or several packed ones.
-pub(crate) fn varints<'a>(field: &Field<'a>) -> impl Iterator<Item = Result<u64>> + use<'a> {
-    let (single, packed) = match field.value {
-        Value::Varint(number) => (Some(Ok(number)), None),
-        Value::Bytes(bytes) => (None, Some(Fields { rest: bytes, position: field.contents.start })),
-        _ => (Some(Err(malformed(field.span.start, format!("field {} holds no integers", field.number)))), None),
-    };
-    let mut packed = packed;
-    single.into_iter().chain(std::iter::from_fn(move || {
-        let numbers = packed.as_mut()?;
-        if numbers.rest.is_empty() {
-            return None;
-        }
-        let number = numbers.varint();
-        if number.is_err() {
-            numbers.rest = &[];
-        }
-        Some(number)
-    }))
 }
 
 /// Appends `number` as a varint.
@@ -186,7 +170,6 @@ mod tests {
             for field in fields(&bytes, 0).map_while(Result::ok) {
                 prop_assert_eq!(field.span.start, position);
                 prop_assert!(field.contents.end <= bytes.len());
-                varints(&field).for_each(drop);
                 position = field.span.end;
             }
         }

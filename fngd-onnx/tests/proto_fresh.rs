@@ -6,5 +6,8 @@ mod generate;
 #[test]
 fn generated_types_are_fresh() {
     let found = std::fs::read_to_string(generate::target()).unwrap();
-    assert!(found == generate::generate(), "run `cargo run -p fngd-onnx --example generate_proto` and commit the result");
+    assert!(
+        found == generate::generate(),
+        "run `cargo run -p fngd-onnx --example generate_proto` and commit the result"
+    );
 }

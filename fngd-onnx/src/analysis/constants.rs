@@ -43,7 +43,18 @@ fn reason(graph: &Graph, uses: &Uses, id: ValueId, data: &TensorData) -> Option<
 /// All ways from here end in Sin or Cos.
 fn reaches_only_angles(graph: &Graph, uses: &Uses, id: ValueId) -> bool {
     const KEEP_WALKING: [&str; 12] = [
-        "Mul", "MatMul", "Einsum", "Concat", "Transpose", "Reshape", "Unsqueeze", "Squeeze", "Expand", "Cast", "Identity", "Slice",
+        "Mul",
+        "MatMul",
+        "Einsum",
+        "Concat",
+        "Transpose",
+        "Reshape",
+        "Unsqueeze",
+        "Squeeze",
+        "Expand",
+        "Cast",
+        "Identity",
+        "Slice",
     ];
     let (mut open, mut seen, mut angles) = (vec![id], BTreeSet::new(), false);
     while let Some(value) = open.pop() {
@@ -71,11 +82,14 @@ fn inner_normalisation(graph: &Graph, uses: &Uses, id: ValueId, data: &TensorDat
     let readers = uses.readers(id);
     !readers.is_empty()
         && readers.iter().all(|(index, slot)| {
-            let Some(node) = graph.nodes.get(*index).filter(|node| node.op_type == "InstanceNormalization") else { return false };
+            let Some(node) = graph.nodes.get(*index).filter(|node| node.op_type == "InstanceNormalization") else {
+                return false;
+            };
             let wanted = if *slot == 1 { 1.0 } else { 0.0 };
             let plain = data.floats().is_some_and(|values| values.iter().all(|value| *value == wanted));
             let from_reshape = node.input(0).and_then(|input| uses.producer(graph, input));
-            let to_reshape = node.output(0).and_then(|output| uses.only_reader(output)).and_then(|(next, _)| graph.nodes.get(next));
+            let to_reshape =
+                node.output(0).and_then(|output| uses.only_reader(output)).and_then(|(next, _)| graph.nodes.get(next));
             let is_reshape = |node: &Node| node.op_type == "Reshape";
             plain && from_reshape.is_some_and(|(_, node)| is_reshape(node)) && to_reshape.is_some_and(is_reshape)
         })
@@ -115,9 +129,9 @@ fn is_mask(values: &[f32]) -> bool {
     if values.iter().any(|value| !value.is_finite()) {
         return true;
     }
-    // The smallest masks in use are -10000 (BERT) and float16's lowest number.
+    // Seen: -100 (Swin), -10000 (BERT), the lowest float16 and float32.
     let lowest = values.iter().copied().fold(0.0, f32::min);
-    lowest <= -1e4 && values.iter().all(|value| *value == 0.0 || *value == lowest)
+    lowest <= -50.0 && values.iter().all(|value| *value == 0.0 || *value == lowest)
 }
 
 fn is_range(values: &[f32]) -> bool {
@@ -130,9 +144,11 @@ fn is_range(values: &[f32]) -> bool {
 fn rotary_tables(graph: &Graph, found: &BTreeMap<ValueId, &'static str>) -> Vec<ValueId> {
     let mut by_dims: BTreeMap<&[u64], Vec<(ValueId, Vec<f32>)>> = BTreeMap::new();
     for (id, data) in &graph.initializers {
-        let candidate = data.element_type.is_float() && data.elements() >= 8 && data.dims.len() >= 2 && !found.contains_key(id);
+        let candidate =
+            data.element_type.is_float() && data.elements() >= 8 && data.dims.len() >= 2 && !found.contains_key(id);
         let Some(values) = candidate.then(|| data.floats()).flatten() else { continue };
-        if values.iter().all(|value| value.abs() <= 1.001) && values.iter().any(|value| *value != 0.0 && *value != 1.0) {
+        if values.iter().all(|value| value.abs() <= 1.001) && values.iter().any(|value| *value != 0.0 && *value != 1.0)
+        {
             by_dims.entry(&data.dims).or_default().push((*id, values));
         }
     }

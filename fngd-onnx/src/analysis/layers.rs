@@ -2,7 +2,7 @@
 
 use super::{LayerInfo, Uses};
 use crate::error::quoted;
-use crate::graph::{Attribute, Graph, Node, TensorData, ValueId};
+use crate::graph::{Attribute, Graph, Node, ValueId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A layer, and what is needed to compare its uses.
@@ -106,7 +106,9 @@ fn own_bias(graph: &Graph, uses: &Uses, value: ValueId, out_features: u64, info:
 /// A bias that an Add after the node adds.
 fn following_bias(graph: &Graph, uses: &Uses, out_features: u64, info: &mut LayerInfo) {
     let Some((index, slot)) = uses.only_reader(info.output) else { return };
-    let Some(add) = graph.nodes.get(index).filter(|node| node.op_type == "Add" && node.domain.is_empty()) else { return };
+    let Some(add) = graph.nodes.get(index).filter(|node| node.op_type == "Add" && node.domain.is_empty()) else {
+        return;
+    };
     let other = match (slot, add.inputs.as_slice()) {
         (0, [_, Some(other)]) | (1, [Some(other), _]) => *other,
         _ => return,
@@ -133,7 +135,9 @@ fn is_zero(graph: &Graph, uses: &Uses, value: ValueId) -> bool {
             "ConstantOfShape" => {
                 return match node.attributes.get("value") {
                     None => true,
-                    Some(Attribute::Tensor(data)) => data.floats().is_some_and(|all| all.iter().all(|element| *element == 0.0)),
+                    Some(Attribute::Tensor(data)) => {
+                        data.floats().is_some_and(|all| all.iter().all(|element| *element == 0.0))
+                    }
                     Some(_) => false,
                 };
             }
@@ -215,7 +219,8 @@ fn merge(graph: &Graph, found: &mut BTreeMap<usize, Found>, indices: &[usize]) {
 
 fn geometry(graph: &Graph, index: usize) -> Option<(&str, Vec<(&String, &Attribute)>)> {
     let node = graph.nodes.get(index)?;
-    let attributes = node.attributes.iter().filter(|(name, _)| !name.starts_with("trans") && *name != "alpha" && *name != "beta");
+    let attributes =
+        node.attributes.iter().filter(|(name, _)| !name.starts_with("trans") && *name != "alpha" && *name != "beta");
     let kind = if node.op_type == "Gemm" { "MatMul" } else { node.op_type.as_str() };
     Some((kind, attributes.collect()))
 }
@@ -261,7 +266,9 @@ fn other_reader(graph: &Graph, uses: &Uses, weight: ValueId, layer_nodes: Option
                 _ if is_use => (),
                 _ if super::uses::reads_only_form(node, *slot) => (),
                 "Gather" => return Some("tied with an embedding".into()),
-                _ if super::uses::is_renaming(node) || super::uses::is_matrix_transpose(node) => open.extend(node.output(0)),
+                _ if super::uses::is_renaming(node) || super::uses::is_matrix_transpose(node) => {
+                    open.extend(node.output(0))
+                }
                 _ => return Some(format!("its weight is also read by {}", node.describe())),
             }
         }
@@ -275,17 +282,31 @@ fn other_reader(graph: &Graph, uses: &Uses, weight: ValueId, layer_nodes: Option
 /// A name that a reader of the original model would recognise.
 fn name(graph: &Graph, info: &LayerInfo, node: usize) -> String {
     let value = |id: ValueId| graph.values.get(id.0).map_or("", |info| info.name.as_str());
-    if let Some(name) = value(info.weight).strip_suffix(".weight") {
+    let weight = value(info.weight);
+    if let Some(name) = weight.strip_suffix(".weight").or_else(|| weight.strip_suffix("_weight")) {
         return name.to_owned();
     }
-    if let Some(name) = info.bias.and_then(|bias| value(bias).strip_suffix(".bias")) {
+    let bias = info.bias.map_or("", value);
+    if let Some(name) = bias.strip_suffix(".bias").or_else(|| bias.strip_suffix("_bias")) {
         return name.to_owned();
     }
-    // TorchScript: `/encoder/layers.0/linear1/MatMul`.
-    let path = graph.nodes.get(node).map_or("", |node| node.name.as_str());
-    match path.strip_prefix('/').and_then(|path| path.rsplit_once('/')) {
-        Some((scope, _)) if value(info.weight).starts_with("onnx::") => scope.replace('/', "."),
-        _ => value(info.weight).to_owned(),
+    let scope = graph.nodes.get(node).and_then(|node| scope(node, weight));
+    scope.unwrap_or_else(|| weight.to_owned())
+}
+
+/// The module that a node comes from, where the exporter has renamed the weight.
+fn scope(node: &Node, weight: &str) -> Option<String> {
+    if weight.starts_with("val_") {
+        // Dynamo: `['', 'encoder', 'encoder.linear1', 'linear_3']`, the last being the operation.
+        let scopes = node.metadata.get("pkg.torch.onnx.name_scopes")?;
+        let mut names = scopes.trim_matches(['[', ']']).rsplit(", ").map(|name| name.trim_matches(['\'', '"']));
+        names.nth(1).filter(|name| !name.is_empty()).map(str::to_owned)
+    } else if weight.starts_with("onnx::") {
+        // TorchScript: `/encoder/layers.0/linear1/MatMul`.
+        let (scope, _) = node.name.strip_prefix('/')?.rsplit_once('/')?;
+        Some(scope.replace('/', "."))
+    } else {
+        None
     }
 }
 
@@ -294,7 +315,9 @@ fn make_names_unique(found: &mut BTreeMap<usize, Found>, by_weight: &BTreeMap<Va
     let mut groups: Vec<&Vec<usize>> = by_weight.values().collect();
     groups.sort();
     for indices in groups {
-        let Some(base) = indices.first().and_then(|index| found.get(index)).map(|layer| layer.info.name.clone()) else { continue };
+        let Some(base) = indices.first().and_then(|index| found.get(index)).map(|layer| layer.info.name.clone()) else {
+            continue;
+        };
         let mut name = base.clone();
         let mut number = 2;
         while !taken.insert(name.clone()) {
@@ -307,9 +330,4 @@ fn make_names_unique(found: &mut BTreeMap<usize, Found>, by_weight: &BTreeMap<Va
             }
         }
     }
-}
-
-/// In-features and out-features, for heads and reports.
-pub(crate) fn out_features(weight: &TensorData, transposed: bool) -> Option<u64> {
-    weight.dims.get(usize::from(transposed)).copied()
 }

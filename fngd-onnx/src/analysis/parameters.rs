@@ -127,18 +127,31 @@ fn reading(node: &Node, slot: usize, data: &TensorData) -> Reading {
         ("Conv" | "ConvTranspose" | "Gemm", 2) => Reading::Role(Role::Bias),
         ("Gemm" | "MatMul", 0 | 1) if data.dims.len() >= 2 => Reading::Role(Role::LinearWeight),
         ("BatchNormalization", 3 | 4) => Reading::Role(Role::RunningStatistic),
-        ("BatchNormalization" | "LayerNormalization" | "InstanceNormalization" | "GroupNormalization" | "RMSNormalization", 1) => {
-            Reading::Role(Role::NormalisationScale)
-        }
+        (
+            "BatchNormalization"
+            | "LayerNormalization"
+            | "InstanceNormalization"
+            | "GroupNormalization"
+            | "RMSNormalization",
+            1,
+        ) => Reading::Role(Role::NormalisationScale),
         ("BatchNormalization" | "LayerNormalization" | "InstanceNormalization" | "GroupNormalization", 2) => {
             Reading::Role(Role::NormalisationShift)
         }
         ("PRelu", 1) => Reading::Role(Role::Other),
         ("Gather", 0) => Reading::Role(if data.dims.len() >= 2 { Role::Embedding } else { Role::Other }),
         ("Where", 1 | 2) if is_uniform(data) => Reading::Nothing,
-        ("Where", 1 | 2) | ("GatherElements" | "GatherND", 0) | ("Attention", 0..=3) | ("MatMul" | "Gemm", 0 | 1) => Reading::Operand,
+        ("Where", 1 | 2) | ("GatherElements" | "GatherND", 0) | ("Attention", 0..=3) | ("MatMul" | "Gemm", 0 | 1) => {
+            Reading::Operand
+        }
         ("Add" | "Sub" | "Mul" | "Div" | "Concat" | "Sum" | "Max" | "Min" | "Pow", _) => Reading::Operand,
-        ("Identity" | "Transpose" | "CastLike" | "Split" | "Neg" | "Exp" | "Softplus" | "Sigmoid" | "Tanh" | "Softmax", 0)
+        // A number spread over all elements: what a decomposed GroupNorm has inside.
+        ("Expand" | "Tile", 0) if data.elements() == 1 => Reading::Nothing,
+        (
+            "Identity" | "Transpose" | "CastLike" | "Split" | "Neg" | "Exp" | "Softplus" | "Sigmoid" | "Tanh"
+            | "Softmax",
+            0,
+        )
         | ("Reshape" | "Unsqueeze" | "Squeeze" | "Flatten" | "Expand" | "Slice" | "Tile", 0) => Reading::Through,
         ("Cast", 0) if super::uses::is_renaming(node) => Reading::Through,
         _ => Reading::Nothing,
@@ -165,7 +178,9 @@ fn reason(role: Role, frozen: bool, layer: Option<&Found>, data: &TensorData) ->
         (None, Role::LinearWeight) if data.dims.len() > 2 => {
             format!("plain gradient: a matrix product with {} dimensions", data.dims.len())
         }
-        (None, Role::LinearWeight) => "plain gradient: the weight is the left operand, or is computed from the constant".into(),
+        (None, Role::LinearWeight) => {
+            "plain gradient: the weight is the left operand, or is computed from the constant".into()
+        }
         (None, Role::ConvolutionWeight) => "plain gradient: the weight is computed from the constant".into(),
         (None, Role::Bias | Role::Other) => "not part of a linear layer or convolution: plain gradient".into(),
     }

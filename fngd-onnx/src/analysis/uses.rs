@@ -119,5 +119,6 @@ pub(super) fn is_matrix_transpose(node: &Node) -> bool {
 
 /// Reads the shape or the element type, not the elements.
 pub(super) fn reads_only_form(node: &Node, slot: usize) -> bool {
-    matches!((node.op_type.as_str(), slot), ("Shape" | "Size" | "RandomUniformLike", 0) | ("CastLike", 1)) && node.domain.is_empty()
+    matches!((node.op_type.as_str(), slot), ("Shape" | "Size" | "RandomUniformLike", 0) | ("CastLike", 1))
+        && node.domain.is_empty()
 }

@@ -36,6 +36,10 @@ pub(crate) enum Source {
     Initializer { position: usize, external: Option<Place> },
     /// Position among `GraphProto.node` of a Constant node.
     Constant { position: usize, external: Option<Place> },
+    /// Nowhere: repair took it apart from `of` for input `slot` of the node at `position` in the file.
+    Copy { position: usize, slot: usize, of: ValueId },
+    /// Nowhere: the node at `position` in the file is an Identity of `of`.
+    Alias { position: usize, of: ValueId },
 }
 
 /// What the model says of itself.
@@ -82,7 +86,8 @@ fn header(model: &ModelProto) -> Result<Header> {
         }
     }
     let producer = [model.producer_name(), model.producer_version()].join(" ").trim().to_owned();
-    let functions = model.functions.iter().map(|function| format!("{}::{}", function.domain(), function.name())).collect();
+    let functions =
+        model.functions.iter().map(|function| format!("{}::{}", function.domain(), function.name())).collect();
     Ok(Header { ir_version: model.ir_version(), producer, opsets, functions })
 }
 
@@ -154,7 +159,11 @@ impl Builder<'_> {
         let is_constant = node.op_type == "Constant" && node.domain.is_empty();
         if is_constant {
             let [output] = proto.output.as_slice() else {
-                return Err(Error::malformed(format!("{}: {} outputs, expected 1", node.describe(), proto.output.len())));
+                return Err(Error::malformed(format!(
+                    "{}: {} outputs, expected 1",
+                    node.describe(),
+                    proto.output.len()
+                )));
             };
             let (data, external) = constant(proto, &mut self.reader).map_err(|error| error.at(node.describe()))?;
             let id = self.constant(output, data).map_err(|error| error.at(node.describe()))?;
@@ -175,9 +184,10 @@ impl Builder<'_> {
 
     fn convert(&mut self, index: usize, proto: &NodeProto) -> Result<Node> {
         let domain = if proto.domain() == "ai.onnx" { "" } else { proto.domain() };
-        let opset = *self.header.opsets.get(domain).ok_or_else(|| {
-            Error::malformed(format!("opset_import has no version for domain {}", quoted(domain)))
-        })?;
+        let opset =
+            *self.header.opsets.get(domain).ok_or_else(|| {
+                Error::malformed(format!("opset_import has no version for domain {}", quoted(domain)))
+            })?;
         let mut attributes = BTreeMap::new();
         for attribute in &proto.attribute {
             // A Constant's tensor is read once, as a constant.
@@ -221,7 +231,10 @@ impl Builder<'_> {
         }
         if name.len() > LONGEST_NAME {
             let found = name.len();
-            return Err(Error::limit(format!("the name {} has {found} bytes, the limit is {LONGEST_NAME}", quoted(name))));
+            return Err(Error::limit(format!(
+                "the name {} has {found} bytes, the limit is {LONGEST_NAME}",
+                quoted(name)
+            )));
         }
         let id = ValueId(self.graph.values.len());
         if self.ids.insert(name.to_owned(), id).is_some() {

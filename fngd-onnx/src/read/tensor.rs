@@ -89,7 +89,14 @@ fn typed(tensor: &TensorProto, element_type: ElementType, elements: u64) -> Resu
         E::Uint64 => tensor.uint64_data.iter().flat_map(|value| value.to_le_bytes()).collect(),
         E::Uint32 => {
             let narrow = |value: &u64| u32::try_from(*value).map_err(|_| outside(value.to_string()));
-            tensor.uint64_data.iter().map(narrow).collect::<Result<Vec<_>>>()?.iter().flat_map(|v| v.to_le_bytes()).collect()
+            tensor
+                .uint64_data
+                .iter()
+                .map(narrow)
+                .collect::<Result<Vec<_>>>()?
+                .iter()
+                .flat_map(|v| v.to_le_bytes())
+                .collect()
         }
         _ => tensor.int32_data.iter().map(narrow).collect::<Result<Vec<_>>>()?.concat(),
     })
