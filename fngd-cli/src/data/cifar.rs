@@ -270,7 +270,8 @@ mod tests {
             .iter()
             .map(|name| (format!("cifar-10-batches-bin/{name}"), std::fs::read(dir.path().join(name)).unwrap()))
             .collect();
-        let borrowed: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
+        let borrowed: Vec<(&str, &[u8])> =
+            files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
         crate::data::archive::tests::write(&archive, &borrowed);
         let (a, b) = (load(&layout, &archive).unwrap(), load(&layout, dir.path()).unwrap());
         assert_eq!((a.train, a.test, a.classes), (b.train, b.test, b.classes));

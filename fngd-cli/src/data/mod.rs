@@ -6,11 +6,16 @@ mod archive;
 mod cifar;
 mod digits;
 mod error;
+mod folder;
 mod idx;
 mod normalization;
+mod npy;
+mod npz;
+mod picture;
 pub mod random;
 mod spec;
 mod split;
+mod zip;
 
 pub use error::{DataError, Result};
 pub use normalization::Normalization;
@@ -103,7 +108,8 @@ pub fn load(source: &DataSource) -> Result<Dataset> {
                 Named::Mnist | Named::FashionMnist => idx::load(set, &path),
             }
         }
-        Spec::Folder { .. } | Spec::Npz { .. } => unreachable!("not yet"),
+        Spec::Npz { path } => npz::load(source.path.as_deref().unwrap_or(&path)),
+        Spec::Folder { path, size } => folder::load(source.path.as_deref().unwrap_or(&path), size),
     }
 }
 

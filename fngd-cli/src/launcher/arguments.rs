@@ -188,7 +188,7 @@ pub struct RunFlags {
 #[command(next_help_heading = "Optimizer")]
 pub struct OptimizerFlags {
     /// fngd, sgd or adamw [default: fngd]
-    #[arg(short = 'o', long = "optimizer", value_name = "NAME")]
+    #[arg(id = "optimizer_name", short = 'o', long = "optimizer", value_name = "NAME")]
     pub name: Option<String>,
     /// Learning rate [default: 0.1; 0.001 with adamw]
     #[arg(long, value_name = "RATE")]

@@ -72,7 +72,8 @@ impl Engine {
         drop(started.input.take());
         let status = signals.wait(&mut started.child)?;
         let output = started.output.take().map(|thread| thread.join().unwrap_or_default()).unwrap_or_default();
-        let end = End { status, heard, output, signal: signals.first(), signals: signals.count() };
+        let trains = matches!(job, Job::Train { .. });
+        let end = End { trains, status, heard, output, signal: signals.first(), signals: signals.count() };
         end.judge(self, oom_kills)
     }
 
@@ -326,6 +327,7 @@ impl Drop for Signals {
 
 /// All that is known when the engine is gone.
 struct End {
+    trains: bool,
     status: ExitStatus,
     heard: Heard,
     output: VecDeque<String>,
@@ -357,7 +359,7 @@ impl End {
     /// The user did not want to wait for the checkpoint.
     fn stopped_at_once(&self) -> Failure {
         let code = if self.signal == Some(libc::SIGINT) { Code::Interrupted } else { Code::Terminated };
-        Failure::new(code, "stopped at once, in the middle of a step").with_help(self.resume_line())
+        Failure::new(code, "stopped at once, in the middle of a step").with_maybe_help(self.resume_line())
     }
 
     fn not_linked(&self, engine: &Engine) -> Failure {
@@ -392,15 +394,14 @@ impl End {
         for line in self.output.iter().rev().take(5).rev() {
             message += &format!("\n  | {}", text::name(line));
         }
-        let help = match code {
-            Code::Memory => format!("a smaller --batch needs less memory. {}", self.resume_line()),
-            _ => self.resume_line(),
-        };
-        Failure::new(code, message).with_help(help)
+        let smaller = (code == Code::Memory).then(|| "a smaller --batch needs less memory".to_owned());
+        let help: Vec<String> = smaller.into_iter().chain(self.resume_line()).collect();
+        Failure::new(code, message).with_maybe_help((!help.is_empty()).then(|| help.join(". ")))
     }
 
-    fn resume_line(&self) -> String {
-        match self.heard.checkpoint.as_deref() {
+    /// How to go on, for a job that can.
+    fn resume_line(&self) -> Option<String> {
+        self.trains.then(|| match self.heard.checkpoint.as_deref() {
             Some(checkpoint) => {
                 let run = run_of(checkpoint);
                 format!(
@@ -410,7 +411,7 @@ impl End {
                 )
             }
             None => "there is no checkpoint yet; start again with the same command".to_owned(),
-        }
+        })
     }
 }
 

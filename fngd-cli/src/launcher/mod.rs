@@ -33,6 +33,10 @@ pub fn main() -> ExitCode {
         }
     };
     let global = cli.global.clone();
+    if global.verbose < 2 {
+        // Where it happened, and no backtrace.
+        std::panic::set_hook(Box::new(|panic| eprintln!("{panic}")));
+    }
     match std::panic::catch_unwind(|| run(cli)) {
         Ok(Ok(code)) => ExitCode::from(code),
         Ok(Err(failure)) => report(&global, &failure),
