@@ -18,11 +18,22 @@ use tch::{Device, Kind, Tensor};
 const REFERENCE_SAMPLES: usize = 7;
 
 /// Writes `last.onnx` from the network as it is and `best.onnx` from the best checkpoint, and reports the best on the test split.
-pub fn finish(session: &mut Session, run: &Path, state: &RunState, best: Option<&[(String, Tensor)]>, events: &Events) -> Result<()> {
+pub fn finish(
+    session: &mut Session,
+    run: &Path,
+    state: &RunState,
+    best: Option<&[(String, Tensor)]>,
+    events: &Events,
+) -> Result<()> {
     let sample = sample(&session.parts.val, &session.parts.network)?;
     let write = |network: &mut OnnxNetwork, name: &str| {
         let reference = run.join(format!("{name}.reference.safetensors"));
-        export(network, &run.join(format!("{name}.onnx")), sample.as_ref().map(|sample| (reference.as_path(), sample)), events)
+        export(
+            network,
+            &run.join(format!("{name}.onnx")),
+            sample.as_ref().map(|sample| (reference.as_path(), sample)),
+            events,
+        )
     };
     write(&mut session.parts.network, "last")?;
     if let Some(best) = best {
@@ -46,7 +57,7 @@ pub fn export(
     reference: Option<(&Path, &Tensor)>,
     events: &Events,
 ) -> Result<()> {
-    let report = network.module.export(&network.model, path)?;
+    let report = network.export(path)?;
     let reference = match reference {
         Some((file, sample)) => {
             save_reference(network, file, sample)?;
@@ -73,7 +84,12 @@ pub fn sample(split: &Batches, network: &OnnxNetwork) -> Result<Option<Tensor>> 
 }
 
 /// Batches to take a reference sample from, of `split` of a data set.
-pub fn evaluation_batches(split: &crate::data::Split, data: &crate::data::Dataset, batch: usize, device: Device) -> Result<Batches> {
+pub fn evaluation_batches(
+    split: &crate::data::Split,
+    data: &crate::data::Dataset,
+    batch: usize,
+    device: Device,
+) -> Result<Batches> {
     Ok(Batches::build(split, &data.normalization, BatchOptions::evaluation(batch, device, true))?)
 }
 

@@ -1,8 +1,8 @@
 //! The jobs other than benchmarks: train, evaluate, export.
 
 use super::checkpoint::{self, Checkpoint, Fingerprint, RealDisk, RunState, Store};
-use super::events::Events;
 use super::evaluate::evaluate;
+use super::events::Events;
 use super::export::{self, evaluation_batches};
 use super::failure::{Failure, Result};
 use super::network::Network;
@@ -52,7 +52,8 @@ pub fn train(
     let mut last = None;
     if resume {
         let (checkpoint, remarks) = store.newest()?.ok_or_else(|| {
-            Failure::data(format!("there is no checkpoint in {}", root.display())).help("start a new run with `fngd-cli train`")
+            Failure::data(format!("there is no checkpoint in {}", root.display()))
+                .help("start a new run with `fngd-cli train`")
         })?;
         remarks.into_iter().for_each(|remark| events.warn(remark));
         warn_if_inexact(&checkpoint, &fingerprint, &events);

@@ -3,7 +3,9 @@
 use super::failure::{Failure, Result};
 use crate::settings::{OptimizerSettings, ScheduleSettings};
 use fngd_core::optimizer::{AdamwConfig, Groups, Inner, Method, SgdConfig};
-use fngd_core::{Ablation, Fisher, FngdConfig, Refresh, Schedule, ScheduleConfig, Shape, Share, StepScale, WarmUp};
+use fngd_core::{
+    Ablation, Fisher, FngdConfig, Refresh, Schedule, ScheduleConfig, ScheduleShape, Share, StepScale, WarmUp,
+};
 
 /// The method that `settings` name, every knob that is not set at its default.
 pub fn method(settings: &OptimizerSettings, seed: u64) -> Result<Method> {
@@ -35,23 +37,23 @@ pub fn schedule(
 ) -> Result<Schedule> {
     let factor = settings.factor.unwrap_or(0.1);
     let shape = match settings.kind.as_str() {
-        "constant" => Shape::Constant,
-        "cosine" => Shape::Cosine { final_scale: 0.0 },
-        "linear" => Shape::Linear { final_scale: 0.0 },
-        "step" => Shape::Step { every_steps: settings.every_epochs.unwrap_or(30) * steps_per_epoch, factor },
+        "constant" => ScheduleShape::Constant,
+        "cosine" => ScheduleShape::Cosine { final_scale: 0.0 },
+        "linear" => ScheduleShape::Linear { final_scale: 0.0 },
+        "step" => ScheduleShape::Step { every_steps: settings.every_epochs.unwrap_or(30) * steps_per_epoch, factor },
         "multistep" => {
             let shares = settings.milestones.clone().unwrap_or_else(|| vec![0.5, 0.75]);
             let at_steps = shares.iter().map(|share| (share * total_steps as f64).round() as u64).collect();
-            Shape::MultiStep { at_steps, factor }
+            ScheduleShape::MultiStep { at_steps, factor }
         }
-        "one-cycle" => Shape::one_cycle(),
+        "one-cycle" => ScheduleShape::one_cycle(),
         other => {
             return Err(unknown("schedule", other, "cosine, constant, linear, step, multistep or one-cycle"));
         }
     };
     // One-cycle has a rise of its own.
     let warm_up = match shape {
-        Shape::OneCycle { .. } => WarmUp::Steps(0),
+        ScheduleShape::OneCycle { .. } => WarmUp::Steps(0),
         _ => warm_up(&settings.warmup, steps_per_epoch)?,
     };
     Ok(ScheduleConfig { learning_rate, shape, warm_up, total_steps }.build()?)

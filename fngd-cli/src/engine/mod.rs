@@ -70,8 +70,8 @@ fn read_job() -> Result<Job> {
 fn run(job: Job, events: &Events) -> Result<Status> {
     let start = Instant::now();
     let graceful = matches!(job, Job::Train { .. });
-    let requests = Requests::listen(graceful)
-        .map_err(|error| Failure::internal(format!("cannot listen to signals: {error}")))?;
+    let requests =
+        Requests::listen(graceful).map_err(|error| Failure::internal(format!("cannot listen to signals: {error}")))?;
     let (device, fingerprint) = set_up(&job, events)?;
     let context = Context { events: events.clone(), requests, device, fingerprint, start };
     match job {
@@ -102,9 +102,7 @@ fn set_up(job: &Job, events: &Events) -> Result<(tch::Device, Fingerprint)> {
     let threads = device::set_threads(threads)?;
     let ChosenDevice { device, reason, cuda_devices } = device::choose(wanted)?;
     let name = match device {
-        tch::Device::Cuda(index) => {
-            cuda_devices.get(index).cloned().unwrap_or_else(|| format!("cuda:{index}"))
-        }
+        tch::Device::Cuda(index) => cuda_devices.get(index).cloned().unwrap_or_else(|| format!("cuda:{index}")),
         _ => "cpu".to_owned(),
     };
     let libtorch = device::libtorch_version();

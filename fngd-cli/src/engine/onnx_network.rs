@@ -5,8 +5,8 @@ use super::failure::{Failure, Result};
 use super::network::Network;
 use fngd_core::{FngdModule, Path, Visitor};
 use fngd_onnx::analysis::ParameterRole;
-use fngd_onnx::graph::Dim;
-use fngd_onnx::{BuildOptions, ImportOptions, OnnxModel, TrainableModule};
+use fngd_onnx::graph::{Dim, ElementType, TensorData};
+use fngd_onnx::{BuildOptions, ImportOptions, OnnxModel, TrainableModule, WriteReport};
 use std::collections::HashSet;
 use tch::Tensor;
 
@@ -37,6 +37,22 @@ impl OnnxNetwork {
         let module = TrainableModule::build(&model, options)?;
         Ok(Self { model, module })
     }
+
+    /// Writes the model file with the module's values in place of the stored ones.
+    pub fn export(&self, path: &std::path::Path) -> Result<WriteReport> {
+        let tensors = self.module.tensors();
+        let stored = tensors.iter().map(|(name, tensor)| Ok((name.clone(), stored_form(tensor)?)));
+        Ok(self.model.write(path, &stored.collect::<Result<_>>()?)?)
+    }
+}
+
+fn stored_form(tensor: &Tensor) -> Result<TensorData> {
+    let tensor = tensor.f_to_device(tch::Device::Cpu)?.f_to_kind(tch::Kind::Float)?.f_contiguous()?;
+    let mut bytes = vec![0; tensor.numel() * 4];
+    tensor.f_copy_data_u8(&mut bytes, tensor.numel())?;
+    // OK because libtorch's sizes are never negative.
+    let dims = tensor.size().iter().map(|&size| u64::try_from(size).expect("not negative")).collect();
+    Ok(TensorData { element_type: ElementType::Float32, dims, bytes })
 }
 
 /// Makes the head of `model` as wide as the data has classes. Returns the width if it was replaced.
@@ -71,7 +87,8 @@ pub fn check_input(model: &OnnxModel, sample: &[i64]) -> Result<()> {
         return Ok(());
     }
     let shown: Vec<String> = dims.iter().map(show).collect();
-    let message = format!("the model's input `{}` is [{}], a sample of the data is {sample:?}", input.name, shown.join(", "));
+    let message =
+        format!("the model's input `{}` is [{}], a sample of the data is {sample:?}", input.name, shown.join(", "));
     Err(Failure::data(message).help("choose data of this size, or export the model for inputs of the data's size"))
 }
 

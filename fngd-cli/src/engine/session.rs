@@ -90,7 +90,8 @@ impl Session {
         ];
         if let Some((what, ..)) = pairs.iter().find(|(_, then, now)| then != now) {
             let message = format!("the {what} changed since {} was written", checkpoint.path.display());
-            return Err(Failure::usage(message).help("a run goes on with what it began with; start a new one for something else"));
+            return Err(Failure::usage(message)
+                .help("a run goes on with what it began with; start a new one for something else"));
         }
         let at = |failure: Failure| failure.at(checkpoint.path.display());
         self.parts.network.load_tensors(&checkpoint.model).map_err(at)?;
@@ -175,7 +176,8 @@ fn identity(settings: &Settings, network: &OnnxNetwork, data: &Dataset) -> Ident
     essential.stop = Default::default();
     let free = crate::settings::TrainSettings::default();
     let train = &mut essential.train;
-    (train.epochs, train.max_steps, train.device, train.threads) = (free.epochs, free.max_steps, free.device, free.threads);
+    (train.epochs, train.max_steps, train.device, train.threads) =
+        (free.epochs, free.max_steps, free.device, free.threads);
     (train.log_every_steps, train.save_every_epochs) = (free.log_every_steps, free.save_every_epochs);
     (train.save_every_steps, train.runs_dir, train.name) = (free.save_every_steps, free.runs_dir, free.name);
     // OK because settings are strings and numbers.

@@ -17,7 +17,12 @@ impl Summary {
     pub fn of(times: &[f64], batch: usize) -> Option<Self> {
         let median_seconds = median(times)?;
         let quartiles_seconds = [quantile(times, 0.25)?, quantile(times, 0.75)?];
-        Some(Self { steps: times.len(), median_seconds, quartiles_seconds, images_per_second: batch as f64 / median_seconds })
+        Some(Self {
+            steps: times.len(),
+            median_seconds,
+            quartiles_seconds,
+            images_per_second: batch as f64 / median_seconds,
+        })
     }
 }
 

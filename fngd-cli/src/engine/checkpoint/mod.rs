@@ -12,8 +12,8 @@ mod manifest;
 mod state;
 pub mod tensors;
 
-pub use disk::{Disk, Output, RealDisk, free_bytes};
 use disk::replace_durably;
+pub use disk::{Disk, Output, RealDisk, free_bytes};
 pub use fingerprint::Fingerprint;
 pub use manifest::{FORMAT, FileEntry, Identity, Manifest, sha256};
 pub use state::{Best, EpochSums, RunState};
