@@ -6,7 +6,9 @@ mod error;
 mod export;
 mod external;
 pub mod graph;
+mod lower;
 mod model;
+mod module;
 #[rustfmt::skip]
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
 mod proto_generated;
@@ -24,3 +26,5 @@ pub use error::{Error, Result};
 pub use export::WriteReport;
 pub use model::{ImportOptions, OnnxModel, ParameterRow};
 pub use report::{EXPORT_AGAIN, ImportReport};
+pub use lower::batch_axis::LayerBatchAxis;
+pub use module::{BuildOptions, TrainableModule};
