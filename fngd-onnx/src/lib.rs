@@ -6,8 +6,10 @@ mod error;
 mod export;
 mod external;
 pub mod graph;
+#[cfg(feature = "torch")]
 mod lower;
 mod model;
+#[cfg(feature = "torch")]
 mod module;
 #[rustfmt::skip]
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
@@ -19,6 +21,8 @@ mod schema;
 mod spans;
 pub mod supported;
 mod tensor;
+#[cfg(feature = "torch")]
+mod torch_error;
 mod wire;
 
 pub use census::{Census, Limits};
@@ -26,5 +30,7 @@ pub use error::{Error, Result};
 pub use export::WriteReport;
 pub use model::{ImportOptions, OnnxModel, ParameterRow};
 pub use report::{EXPORT_AGAIN, ImportReport};
+#[cfg(feature = "torch")]
 pub use lower::batch_axis::LayerBatchAxis;
+#[cfg(feature = "torch")]
 pub use module::{BuildOptions, TrainableModule};
