@@ -4,7 +4,7 @@ use super::{
     Batch, GradientSource, GroupedParameter, LayerReport, Optimizer, PhaseTime, StepOptions, StepReport, UpdateRule,
 };
 use crate::state::TensorMap;
-use crate::{Error, Result};
+use crate::{Error, Result, tap};
 use std::collections::HashSet;
 use std::ops::AddAssign;
 use std::time::Instant;
@@ -52,14 +52,7 @@ impl Composed {
     }
 
     fn clear_gradients(&self) -> Result<()> {
-        let _no_grad = tch::no_grad_guard();
-        for parameter in &self.parameters {
-            let mut gradient = parameter.gradient()?;
-            if gradient.defined() {
-                let _ = gradient.f_zero_()?;
-            }
-        }
-        Ok(())
+        self.parameters.iter().try_for_each(|parameter| tap::update::clear_grad(&parameter.parameter.tensor))
     }
 }
 

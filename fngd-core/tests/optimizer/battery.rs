@@ -2,7 +2,7 @@
 
 use crate::problems::{Leaves, Mlp, assert_close, assert_same, copies, methods, optimizer, train_step};
 use fngd_core::optimizer::{Batch, Groups, Method, SgdConfig, StepOptions, build};
-use fngd_core::{Result, state};
+use fngd_core::{Parameter, Result, Role, state};
 use tch::{Kind, Tensor};
 
 #[test]
@@ -211,5 +211,61 @@ fn foreign_state_is_refused() -> Result<()> {
     let mut more = copies(&momentum);
     more.push(("weights".to_owned(), Tensor::from(1.0)));
     assert_eq!(load(&methods[1].1, &more), "tensor `weights` is not known here");
+    Ok(())
+}
+
+#[test]
+fn a_parameter_that_is_used_once_is_left_alone_afterwards() -> Result<()> {
+    for (name, method, rate) in methods() {
+        let mut model = Leaves::one(&[1.0, 2.0]);
+        let other = Leaves::one(&[3.0]).0.remove(0);
+        model.0.push(Parameter { name: "other".to_owned(), ..other });
+        let mut optimizer = optimizer(&model, &method);
+        let loss = |parameter: usize| model.0[parameter].tensor.square().sum(Kind::Double);
+        optimizer.backward(&(loss(0) + loss(1)), 1)?;
+        optimizer.step(rate)?;
+        let (value, saved) = (model.0[1].tensor.detach().copy(), copies(&optimizer.state()?));
+        optimizer.backward(&loss(0), 1)?;
+        optimizer.step(rate)?;
+        // Neither momentum nor weight decay moves what had no gradient.
+        assert!(model.0[1].tensor.equal(&value), "{name}");
+        let others = |state: &[(String, Tensor)]| -> Vec<Tensor> {
+            state.iter().filter(|(name, _)| name.ends_with("other")).map(|(_, tensor)| tensor.copy()).collect()
+        };
+        assert_same(&others(&optimizer.state()?), &others(&saved));
+    }
+    Ok(())
+}
+
+#[test]
+fn memory_formats_do_not_matter() -> Result<()> {
+    let start = Tensor::arange(48, (Kind::Double, tch::Device::Cpu)).sin().reshape([2, 3, 4, 2]);
+    let factor = start.cos();
+    // Dense in three ways: rows first, channels last, and in an order that has no name.
+    let layouts: [fn(&Tensor) -> Tensor; 3] = [
+        Tensor::copy,
+        |tensor| tensor.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]),
+        |tensor| tensor.permute([3, 2, 1, 0]).contiguous().permute([3, 2, 1, 0]),
+    ];
+    for (name, method, rate) in methods() {
+        let trained = layouts
+            .iter()
+            .map(|layout| {
+                let tensor = layout(&start).set_requires_grad(true);
+                let strides = tensor.stride();
+                let model = Leaves(vec![Parameter { name: "weight".to_owned(), tensor, role: Role::Weight }]);
+                let mut optimizer = optimizer(&model, &method);
+                for _ in 0..3 {
+                    optimizer.backward(&(&model.0[0].tensor * &factor).square().sum(Kind::Double), 1)?;
+                    optimizer.step(rate)?;
+                }
+                assert_eq!(model.0[0].tensor.stride(), strides);
+                Ok(model.0[0].tensor.detach().contiguous())
+            })
+            .collect::<Result<Vec<_>>>()?;
+        for other in &trained[1..] {
+            assert_close(name, other, &trained[0], 1e-15);
+        }
+    }
     Ok(())
 }
