@@ -1,14 +1,394 @@
-//! The preconditioner: what happens at each layer's backward.
+//! The preconditioner: decides each layer's sample weights, at the moment when backward reaches the layer.
 
-use crate::layer::{Attachment, BatchAxis};
-use crate::{Result, tap};
+mod pending;
+mod scale;
 
-/// Placeholder of the next commit.
+use crate::bank::{CoefficientBank, Recalled};
+use crate::config::{Ablation, Fisher, FngdConfig};
+use crate::factors::bias_contributions;
+use crate::layer::{Attachment, BatchAxis, Geometry, Layer};
+use crate::optimizer::{Batch, LayerReport, PhaseTime, WeightSource};
+use crate::random::Stream;
+use crate::tap::{self, ParameterGrads};
+use crate::weighting::{Use, plain_gradient, weighted_gradient};
+use crate::{Error, Result, samples};
+pub(crate) use pending::Pending;
+use scale::LayerScale;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
+use tch::{Device, Kind, Tensor};
+
+/// Everything that FNGD adds to a first-order step. Shared with the taps of the layers, which call it from backward.
 #[derive(Debug)]
-pub(crate) struct Preconditioner {}
+pub(crate) struct Preconditioner {
+    config: FngdConfig,
+    layers: Vec<Facts>,
+    bank: CoefficientBank,
+    scale: LayerScale,
+    device: Device,
+    /// The micro-batch between `begin` and the end of its backward.
+    batch: Option<Batch>,
+    plan: Plan,
+    progress: Vec<Progress>,
+    pending: Vec<Pending>,
+    /// iEF: squared norms of the logit gradients of this micro-batch, divided by their mean.
+    right_side: Option<Tensor>,
+    outcomes: Vec<Outcome>,
+    /// Time spent since `begin`.
+    pub time: PhaseTime,
+}
+
+/// What the preconditioner knows of a layer. The layer itself stays on the thread that runs forward.
+#[derive(Debug)]
+struct Facts {
+    name: String,
+    geometry: Geometry,
+    weight: Tensor,
+    bias: Option<Tensor>,
+}
+
+/// Where the weights of this micro-batch come from.
+#[derive(Debug)]
+enum Plan {
+    Solve,
+    Recall(Recalled),
+    /// The bank knows nothing of this slot.
+    Unknown,
+}
+
+/// How far backward has come with one layer.
+#[derive(Debug, Default)]
+struct Progress {
+    expected_uses: usize,
+    uses: Vec<Use>,
+}
+
+/// What became of one layer in the latest micro-batch.
+#[derive(Debug)]
+struct Outcome {
+    source: WeightSource,
+    /// w.
+    coefficients: Option<Tensor>,
+    /// What the bank keeps: w, or w/λ where the step scale is per slot.
+    stored: Option<Tensor>,
+    damping: Option<Tensor>,
+    method: Option<crate::GramMethod>,
+}
+
+impl Outcome {
+    fn unknown() -> Self {
+        Self { source: WeightSource::Unknown, coefficients: None, stored: None, damping: None, method: None }
+    }
+}
 
 impl Preconditioner {
-    pub(crate) fn expect_use(_attachment: &Attachment, _axis: BatchAxis) -> Result<tap::Callback> {
-        Ok(Box::new(|_, _| Ok((None, None))))
+    /// Taps every layer.
+    pub fn attach(layers: &[Layer], config: FngdConfig, device: Device) -> Arc<Mutex<Self>> {
+        let facts = layers.iter().map(|layer| Facts {
+            name: layer.name().to_owned(),
+            geometry: layer.geometry().clone(),
+            weight: layer.weight().shallow_clone(),
+            bias: layer.bias().map(Tensor::shallow_clone),
+        });
+        let preconditioner = Arc::new(Mutex::new(Self {
+            bank: CoefficientBank::new(config.share, layers.len(), device),
+            scale: LayerScale::new(config.step_scale, layers.len(), device),
+            layers: facts.collect(),
+            config,
+            device,
+            batch: None,
+            plan: Plan::Unknown,
+            progress: Vec::new(),
+            pending: Vec::new(),
+            right_side: None,
+            outcomes: Vec::new(),
+            time: PhaseTime::default(),
+        }));
+        for (index, layer) in layers.iter().enumerate() {
+            layer.attach(Some(Attachment { preconditioner: Arc::clone(&preconditioner), index }));
+        }
+        preconditioner
     }
+
+    /// Chooses where the weights of the next micro-batch come from.
+    pub fn begin(&mut self, batch: &Batch) -> Result<()> {
+        if batch.samples.is_empty() {
+            return Err(Error::config("a batch must hold at least one sample, found none"));
+        }
+        self.plan = if self.config.solves_in(batch.epoch) {
+            Plan::Solve
+        } else {
+            self.bank.recall(batch)?.map_or(Plan::Unknown, Plan::Recall)
+        };
+        self.batch = Some(batch.clone());
+        self.progress = self.layers.iter().map(|_| Progress::default()).collect();
+        self.outcomes = self.layers.iter().map(|_| Outcome::unknown()).collect();
+        self.pending.clear();
+        self.right_side = None;
+        self.time = PhaseTime::default();
+        Ok(())
+    }
+
+    /// Called by a layer's forward: one more use is on the tape. Returns what backward is to do there.
+    pub fn expect_use(attachment: &Attachment, axis: BatchAxis) -> Result<tap::Callback> {
+        let Attachment { preconditioner, index } = attachment.clone();
+        let mut this = lock(&preconditioner)?;
+        if this.batch.is_none() {
+            return Err(Error::state("forward with gradients before `begin`: say which samples come next"));
+        }
+        this.progress[index].expected_uses += 1;
+        drop(this);
+        Ok(Box::new(move |activations, output_grads| {
+            let mut this = lock(&preconditioner)?;
+            let used = Use { activations, output_grads, axis };
+            this.layer_backward(index, used).map_err(|error| error.at(format!("layer `{}`", this.layers[index].name)))
+        }))
+    }
+
+    /// iEF: `logits` with a tap that notes the norms of their gradients; otherwise `logits` as they are.
+    pub fn watch_logits(preconditioner: &Arc<Mutex<Self>>, logits: Tensor) -> Result<Tensor> {
+        if lock(preconditioner)?.config.fisher == Fisher::Empirical {
+            return Ok(logits);
+        }
+        let preconditioner = Arc::clone(preconditioner);
+        let nothing = Tensor::f_zeros([0], (Kind::Float, logits.device()))?;
+        let callback: tap::Callback = Box::new(move |_, logit_grads| {
+            let mut this = lock(&preconditioner)?;
+            let batch_size = this.batch_size()?;
+            samples::check(&logit_grads, BatchAxis::Leading, batch_size, "logits")?;
+            let rows = logit_grads.f_reshape([batch_size, -1])?;
+            let norms = rows.f_square()?.f_sum_dim_intlist(1i64, false, Kind::Float)?;
+            // Every logit gradient zero: any right side gives a zero gradient.
+            let mean = norms.f_mean(Kind::Float)?.f_clamp_min(f64::from(f32::MIN_POSITIVE))?;
+            this.right_side = Some(norms.f_div(&mean)?);
+            Ok((None, None))
+        });
+        tap::attach(&logits, &nothing, &nothing, None, callback)
+    }
+
+    fn layer_backward(&mut self, index: usize, used: Use) -> Result<ParameterGrads> {
+        let batch_size = self.batch_size()?;
+        samples::check(&used.activations, used.axis, batch_size, "activations")?;
+        samples::check(&used.output_grads, used.axis, batch_size, "output gradients")?;
+        let progress = &mut self.progress[index];
+        progress.uses.push(used);
+        if progress.uses.len() < progress.expected_uses {
+            // Tied weights: the other uses' contributions belong into the same Gram matrix.
+            return Ok((None, None));
+        }
+        let uses = std::mem::take(&mut progress.uses);
+        self.gradient(index, uses)
+    }
+
+    /// The gradient of a layer all of whose uses are in; empty if it has to wait for a solve.
+    fn gradient(&mut self, index: usize, uses: Vec<Use>) -> Result<ParameterGrads> {
+        let known_axis = uses.iter().all(|used| used.axis != BatchAxis::Unknown);
+        match &self.plan {
+            Plan::Solve if known_axis => {
+                self.postpone(index, uses)?;
+                Ok((None, None))
+            }
+            Plan::Recall(recalled) if known_axis && recalled.known[index] => {
+                let coefficients = recalled.coefficients.f_get(index as i64)?;
+                self.recall(index, &uses, coefficients)
+            }
+            _ => self.sum(index, &uses, None),
+        }
+    }
+
+    fn recall(&mut self, index: usize, uses: &[Use], coefficients: Tensor) -> Result<ParameterGrads> {
+        let scaled = self.scale.apply(index, &coefficients, None)?;
+        let coefficients = Some(coefficients);
+        self.outcomes[index] = Outcome { source: WeightSource::Recalled, coefficients, ..Outcome::unknown() };
+        let start = Instant::now();
+        let grads = self.sum(index, uses, Some(&scaled))?;
+        self.time.precondition += start.elapsed();
+        Ok(grads)
+    }
+
+    /// Forms the Gram matrix of a layer and puts the layer aside until a batch of them is worth a solve.
+    fn postpone(&mut self, index: usize, uses: Vec<Use>) -> Result<()> {
+        let start = Instant::now();
+        let facts = &self.layers[index];
+        let (batch_size, memory) = (self.batch_size()?, self.config.gram_memory_bytes);
+        let waiting = Pending::form(index, &facts.geometry, &facts.weight, facts.bias.is_some(), uses, batch_size, memory)?;
+        self.pending.push(waiting);
+        self.time.gram += start.elapsed();
+        // On a CPU a batched factorisation gains nothing, and memory that waits is memory that the model cannot have.
+        let budget = if self.device == Device::Cpu { 0 } else { memory };
+        if self.pending.iter().map(Pending::bytes).sum::<u64>() > budget { self.solve_pending() } else { Ok(()) }
+    }
+
+    /// Solves for all waiting layers at once and adds their gradients.
+    fn solve_pending(&mut self) -> Result<()> {
+        let pending = std::mem::take(&mut self.pending);
+        if pending.is_empty() {
+            return Ok(());
+        }
+        let start = Instant::now();
+        let grams: Vec<Tensor> = pending.iter().map(|waiting| waiting.gram.shallow_clone()).collect();
+        let solution = crate::solve(&Tensor::f_stack(&grams, 0)?, self.config.damping, self.right_side.as_ref())?;
+        let unsolved = crate::solve::unsolved(&solution)?;
+        let batch_size = self.batch_size()? as f64;
+        self.time.solve += start.elapsed();
+        let start = Instant::now();
+        for (row, waiting) in pending.into_iter().enumerate() {
+            let Pending { index, method, .. } = waiting;
+            let coefficients = self.ablated(index, solution.coefficients.f_get(row as i64)?)?;
+            // K of the paper is B² times the Gram matrix of contributions.
+            let damping = solution.damping.f_get(row as i64)?.f_mul_scalar(batch_size * batch_size)?;
+            let scaled = self.scale.apply(index, &coefficients, Some(&damping))?;
+            let (weight_grad, bias_grad) = {
+                let facts = &self.layers[index];
+                waiting.gradient(&facts.geometry, &facts.weight, facts.bias.is_some(), &scaled)?
+            };
+            self.add_gradient(index, weight_grad, bias_grad)?;
+            let source = if unsolved[row] { WeightSource::Fallback } else { WeightSource::Solved };
+            let stored = self.scale.stored(&coefficients, &scaled);
+            self.outcomes[index] = Outcome {
+                source,
+                coefficients: Some(coefficients),
+                stored: Some(stored),
+                damping: Some(damping),
+                method: Some(method),
+            };
+        }
+        self.time.precondition += start.elapsed();
+        Ok(())
+    }
+
+    /// After backward: layers that still wait, tied layers some of whose uses got no gradient, and the bank.
+    pub fn finish(&mut self) -> Result<()> {
+        for index in 0..self.progress.len() {
+            let uses = std::mem::take(&mut self.progress[index].uses);
+            if !uses.is_empty() {
+                let (weight_grad, bias_grad) = self.gradient(index, uses)?;
+                self.add_gradient(index, weight_grad, bias_grad)?;
+            }
+        }
+        self.solve_pending()?;
+        let batch = self.batch.take();
+        if let (Plan::Solve, Some(batch)) = (&self.plan, batch) {
+            self.store(&batch)?;
+        }
+        Ok(())
+    }
+
+    fn store(&mut self, batch: &Batch) -> Result<()> {
+        let ones = Tensor::f_ones([batch.samples.len() as i64], (Kind::Float, self.device))?;
+        let rows = self.outcomes.iter().map(|outcome| outcome.stored.as_ref().unwrap_or(&ones));
+        let rows: Vec<Tensor> = rows.map(|row| row.f_to_kind(Kind::Float)).collect::<std::result::Result<_, _>>()?;
+        let known = self.outcomes.iter().map(|outcome| outcome.source == WeightSource::Solved).collect();
+        self.bank.store(batch, Tensor::f_stack(&rows, 0)?, known)?;
+        let dampings: Vec<Option<&Tensor>> = self.outcomes.iter().map(|outcome| outcome.damping.as_ref()).collect();
+        self.scale.observe(batch.epoch, &dampings)
+    }
+
+    fn ablated(&self, index: usize, coefficients: Tensor) -> Result<Tensor> {
+        match self.config.ablate {
+            None => Ok(coefficients),
+            Some(Ablation::Uniform) => Ok(coefficients.f_ones_like()?),
+            Some(Ablation::Mean) => Ok(coefficients.f_mean(coefficients.kind())?.f_expand_as(&coefficients)?.f_contiguous()?),
+            Some(Ablation::Permute) => {
+                let slot = self.batch.as_ref().map_or(0, |batch| batch.slot);
+                let size = coefficients.size()[0] as usize;
+                let mut stream = Stream::new(self.config.seed, "permute coefficients", &[index as u64, slot]);
+                let order = Tensor::from_slice(&stream.permutation(size)).f_to_device(self.device)?;
+                Ok(coefficients.f_index_select(0, &order)?)
+            }
+        }
+    }
+
+    /// Sum over uses of the plain or weighted gradient.
+    fn sum(&self, index: usize, uses: &[Use], coefficients: Option<&Tensor>) -> Result<ParameterGrads> {
+        let Facts { geometry, weight, bias, .. } = &self.layers[index];
+        let mut total: ParameterGrads = (None, None);
+        for used in uses {
+            let (weight_grad, bias_grad) = match coefficients {
+                Some(coefficients) => weighted_gradient(geometry, weight, bias.is_some(), used, coefficients)?,
+                None => plain_gradient(geometry, weight, bias.is_some(), used)?,
+            };
+            total = (added(total.0, weight_grad)?, added(total.1, bias_grad)?);
+        }
+        Ok(total)
+    }
+
+    fn add_gradient(&self, index: usize, weight_grad: Option<Tensor>, bias_grad: Option<Tensor>) -> Result<()> {
+        let Facts { weight, bias, .. } = &self.layers[index];
+        if let Some(weight_grad) = weight_grad {
+            tap::accumulate_grad(weight, &weight_grad)?;
+        }
+        if let (Some(bias), Some(bias_grad)) = (bias, bias_grad) {
+            tap::accumulate_grad(bias, &bias_grad)?;
+        }
+        Ok(())
+    }
+
+    fn batch_size(&self) -> Result<i64> {
+        let batch = self.batch.as_ref();
+        batch.map(|batch| batch.samples.len() as i64).ok_or_else(|| Error::state("backward after the batch was finished"))
+    }
+
+    /// How many layers of the latest micro-batch have weights from `source`.
+    pub fn count(&self, source: WeightSource) -> usize {
+        self.outcomes.iter().filter(|outcome| outcome.source == source).count()
+    }
+
+    /// The weights of the latest micro-batch. Waits for the device.
+    pub fn reports(&self) -> Result<Vec<LayerReport>> {
+        self.outcomes.iter().zip(&self.layers).map(|(outcome, facts)| report(&facts.name, outcome)).collect()
+    }
+
+    /// The bank and the frozen layer scales.
+    pub fn state(&self) -> Result<Vec<(String, Tensor)>> {
+        let mut state = self.bank.state()?;
+        state.extend(self.scale.state());
+        Ok(state)
+    }
+
+    /// Takes back what [`state`](Self::state) gave.
+    pub fn load_state(&mut self, state: &BTreeMap<&str, &Tensor>) -> Result<()> {
+        self.bank.load_state(state)?;
+        self.scale.load_state(state)
+    }
+
+    /// How many layers are preconditioned.
+    pub fn layer_count(&self) -> usize {
+        self.layers.len()
+    }
+}
+
+/// Locks, or says that an earlier panic left the preconditioner unusable.
+pub(crate) fn lock(preconditioner: &Mutex<Preconditioner>) -> Result<MutexGuard<'_, Preconditioner>> {
+    preconditioner.lock().map_err(|_| Error::state("an earlier panic left this optimizer unusable; build a new one"))
+}
+
+fn added(sum: Option<Tensor>, more: Option<Tensor>) -> Result<Option<Tensor>> {
+    match (sum, more) {
+        (Some(mut sum), Some(more)) => Ok(Some(sum.f_add_(&more)?)),
+        (sum, more) => Ok(sum.or(more)),
+    }
+}
+
+fn report(name: &str, outcome: &Outcome) -> Result<LayerReport> {
+    let (mean, std, min) = match &outcome.coefficients {
+        None => (1.0, 0.0, 1.0),
+        Some(w) => {
+            let w = w.f_to_kind(Kind::Double)?;
+            let std = w.f_std(false)?;
+            (w.f_mean(Kind::Double)?.f_double_value(&[])?, std.f_double_value(&[])?, w.f_min()?.f_double_value(&[])?)
+        }
+    };
+    let damping = outcome.damping.as_ref().map(|damping| damping.f_double_value(&[])).transpose()?;
+    Ok(LayerReport { name: name.to_owned(), mean, std, min, damping, gram_method: outcome.method, source: outcome.source })
+}
+
+/// Bias contributions of all uses together, for the Gram matrix of weight and bias jointly.
+fn summed_bias(geometry: &Geometry, uses: &[Use], batch_size: i64) -> Result<Tensor> {
+    let mut sum = bias_contributions(geometry, &uses[0].output_grads, uses[0].axis, batch_size)?;
+    for used in &uses[1..] {
+        sum = sum.f_add(&bias_contributions(geometry, &used.output_grads, used.axis, batch_size)?)?;
+    }
+    Ok(sum)
 }

@@ -6,12 +6,12 @@ use std::f64::consts::PI;
 /// Settings of a [`Schedule`].
 ///
 /// ```
-/// use fngd_core::{ScheduleConfig, Shape, WarmUp};
+/// use fngd_core::{ScheduleConfig, ScheduleShape, WarmUp};
 ///
 /// # fn main() -> fngd_core::Result<()> {
 /// let config = ScheduleConfig {
 ///     learning_rate: 0.1,
-///     shape: Shape::Cosine { final_scale: 0.0 },
+///     shape: ScheduleShape::Cosine { final_scale: 0.0 },
 ///     warm_up: WarmUp::Steps(4),
 ///     total_steps: 104,
 /// };
@@ -28,7 +28,7 @@ pub struct ScheduleConfig {
     /// The peak, >= 0.
     pub learning_rate: f64,
     /// How it falls.
-    pub shape: Shape,
+    pub shape: ScheduleShape,
     /// How it rises first.
     pub warm_up: WarmUp,
     /// Steps of the whole run, > 0.
@@ -37,7 +37,7 @@ pub struct ScheduleConfig {
 
 /// How the learning rate falls, relative to its peak. u is the part of the run after warm-up that is over, in [0, 1].
 #[derive(Debug, Clone, PartialEq)]
-pub enum Shape {
+pub enum ScheduleShape {
     /// Stays.
     Constant,
     /// f + (1 − f)(1 + cos πu)/2 with f = `final_scale` in [0, 1].
@@ -77,7 +77,7 @@ pub enum Shape {
     },
 }
 
-impl Shape {
+impl ScheduleShape {
     /// One-cycle with the divisors and the rise that torch takes if nothing is said.
     pub fn one_cycle() -> Self {
         Self::OneCycle { rise: 0.3, initial_divisor: 25.0, final_divisor: 1e4 }
@@ -102,7 +102,7 @@ pub enum WarmUp {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Schedule {
     learning_rate: f64,
-    shape: Shape,
+    shape: ScheduleShape,
     warm_up_steps: u64,
     total_steps: u64,
 }
@@ -110,7 +110,7 @@ pub struct Schedule {
 impl Schedule {
     /// The same value at every step.
     pub fn constant(learning_rate: f64) -> Self {
-        Self { learning_rate, shape: Shape::Constant, warm_up_steps: 0, total_steps: u64::MAX }
+        Self { learning_rate, shape: ScheduleShape::Constant, warm_up_steps: 0, total_steps: u64::MAX }
     }
 
     /// The learning rate of step `step`, from 0. From the end of the run on it stays at its last value.
@@ -159,7 +159,7 @@ impl ScheduleConfig {
     }
 }
 
-impl Shape {
+impl ScheduleShape {
     /// Relative to the peak: at step `step` of the run, which is `after` steps of `length` into the shape.
     fn scale(&self, step: u64, after: u64, length: u64) -> f64 {
         let after = after.min(length);

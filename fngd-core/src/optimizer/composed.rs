@@ -51,8 +51,9 @@ impl Composed {
         &self.parameters
     }
 
+    /// Gradients go rather than become zero: what the next step does not use, it leaves alone.
     fn clear_gradients(&self) -> Result<()> {
-        self.parameters.iter().try_for_each(|parameter| tap::update::clear_grad(&parameter.parameter.tensor))
+        self.parameters.iter().try_for_each(|parameter| tap::clear_grad(&parameter.parameter.tensor))
     }
 }
 

@@ -1,4 +1,4 @@
-//! What an update needs and tch lacks: libtorch's fused rules, the norm of many tensors, and clearing a gradient.
+//! What an update needs and tch lacks: libtorch's fused rules, and the norm of many tensors.
 
 use super::with_message;
 use crate::Result;
@@ -97,12 +97,6 @@ pub(crate) fn global_norm(tensors: &[Tensor]) -> Result<f64> {
     Ok(norm)
 }
 
-/// Leaves `parameter` without a gradient. Backward then stores the next one instead of adding it to zeros.
-pub(crate) fn clear_grad(parameter: &Tensor) -> Result<()> {
-    // SAFETY: the tensor outlives the call.
-    with_message(|message, capacity| unsafe { fngd_clear_grad(parameter.as_ptr(), message, capacity) })
-}
-
 fn pointers(tensors: &[Tensor]) -> Vec<*const C_tensor> {
     tensors.iter().map(Tensor::as_ptr).collect()
 }
@@ -146,6 +140,4 @@ unsafe extern "C" {
         message: *mut c_char,
         capacity: usize,
     ) -> c_int;
-
-    fn fngd_clear_grad(parameter: *const C_tensor, message: *mut c_char, capacity: usize) -> c_int;
 }

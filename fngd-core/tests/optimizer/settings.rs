@@ -2,7 +2,7 @@
 
 use crate::problems::{Leaves, Mlp};
 use fngd_core::optimizer::{AdamwConfig, Groups, Inner, Method, SgdConfig, StepOptions, build};
-use fngd_core::{ScheduleConfig, Shape, WarmUp};
+use fngd_core::{ScheduleConfig, ScheduleShape, WarmUp};
 use tch::Kind;
 
 #[test]
@@ -50,10 +50,14 @@ fn step_and_model() {
 
 #[test]
 fn schedule() {
-    let base =
-        ScheduleConfig { learning_rate: 0.1, shape: Shape::Constant, warm_up: WarmUp::Steps(0), total_steps: 10 };
+    let base = ScheduleConfig {
+        learning_rate: 0.1,
+        shape: ScheduleShape::Constant,
+        warm_up: WarmUp::Steps(0),
+        total_steps: 10,
+    };
     let message = |config: ScheduleConfig| config.build().unwrap_err().to_string();
-    let with_shape = |shape: Shape| message(ScheduleConfig { shape, ..base.clone() });
+    let with_shape = |shape: ScheduleShape| message(ScheduleConfig { shape, ..base.clone() });
     assert_eq!(
         message(ScheduleConfig { learning_rate: -1.0, ..base.clone() }),
         "learning_rate must be >= 0 and finite, found -1"
@@ -67,16 +71,20 @@ fn schedule() {
         message(ScheduleConfig { warm_up: WarmUp::Fraction(1.0), ..base.clone() }),
         "warm-up fraction must be in [0, 1), found 1"
     );
-    assert_eq!(with_shape(Shape::Cosine { final_scale: 1.5 }), "final_scale must be in [0, 1], found 1.5");
-    assert_eq!(with_shape(Shape::Linear { final_scale: -0.5 }), "final_scale must be in [0, 1], found -0.5");
-    assert_eq!(with_shape(Shape::Step { every_steps: 0, factor: 0.1 }), "every_steps must be > 0, found 0");
-    assert_eq!(with_shape(Shape::Step { every_steps: 1, factor: 0.0 }), "factor must be > 0 and finite, found 0");
+    assert_eq!(with_shape(ScheduleShape::Cosine { final_scale: 1.5 }), "final_scale must be in [0, 1], found 1.5");
+    assert_eq!(with_shape(ScheduleShape::Linear { final_scale: -0.5 }), "final_scale must be in [0, 1], found -0.5");
+    assert_eq!(with_shape(ScheduleShape::Step { every_steps: 0, factor: 0.1 }), "every_steps must be > 0, found 0");
     assert_eq!(
-        with_shape(Shape::MultiStep { at_steps: vec![5, 5], factor: 0.1 }),
+        with_shape(ScheduleShape::Step { every_steps: 1, factor: 0.0 }),
+        "factor must be > 0 and finite, found 0"
+    );
+    assert_eq!(
+        with_shape(ScheduleShape::MultiStep { at_steps: vec![5, 5], factor: 0.1 }),
         "at_steps must be strictly increasing, found [5, 5]"
     );
-    let one_cycle =
-        |rise, initial_divisor, final_divisor| with_shape(Shape::OneCycle { rise, initial_divisor, final_divisor });
+    let one_cycle = |rise, initial_divisor, final_divisor| {
+        with_shape(ScheduleShape::OneCycle { rise, initial_divisor, final_divisor })
+    };
     assert_eq!(one_cycle(0.0, 25.0, 1e4), "rise must be in (0, 1), found 0");
     assert_eq!(one_cycle(0.3, 0.5, 1e4), "initial_divisor must be >= 1 and finite, found 0.5");
     assert_eq!(one_cycle(0.3, 25.0, f64::NAN), "final_divisor must be >= 1 and finite, found NaN");

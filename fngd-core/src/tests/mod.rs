@@ -1,0 +1,7 @@
+//! The method against slow, obvious float64 versions of its formulas.
+
+
+mod formulas;
+
+mod problems;
+mod reference;
