@@ -2,6 +2,7 @@
 
 use crate::config::Share;
 use crate::optimizer::Batch;
+use crate::state::TensorMap;
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
@@ -17,12 +18,12 @@ pub(crate) struct Recalled {
 
 /// Sample weights by (layer, slot, batch size) or by (layer, sample), on the model's device.
 ///
-/// Memory: 4 bytes per layer and sample of the training set.
+/// Memory: 4 bytes per layer and sample of the training set (8 for a float64 model).
 #[derive(Debug)]
 pub(crate) struct CoefficientBank {
     share: Share,
     layers: usize,
-    device: Device,
+    options: (Kind, Device),
     slots: BTreeMap<(u64, usize), Recalled>,
     /// `[L, N]`, 1 where nothing is known; N grows with the largest sample index seen.
     by_sample: Tensor,
@@ -30,9 +31,9 @@ pub(crate) struct CoefficientBank {
 }
 
 impl CoefficientBank {
-    pub fn new(share: Share, layers: usize, device: Device) -> Self {
-        let by_sample = Tensor::zeros([layers as i64, 0], (Kind::Float, device));
-        Self { share, layers, device, slots: BTreeMap::new(), by_sample, known_samples: Vec::new() }
+    pub fn new(share: Share, layers: usize, options: (Kind, Device)) -> Self {
+        let by_sample = Tensor::zeros([layers as i64, 0], options);
+        Self { share, layers, options, slots: BTreeMap::new(), by_sample, known_samples: Vec::new() }
     }
 
     /// What is known for this micro-batch, or `None`.
@@ -41,14 +42,15 @@ impl CoefficientBank {
             Share::None => Ok(None),
             Share::Slot => {
                 let found = self.slots.get(&(batch.slot, batch.samples.len()));
-                Ok(found.map(|row| Recalled { coefficients: row.coefficients.shallow_clone(), known: row.known.clone() }))
+                Ok(found
+                    .map(|row| Recalled { coefficients: row.coefficients.shallow_clone(), known: row.known.clone() }))
             }
             Share::Sample => {
                 let known = |sample: &i64| self.known_samples.get(*sample as usize).copied().unwrap_or(false);
                 if !batch.samples.iter().all(known) {
                     return Ok(None);
                 }
-                let index = Tensor::from_slice(&batch.samples).f_to_device(self.device)?;
+                let index = Tensor::from_slice(&batch.samples).f_to_device(self.options.1)?;
                 let coefficients = self.by_sample.f_index_select(1, &index)?;
                 Ok(Some(Recalled { coefficients, known: vec![true; self.layers] }))
             }
@@ -65,8 +67,7 @@ impl CoefficientBank {
             Share::Sample => {
                 let largest = batch.samples.iter().copied().max().unwrap_or(0) as usize;
                 self.grow(largest + 1)?;
-                let index = Tensor::from_slice(&batch.samples).f_to_device(self.device)?;
-                let coefficients = coefficients.f_to_kind(Kind::Float)?;
+                let index = Tensor::from_slice(&batch.samples).f_to_device(self.options.1)?;
                 self.by_sample = self.by_sample.f_index_copy_(1, &index, &coefficients)?;
                 for sample in &batch.samples {
                     self.known_samples[*sample as usize] = true;
@@ -79,7 +80,7 @@ impl CoefficientBank {
     fn grow(&mut self, samples: usize) -> Result<()> {
         let more = samples.saturating_sub(self.known_samples.len());
         if more > 0 {
-            let ones = Tensor::f_ones([self.layers as i64, more as i64], (Kind::Float, self.device))?;
+            let ones = Tensor::f_ones([self.layers as i64, more as i64], self.options)?;
             self.by_sample = Tensor::f_cat(&[&self.by_sample, &ones], 1)?;
             self.known_samples.resize(samples, false);
         }
@@ -95,7 +96,8 @@ impl CoefficientBank {
         let mut state = Vec::new();
         for (size, rows) in by_size {
             let slots: Vec<i64> = rows.iter().map(|(slot, _)| *slot as i64).collect();
-            let known: Vec<u8> = rows.iter().flat_map(|(_, row)| row.known.iter().map(|known| u8::from(*known))).collect();
+            let known: Vec<u8> =
+                rows.iter().flat_map(|(_, row)| row.known.iter().map(|known| u8::from(*known))).collect();
             let coefficients: Vec<&Tensor> = rows.iter().map(|(_, row)| &row.coefficients).collect();
             state.push((format!("bank.slots.{size}"), Tensor::from_slice(&slots)));
             let known = Tensor::from_slice(&known).f_view([rows.len() as i64, self.layers as i64])?;
@@ -110,37 +112,52 @@ impl CoefficientBank {
         Ok(state)
     }
 
-    /// Takes back what [`state`](Self::state) gave.
-    pub fn load_state(&mut self, state: &BTreeMap<&str, &Tensor>) -> Result<()> {
+    /// Takes back what [`state`](Self::state) gave, out of `state`.
+    pub fn load_state(&mut self, state: &mut TensorMap) -> Result<()> {
         self.slots.clear();
         self.known_samples.clear();
-        for (name, slots) in state {
+        let (layers, names) = (self.layers as i64, state.names().map(str::to_owned).collect::<Vec<_>>());
+        for name in names {
             let Some(size) = name.strip_prefix("bank.slots.") else { continue };
-            let size: usize = size.parse().map_err(|_| Error::state(format!("`{name}` does not end in a batch size")))?;
-            let slots = Vec::<i64>::try_from(*slots)?;
-            let expected = [slots.len() as i64, self.layers as i64, size as i64];
-            let coefficients = required(state, &format!("bank.coefficients.{size}"), &expected)?;
-            let known = required(state, &format!("bank.known.{size}"), &expected[..2])?;
+            let size: usize =
+                size.parse().map_err(|_| Error::state(format!("`{name}` does not end in a batch size")))?;
+            let rows = length(state, &name);
+            let slots = Vec::<i64>::try_from(state.take(&name, Kind::Int64, &[rows])?)?;
+            let known = state.take(&format!("bank.known.{size}"), Kind::Uint8, &[rows, layers])?;
+            let expected = [rows, layers, size as i64];
+            let coefficients = state.take(&format!("bank.coefficients.{size}"), self.options.0, &expected)?;
             for (row, slot) in slots.into_iter().enumerate() {
-                let known = Vec::<u8>::try_from(known.f_get(row as i64)?)?.into_iter().map(|known| known != 0).collect();
-                let coefficients = coefficients.f_get(row as i64)?.f_to_device(self.device)?.f_detach_copy()?;
+                let coefficients = self.on_device(&coefficients.f_get(row as i64)?)?;
+                let known = flags(&known.f_get(row as i64)?)?;
                 self.slots.insert((slot as u64, size), Recalled { coefficients, known });
             }
         }
-        if let Some(known) = state.get("bank.samples.known") {
-            self.known_samples = Vec::<u8>::try_from(*known)?.into_iter().map(|known| known != 0).collect();
-            let expected = [self.layers as i64, self.known_samples.len() as i64];
-            let coefficients = required(state, "bank.samples.coefficients", &expected)?;
-            self.by_sample = coefficients.f_to_device(self.device)?.f_detach_copy()?;
+        if state.contains("bank.samples.known") {
+            let samples = length(state, "bank.samples.known");
+            self.known_samples = flags(&state.take("bank.samples.known", Kind::Uint8, &[samples])?)?;
+            let coefficients = state.take("bank.samples.coefficients", self.options.0, &[layers, samples])?;
+            self.by_sample = self.on_device(&coefficients)?;
         }
         Ok(())
     }
+
+    /// Bytes of all weights kept now.
+    pub fn bytes(&self) -> u64 {
+        let slots: usize =
+            self.slots.keys().map(|(_, size)| size * self.layers * self.options.0.elt_size_in_bytes()).sum();
+        (slots + self.known_samples.len() * self.layers * self.options.0.elt_size_in_bytes()) as u64
+    }
+
+    /// A copy of its own on the model's device.
+    fn on_device(&self, tensor: &Tensor) -> Result<Tensor> {
+        Ok(tensor.f_to_device(self.options.1)?.f_detach_copy()?)
+    }
 }
 
-fn required<'a>(state: &BTreeMap<&str, &'a Tensor>, name: &str, expected: &[i64]) -> Result<&'a Tensor> {
-    let found = state.get(name).ok_or_else(|| Error::state(format!("`{name}` is missing")))?;
-    if found.size() != expected {
-        return Err(Error::state(format!("`{name}` is {:?}, expected {expected:?}", found.size())));
-    }
-    Ok(found)
+fn length(state: &TensorMap, name: &str) -> i64 {
+    state.size(name).and_then(|size| size.first().copied()).unwrap_or(0)
+}
+
+fn flags(tensor: &Tensor) -> Result<Vec<bool>> {
+    Ok(Vec::<u8>::try_from(tensor)?.into_iter().map(|flag| flag != 0).collect())
 }

@@ -56,7 +56,9 @@ impl Factors {
                 layout: WeightLayout::contiguous(weight_size),
             }),
             // A transposed convolution is the convolution whose input and output have changed places.
-            Geometry::Convolution(g) if g.transposed => Self::convolution(g, weight_size, output_grads, activations, batch_size),
+            Geometry::Convolution(g) if g.transposed => {
+                Self::convolution(g, weight_size, output_grads, activations, batch_size)
+            }
             Geometry::Convolution(g) => Self::convolution(g, weight_size, activations, output_grads, batch_size),
         }
     }
@@ -87,9 +89,8 @@ impl Factors {
                 .f_permute([0, 2, 1, 4, 3])?;
             (merge_images(&inputs, images)?, WeightLayout::contiguous(weight_size))
         };
-        let outputs = rows
-            .f_reshape([batch_size, images, groups, rows.size()[1] / groups, -1])?
-            .f_permute([0, 2, 1, 4, 3])?;
+        let outputs =
+            rows.f_reshape([batch_size, images, groups, rows.size()[1] / groups, -1])?.f_permute([0, 2, 1, 4, 3])?;
         Ok(Self { inputs, outputs: merge_images(&outputs, images)?, layout })
     }
 
@@ -112,7 +113,11 @@ pub(crate) fn bias_contributions(
     match geometry {
         Geometry::Linear => {
             let rows = samples::rows_by_sample(output_grads, axis, batch_size)?;
-            if rows.size()[1] == 1 { Ok(rows.f_squeeze_dim(1)?) } else { Ok(rows.f_sum_dim_intlist(1i64, false, kind)?) }
+            if rows.size()[1] == 1 {
+                Ok(rows.f_squeeze_dim(1)?)
+            } else {
+                Ok(rows.f_sum_dim_intlist(1i64, false, kind)?)
+            }
         }
         Geometry::Convolution(_) => {
             let spatial: Vec<i64> = (2..output_grads.dim() as i64).collect();

@@ -9,12 +9,12 @@ use crate::factors::bias_contributions;
 use crate::layer::{Attachment, BatchAxis, Geometry, Layer};
 use crate::optimizer::{Batch, LayerReport, PhaseTime, WeightSource};
 use crate::random::Stream;
+use crate::state::TensorMap;
 use crate::tap::{self, ParameterGrads};
 use crate::weighting::{Use, plain_gradient, weighted_gradient};
 use crate::{Error, Result, samples};
 pub(crate) use pending::Pending;
 use scale::LayerScale;
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 use tch::{Device, Kind, Tensor};
@@ -26,7 +26,8 @@ pub(crate) struct Preconditioner {
     layers: Vec<Facts>,
     bank: CoefficientBank,
     scale: LayerScale,
-    device: Device,
+    /// Kind and device of the weights w: float32, or float64 for a float64 model.
+    options: (Kind, Device),
     /// The micro-batch between `begin` and the end of its backward.
     batch: Option<Batch>,
     plan: Plan,
@@ -84,7 +85,11 @@ impl Outcome {
 
 impl Preconditioner {
     /// Taps every layer.
-    pub fn attach(layers: &[Layer], config: FngdConfig, device: Device) -> Arc<Mutex<Self>> {
+    pub fn attach(layers: &[Layer], config: FngdConfig) -> Arc<Mutex<Self>> {
+        let options = layers.first().map_or((Kind::Float, Device::Cpu), |layer| {
+            let double = layer.weight().kind() == Kind::Double;
+            (if double { Kind::Double } else { Kind::Float }, layer.weight().device())
+        });
         let facts = layers.iter().map(|layer| Facts {
             name: layer.name().to_owned(),
             geometry: layer.geometry().clone(),
@@ -92,11 +97,11 @@ impl Preconditioner {
             bias: layer.bias().map(Tensor::shallow_clone),
         });
         let preconditioner = Arc::new(Mutex::new(Self {
-            bank: CoefficientBank::new(config.share, layers.len(), device),
-            scale: LayerScale::new(config.step_scale, layers.len(), device),
+            bank: CoefficientBank::new(config.share, layers.len(), options),
+            scale: LayerScale::new(config.step_scale, layers.len(), options.1),
             layers: facts.collect(),
             config,
-            device,
+            options,
             batch: None,
             plan: Plan::Unknown,
             progress: Vec::new(),
@@ -212,11 +217,12 @@ impl Preconditioner {
         let start = Instant::now();
         let facts = &self.layers[index];
         let (batch_size, memory) = (self.batch_size()?, self.config.gram_memory_bytes);
-        let waiting = Pending::form(index, &facts.geometry, &facts.weight, facts.bias.is_some(), uses, batch_size, memory)?;
+        let waiting =
+            Pending::form(index, &facts.geometry, &facts.weight, facts.bias.is_some(), uses, batch_size, memory)?;
         self.pending.push(waiting);
         self.time.gram += start.elapsed();
         // On a CPU a batched factorisation gains nothing, and memory that waits is memory that the model cannot have.
-        let budget = if self.device == Device::Cpu { 0 } else { memory };
+        let budget = if self.options.1 == Device::Cpu { 0 } else { memory };
         if self.pending.iter().map(Pending::bytes).sum::<u64>() > budget { self.solve_pending() } else { Ok(()) }
     }
 
@@ -276,9 +282,9 @@ impl Preconditioner {
     }
 
     fn store(&mut self, batch: &Batch) -> Result<()> {
-        let ones = Tensor::f_ones([batch.samples.len() as i64], (Kind::Float, self.device))?;
+        let ones = Tensor::f_ones([batch.samples.len() as i64], self.options)?;
         let rows = self.outcomes.iter().map(|outcome| outcome.stored.as_ref().unwrap_or(&ones));
-        let rows: Vec<Tensor> = rows.map(|row| row.f_to_kind(Kind::Float)).collect::<std::result::Result<_, _>>()?;
+        let rows: Vec<Tensor> = rows.map(|row| row.f_to_kind(self.options.0)).collect::<std::result::Result<_, _>>()?;
         let known = self.outcomes.iter().map(|outcome| outcome.source == WeightSource::Solved).collect();
         self.bank.store(batch, Tensor::f_stack(&rows, 0)?, known)?;
         let dampings: Vec<Option<&Tensor>> = self.outcomes.iter().map(|outcome| outcome.damping.as_ref()).collect();
@@ -289,12 +295,14 @@ impl Preconditioner {
         match self.config.ablate {
             None => Ok(coefficients),
             Some(Ablation::Uniform) => Ok(coefficients.f_ones_like()?),
-            Some(Ablation::Mean) => Ok(coefficients.f_mean(coefficients.kind())?.f_expand_as(&coefficients)?.f_contiguous()?),
+            Some(Ablation::Mean) => {
+                Ok(coefficients.f_mean(coefficients.kind())?.f_expand_as(&coefficients)?.f_contiguous()?)
+            }
             Some(Ablation::Permute) => {
                 let slot = self.batch.as_ref().map_or(0, |batch| batch.slot);
                 let size = coefficients.size()[0] as usize;
                 let mut stream = Stream::new(self.config.seed, "permute coefficients", &[index as u64, slot]);
-                let order = Tensor::from_slice(&stream.permutation(size)).f_to_device(self.device)?;
+                let order = Tensor::from_slice(&stream.permutation(size)).f_to_device(self.options.1)?;
                 Ok(coefficients.f_index_select(0, &order)?)
             }
         }
@@ -327,7 +335,9 @@ impl Preconditioner {
 
     fn batch_size(&self) -> Result<i64> {
         let batch = self.batch.as_ref();
-        batch.map(|batch| batch.samples.len() as i64).ok_or_else(|| Error::state("backward after the batch was finished"))
+        batch
+            .map(|batch| batch.samples.len() as i64)
+            .ok_or_else(|| Error::state("backward after the batch was finished"))
     }
 
     /// How many layers of the latest micro-batch have weights from `source`.
@@ -348,14 +358,14 @@ impl Preconditioner {
     }
 
     /// Takes back what [`state`](Self::state) gave.
-    pub fn load_state(&mut self, state: &BTreeMap<&str, &Tensor>) -> Result<()> {
+    pub fn load_state(&mut self, state: &mut TensorMap) -> Result<()> {
         self.bank.load_state(state)?;
         self.scale.load_state(state)
     }
 
-    /// How many layers are preconditioned.
-    pub fn layer_count(&self) -> usize {
-        self.layers.len()
+    /// Bytes of the weights kept now.
+    pub fn bank_bytes(&self) -> u64 {
+        self.bank.bytes()
     }
 }
 
@@ -381,7 +391,15 @@ fn report(name: &str, outcome: &Outcome) -> Result<LayerReport> {
         }
     };
     let damping = outcome.damping.as_ref().map(|damping| damping.f_double_value(&[])).transpose()?;
-    Ok(LayerReport { name: name.to_owned(), mean, std, min, damping, gram_method: outcome.method, source: outcome.source })
+    Ok(LayerReport {
+        name: name.to_owned(),
+        mean,
+        std,
+        min,
+        damping,
+        gram_method: outcome.method,
+        source: outcome.source,
+    })
 }
 
 /// Bias contributions of all uses together, for the Gram matrix of weight and bias jointly.

@@ -23,7 +23,8 @@ pub(crate) fn scale(tensor: &Tensor, weights: &Tensor, axis: BatchAxis) -> Resul
     let position = if let BatchAxis::Axis(axis) = axis { axis } else { 0 };
     let mut broadcast = vec![1; size.len()];
     broadcast[position] = batch_size;
-    let weights = if weights.kind() == tensor.kind() { weights.shallow_clone() } else { weights.f_to_kind(tensor.kind())? };
+    let weights =
+        if weights.kind() == tensor.kind() { weights.shallow_clone() } else { weights.f_to_kind(tensor.kind())? };
     if size[position] == batch_size {
         return Ok(tensor.f_mul(&weights.f_view(&broadcast[..])?)?);
     }

@@ -61,8 +61,7 @@ fn linear_gradient(activations: &Tensor, output_grads: &Tensor, bias: bool) -> R
     };
     let output_grads = rows(output_grads)?;
     let weight_grad = output_grads.f_transpose(0, 1)?.f_mm(&rows(activations)?)?;
-    let bias_grad =
-        if bias { Some(output_grads.f_sum_dim_intlist(0i64, false, output_grads.kind())?) } else { None };
+    let bias_grad = if bias { Some(output_grads.f_sum_dim_intlist(0i64, false, output_grads.kind())?) } else { None };
     Ok((Some(weight_grad), bias_grad))
 }
 

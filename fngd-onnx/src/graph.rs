@@ -3,6 +3,7 @@
 //! Values have numbers instead of names, nodes are in topological order, every attribute has one Rust type. Making one from
 //! bytes is `read`'s work; nothing here knows protobuf, and nothing here knows libtorch.
 
+use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// Number of a value: an input, an initializer or a node's output.
@@ -25,7 +26,7 @@ pub struct Graph {
 }
 
 /// Name and type of a value.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct ValueInfo {
     /// The file's name for it.
     pub name: String,
@@ -36,7 +37,8 @@ pub struct ValueInfo {
 }
 
 /// One declared dimension.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Dim {
     /// A number.
     Known(u64),
@@ -102,7 +104,8 @@ pub struct TensorData {
 }
 
 /// Element types that the importer reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
 #[allow(missing_docs)]
 pub enum ElementType {
     Float32,

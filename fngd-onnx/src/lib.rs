@@ -1,4 +1,26 @@
 //! ONNX files as trainable libtorch modules, and trained weights back into the same file.
 
 pub mod analysis;
+mod census;
+mod error;
+mod export;
+mod external;
 pub mod graph;
+mod model;
+#[rustfmt::skip]
+#[allow(missing_docs, clippy::all, clippy::pedantic)]
+mod proto_generated;
+mod read;
+mod repair;
+mod report;
+mod schema;
+mod spans;
+pub mod supported;
+mod tensor;
+mod wire;
+
+pub use census::{Census, Limits};
+pub use error::{Error, Result};
+pub use export::WriteReport;
+pub use model::{ImportOptions, OnnxModel, ParameterRow};
+pub use report::{EXPORT_AGAIN, ImportReport};

@@ -1,12 +1,12 @@
 //! A layer whose Gram matrix is formed and whose weights are not solved for yet.
 
 use super::summed_bias;
+use crate::Result;
 use crate::factors::{Factors, WeightLayout};
 use crate::gram::{self, GramMethod};
 use crate::layer::Geometry;
 use crate::tap::ParameterGrads;
 use crate::weighting::{Use, weighted_gradient};
-use crate::Result;
 use tch::Tensor;
 
 /// Everything that the layer's gradient needs once its weights are known.
@@ -26,7 +26,10 @@ pub(crate) struct Pending {
 #[derive(Debug)]
 enum Kept {
     /// The contributions themselves `[B, n]`: the gradient is one product, and the convolution's backward is saved.
-    Contributions { flat: Tensor, layout: WeightLayout },
+    Contributions {
+        flat: Tensor,
+        layout: WeightLayout,
+    },
     Uses(Vec<Use>),
 }
 

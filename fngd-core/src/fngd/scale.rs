@@ -1,8 +1,8 @@
 //! What becomes of the factor 1/λ in the natural gradient: dropped, frozen per layer, or kept per slot.
 
+use crate::Result;
 use crate::config::StepScale;
-use crate::{Error, Result};
-use std::collections::BTreeMap;
+use crate::state::TensorMap;
 use tch::{Device, Kind, Tensor};
 
 /// Running geometric means of λ by layer, and the factors they give.
@@ -80,15 +80,18 @@ impl LayerScale {
         state
     }
 
-    pub fn load_state(&mut self, state: &BTreeMap<&str, &Tensor>) -> Result<()> {
+    pub fn load_state(&mut self, state: &mut TensorMap) -> Result<()> {
         if self.mode != StepScale::Layer {
             return Ok(());
         }
-        let get = |name: &str| state.get(name).ok_or_else(|| Error::state(format!("`{name}` is missing")));
-        self.log_damping.f_copy_(get("scale.log_damping")?)?;
-        self.solves = get("scale.solves")?.f_int64_value(&[])? as u64;
-        let device = self.log_damping.device();
-        self.factors = state.get("scale.factors").map(|factors| factors.f_to_device(device)).transpose()?;
+        let size = self.log_damping.size();
+        self.log_damping.f_copy_(&state.take("scale.log_damping", Kind::Double, &size)?)?;
+        self.solves = state.take("scale.solves", Kind::Int64, &[])?.f_int64_value(&[])? as u64;
+        self.factors = None;
+        if state.contains("scale.factors") {
+            let factors = state.take("scale.factors", Kind::Double, &size)?;
+            self.factors = Some(factors.f_to_device(self.log_damping.device())?);
+        }
         Ok(())
     }
 }

@@ -51,7 +51,7 @@ impl Composed {
         &self.parameters
     }
 
-    /// Gradients go rather than become zero: what the next step does not use, it leaves alone.
+    /// Lets the gradients go rather than zeroing them: the next backward then adopts its results instead of adding to zeros.
     fn clear_gradients(&self) -> Result<()> {
         self.parameters.iter().try_for_each(|parameter| tap::clear_grad(&parameter.parameter.tensor))
     }
@@ -60,6 +60,10 @@ impl Composed {
 impl Optimizer for Composed {
     fn begin(&mut self, batch: &Batch) -> Result<()> {
         self.source.begin(batch)
+    }
+
+    fn logits(&mut self, logits: Tensor) -> Result<Tensor> {
+        self.source.logits(logits)
     }
 
     fn backward(&mut self, loss: &Tensor, accumulation: usize) -> Result<()> {

@@ -11,6 +11,11 @@ pub trait GradientSource {
     /// Announces the samples of the next forward pass.
     fn begin(&mut self, batch: &Batch) -> Result<()>;
 
+    /// See [`Optimizer::logits`](super::Optimizer::logits).
+    fn logits(&mut self, logits: Tensor) -> Result<Tensor> {
+        Ok(logits)
+    }
+
     /// Adds `1 / accumulation` of the (preconditioned) gradient of `loss` to the parameters' gradients.
     fn backward(&mut self, loss: &Tensor, accumulation: usize) -> Result<BackwardReport>;
 

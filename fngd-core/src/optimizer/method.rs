@@ -1,10 +1,11 @@
 //! The methods a user can ask for, and how each is put together.
 
 use super::{
-    AdamwConfig, Composed, GradientSource, Groups, Optimizer, PlainGradient, SgdConfig, StepOptions, UpdateRule,
+    AdamwConfig, Composed, GradientSource, Groups, Optimizer, PlainGradient, PreconditionedGradient, SgdConfig,
+    StepOptions, UpdateRule,
 };
-use crate::Result;
 use crate::module::{FngdModule, Inventory};
+use crate::{FngdConfig, Result};
 
 /// A method of training and its settings.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,6 +14,13 @@ pub enum Method {
     Sgd(SgdConfig),
     /// Adam with decoupled weight decay.
     Adamw(AdamwConfig),
+    /// Inverse-free fast natural gradient descent: the weighted gradient, applied by an inner rule.
+    Fngd {
+        /// How samples are weighted.
+        config: FngdConfig,
+        /// What applies the gradient.
+        inner: Inner,
+    },
 }
 
 /// The rule that applies a preconditioned gradient.
@@ -45,6 +53,9 @@ pub fn build(
     let (source, inner): (Box<dyn GradientSource>, Inner) = match method {
         Method::Sgd(config) => (Box::new(PlainGradient), Inner::Sgd(*config)),
         Method::Adamw(config) => (Box::new(PlainGradient), Inner::Adamw(*config)),
+        Method::Fngd { config, inner } => {
+            (Box::new(PreconditionedGradient::build(inventory.layers, config.clone())?), *inner)
+        }
     };
     let parameters = groups.assign(&inventory.parameters)?;
     Ok(Box::new(Composed::build(parameters, source, inner.build()?, *options)?))

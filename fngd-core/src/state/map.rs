@@ -45,6 +45,11 @@ impl TensorMap {
         self.tensors.contains_key(name)
     }
 
+    /// The size of `name`, if it is still here: for state whose size the file decides.
+    pub fn size(&self, name: &str) -> Option<Vec<i64>> {
+        self.tensors.get(name).map(Tensor::size)
+    }
+
     /// Removes and returns `name`.
     ///
     /// # Errors

@@ -25,7 +25,8 @@ fn unfold(problem: &Problem) -> Vec<Factors> {
 /// The joint Gram matrix as the preconditioner forms it.
 fn joint_gram(problem: &Problem, memory: u64) -> Pending {
     let uses = problem.recorded_uses();
-    Pending::form(0, &problem.geometry, &problem.weight, problem.bias.is_some(), uses, problem.batch_size, memory).unwrap()
+    Pending::form(0, &problem.geometry, &problem.weight, problem.bias.is_some(), uses, problem.batch_size, memory)
+        .unwrap()
 }
 
 fn weighted_sum(contributions: &Tensor, coefficients: &Tensor) -> Tensor {
@@ -79,7 +80,7 @@ proptest! {
     fn weighted_gradient_is_the_weighted_sum(shape in shapes()) {
         let problem = Problem::new(&shape, Kind::Double);
         let (weight, bias) = reference::contributions(&problem);
-        let coefficients = Tensor::randn([problem.batch_size], (Kind::Double, Device::Cpu));
+        let coefficients = reference::noise(shape.seed, "coefficients", &[problem.batch_size], Kind::Double);
         let expected = weighted_sum(&weight, &coefficients);
         let expected_bias = bias.map(|bias| weighted_sum(&bias, &coefficients));
         let check = |weight_grad: Tensor, bias_grad: Option<Tensor>, what: &str| {
@@ -147,8 +148,7 @@ proptest! {
 #[test]
 fn coefficients_equal_the_general_inverse_and_ignore_the_loss_scale() {
     for batch_size in [1, 2, 7, 32] {
-        tch::manual_seed(batch_size);
-        let factor = Tensor::randn([batch_size, 2 * batch_size], (Kind::Double, Device::Cpu));
+        let factor = reference::noise(0, "factor", &[batch_size, 2 * batch_size], Kind::Double);
         let gram = factor.matmul(&factor.tr());
         for damping in [1e-4, 0.1, 1.0, 10.0] {
             let expected = reference::coefficients(&gram, damping);
@@ -166,18 +166,19 @@ fn coefficients_equal_the_general_inverse_and_ignore_the_loss_scale() {
 
 #[test]
 fn permuting_samples_permutes_coefficients() {
-    tch::manual_seed(0);
-    let factor = Tensor::randn([6, 9], (Kind::Double, Device::Cpu));
+    let factor = reference::noise(0, "factor", &[6, 9], Kind::Double);
     let order = Tensor::from_slice(&[3i64, 0, 5, 1, 4, 2]);
     let shuffled = factor.index_select(0, &order);
-    let weights = |factor: &Tensor| solve(&factor.matmul(&factor.tr()).unsqueeze(0), 0.1, None).unwrap().coefficients.get(0);
+    let weights =
+        |factor: &Tensor| solve(&factor.matmul(&factor.tr()).unsqueeze(0), 0.1, None).unwrap().coefficients.get(0);
     assert_close(&weights(&shuffled), &weights(&factor).index_select(0, &order), 1e-12, "permutation");
 }
 
 #[test]
 fn one_bad_gram_does_not_spoil_its_batch() {
     let good = Tensor::eye(3, (Kind::Float, Device::Cpu));
-    let grams = [good.shallow_clone(), good.zeros_like(), &good * f64::NAN, &good * f64::INFINITY, good.shallow_clone()];
+    let grams =
+        [good.shallow_clone(), good.zeros_like(), &good * f64::NAN, &good * f64::INFINITY, good.shallow_clone()];
     let solution = solve(&Tensor::stack(&grams, 0), 1.0, None).unwrap();
     assert_eq!(Vec::<bool>::try_from(&solution.solved).unwrap(), [true, false, false, false, true]);
     for bad in 1..4 {
@@ -193,14 +194,19 @@ fn wrong_arguments_are_named() {
     assert_eq!(error.to_string(), "Gram matrices have size [L, B, B], found [2, 3]");
     let error = solve(&Tensor::zeros([1, 3, 3], (Kind::Float, Device::Cpu)), -0.001, None).unwrap_err();
     assert_eq!(error.to_string(), "damping must be > 0, found -0.001");
-    let error = Layer::linear("fc1", Tensor::zeros([3, 2], (Kind::Float, Device::Cpu)), Some(Tensor::from(1f32))).unwrap_err();
+    let error =
+        Layer::linear("fc1", Tensor::zeros([3, 2], (Kind::Float, Device::Cpu)), Some(Tensor::from(1f32))).unwrap_err();
     assert_eq!(error.to_string(), "layer `fc1`: bias is [], expected [3]");
 }
 
 #[test]
 fn geometry_of_a_depthwise_convolution_is_grouped() {
     let mut shape = Shape {
-        geometry: Geometry::Convolution(crate::Convolution { groups: 6, padding: vec![1, 1], ..crate::Convolution::new(2) }),
+        geometry: Geometry::Convolution(crate::Convolution {
+            groups: 6,
+            padding: vec![1, 1],
+            ..crate::Convolution::new(2)
+        }),
         batch_size: 4,
         merged: 1,
         in_features: 1,

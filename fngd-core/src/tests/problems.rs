@@ -1,9 +1,10 @@
 //! Layers, activations and output gradients of every kind, small enough for oracles.
 
+use super::reference::noise;
 use crate::layer::{BatchAxis, Convolution, Geometry};
 use crate::weighting::Use;
 use proptest::prelude::*;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 /// One layer and what backward would show it: one or more uses.
 #[derive(Debug)]
@@ -33,13 +34,12 @@ pub struct Shape {
     pub bias: bool,
     pub uses: usize,
     pub channels_last: bool,
-    pub seed: i64,
+    pub seed: u64,
 }
 
 impl Problem {
     pub fn new(shape: &Shape, kind: Kind) -> Self {
-        tch::manual_seed(shape.seed);
-        let options = (kind, Device::Cpu);
+        let noise = |what: &str, size: &[i64]| noise(shape.seed, what, size, kind);
         let rows = shape.batch_size * shape.merged;
         let axis = if shape.batch_second { BatchAxis::Axis(1) } else { BatchAxis::Leading };
         let (weight, input_size) = match &shape.geometry {
@@ -50,7 +50,7 @@ impl Problem {
                     size.swap(0, 1);
                 }
                 size.push(shape.in_features);
-                (Tensor::randn([shape.out_features, shape.in_features], options), size)
+                (noise("weight", &[shape.out_features, shape.in_features]), size)
             }
             Geometry::Convolution(g) => {
                 let (first, second) = (shape.in_features * g.groups, shape.out_features * g.groups);
@@ -59,7 +59,7 @@ impl Problem {
                 weight_size.extend(&shape.kernel);
                 let mut size = vec![rows, first];
                 size.extend(&shape.inner);
-                (Tensor::randn(&weight_size[..], options), size)
+                (noise("weight", &weight_size), size)
             }
         };
         let mut problem = Self {
@@ -70,18 +70,20 @@ impl Problem {
             geometry: shape.geometry.clone(),
             weight,
         };
-        for _ in 0..shape.uses {
-            let mut activations = Tensor::randn(&input_size[..], options);
+        for used in 0..shape.uses {
+            let mut activations = noise(&format!("activations {used}"), &input_size);
             if shape.channels_last && input_size.len() == 4 {
                 activations = activations.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]);
             }
             let output = problem.apply(&activations, &problem.weight, None);
-            problem.uses.push((activations, output.randn_like()));
+            let output_grads = noise(&format!("output gradients {used}"), &output.size());
+            problem.uses.push((activations, output_grads));
         }
         if shape.bias {
             let outputs = &problem.uses[0].1;
-            let features = outputs.size()[if matches!(shape.geometry, Geometry::Linear) { outputs.dim() - 1 } else { 1 }];
-            problem.bias = Some(Tensor::randn([features], options));
+            let features =
+                outputs.size()[if matches!(shape.geometry, Geometry::Linear) { outputs.dim() - 1 } else { 1 }];
+            problem.bias = Some(noise("bias", &[features]));
         }
         problem
     }
@@ -141,7 +143,7 @@ pub fn linear_shapes() -> impl Strategy<Value = Shape> {
                 bias,
                 uses,
                 channels_last: false,
-                seed: i64::from(seed),
+                seed: u64::from(seed),
             }
         },
     )
@@ -182,7 +184,7 @@ pub fn convolution_shapes() -> impl Strategy<Value = Shape> {
                 bias,
                 uses,
                 channels_last,
-                seed: i64::from(seed),
+                seed: u64::from(seed),
             }
         },
     )

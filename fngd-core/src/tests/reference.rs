@@ -1,7 +1,15 @@
 //! Oracles: float64, one sample at a time, straight from the formulas.
 
 use super::problems::Problem;
+use crate::random::Stream;
 use tch::{Kind, Tensor};
+
+/// Noise with mean 0 and variance 1. libtorch's generator is one for all threads, so tests that run side by side cannot use it.
+pub fn noise(seed: u64, purpose: &str, size: &[i64], kind: Kind) -> Tensor {
+    let count = size.iter().product::<i64>() as usize;
+    let uniform = Stream::new(seed, purpose, &[]).uniform(count);
+    (Tensor::from_slice(&uniform).view(size) - 0.5).to_kind(kind) * 12f64.sqrt()
+}
 
 /// Contribution of each sample to the gradient of weight and bias, by backward through a batch of one: `[B, n]`, `[B, out]`.
 pub fn contributions(problem: &Problem) -> (Tensor, Option<Tensor>) {

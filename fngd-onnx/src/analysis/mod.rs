@@ -2,8 +2,18 @@
 //!
 //! Pure facts about the graph. Lowering builds what is found here; the parameter table prints it.
 
-use crate::graph::ValueId;
-use std::collections::BTreeMap;
+mod constants;
+mod layers;
+mod logits;
+mod parameters;
+mod uses;
+
+pub(crate) use uses::Uses;
+
+use crate::graph::{Graph, ValueId};
+use regex::RegexSet;
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What training needs to know of a graph.
 #[derive(Debug, Clone, Default)]
@@ -14,6 +24,24 @@ pub struct Analysis {
     pub layers: BTreeMap<usize, LayerInfo>,
     /// The value that the loss reads: before a final Softmax, LogSoftmax or Sigmoid.
     pub logits: Option<ValueId>,
+    /// Float constants of more than one element that are not trained, and why: masks, input statistics, rotary tables.
+    pub constants: BTreeMap<ValueId, &'static str>,
+    /// What `freeze` names, and the running statistics of each BatchNormalization whose scale is frozen: these must not be updated.
+    pub frozen: BTreeSet<ValueId>,
+}
+
+impl Analysis {
+    /// Finds the parameters and layers of `graph`. Parameters whose name matches `freeze` keep their value.
+    pub(crate) fn of(graph: &Graph, freeze: &RegexSet) -> Self {
+        let uses = Uses::of(graph);
+        let constants = constants::find(graph, &uses);
+        let mut found = layers::find(graph, &uses);
+        let frozen = parameters::frozen(graph, freeze);
+        layers::settle(graph, &uses, &mut found, &frozen);
+        let (parameters, constants) = parameters::find(graph, &uses, &found, constants, &frozen);
+        let layers = found.into_iter().map(|(node, layer)| (node, layer.info)).collect();
+        Self { parameters, layers, logits: logits::find(graph, &uses), constants, frozen }
+    }
 }
 
 /// One parameter or running statistic.
@@ -34,7 +62,8 @@ pub struct ParameterInfo {
 }
 
 /// What a parameter does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum ParameterRole {
     /// Weight of a linear layer.
     LinearWeight,

@@ -1,0 +1,167 @@
+//! Float constants that look like parameters and are none.
+//!
+//! Every rule looks at what the graph does with the constant or at its elements, never at names.
+
+use super::Uses;
+use crate::graph::{Graph, Node, TensorData, ValueId};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Constants with more than one element that must not be trained, and why.
+pub(super) fn find(graph: &Graph, uses: &Uses) -> BTreeMap<ValueId, &'static str> {
+    let mut found = BTreeMap::new();
+    for (id, data) in &graph.initializers {
+        if !data.element_type.is_float() || data.elements() < 2 {
+            continue;
+        }
+        if let Some(reason) = reason(graph, uses, *id, data) {
+            found.insert(*id, reason);
+        }
+    }
+    for id in rotary_tables(graph, &found) {
+        found.insert(id, "cosine and sine table");
+    }
+    found
+}
+
+fn reason(graph: &Graph, uses: &Uses, id: ValueId, data: &TensorData) -> Option<&'static str> {
+    if reaches_only_angles(graph, uses, id) {
+        return Some("frequencies of sines and cosines");
+    }
+    if inner_normalisation(graph, uses, id, data) {
+        return Some("inner scale or shift of a decomposed GroupNorm");
+    }
+    if normalises_input(graph, uses, id) {
+        return Some("normalises an input");
+    }
+    let values = data.floats()?;
+    if is_mask(&values) {
+        return Some("mask");
+    }
+    (data.dims.len() == 1 && is_range(&values)).then_some("evenly spaced numbers")
+}
+
+/// All ways from here end in Sin or Cos.
+fn reaches_only_angles(graph: &Graph, uses: &Uses, id: ValueId) -> bool {
+    const KEEP_WALKING: [&str; 12] = [
+        "Mul",
+        "MatMul",
+        "Einsum",
+        "Concat",
+        "Transpose",
+        "Reshape",
+        "Unsqueeze",
+        "Squeeze",
+        "Expand",
+        "Cast",
+        "Identity",
+        "Slice",
+    ];
+    let (mut open, mut seen, mut angles) = (vec![id], BTreeSet::new(), false);
+    while let Some(value) = open.pop() {
+        if !seen.insert(value) {
+            continue;
+        }
+        if uses.is_output(value) {
+            return false;
+        }
+        for (index, slot) in uses.readers(value) {
+            let Some(node) = graph.nodes.get(*index) else { return false };
+            match node.op_type.as_str() {
+                "Sin" | "Cos" => angles = true,
+                _ if super::uses::reads_only_form(node, *slot) => (),
+                name if KEEP_WALKING.contains(&name) => open.extend(node.output(0)),
+                _ => return false,
+            }
+        }
+    }
+    angles
+}
+
+/// GroupNorm before opset 18 is Reshape, InstanceNormalization with ones and zeros, Reshape, Mul, Add: only the last two train.
+fn inner_normalisation(graph: &Graph, uses: &Uses, id: ValueId, data: &TensorData) -> bool {
+    let readers = uses.readers(id);
+    !readers.is_empty()
+        && readers.iter().all(|(index, slot)| {
+            let Some(node) = graph.nodes.get(*index).filter(|node| node.op_type == "InstanceNormalization") else {
+                return false;
+            };
+            let wanted = if *slot == 1 { 1.0 } else { 0.0 };
+            let plain = data.floats().is_some_and(|values| values.iter().all(|value| *value == wanted));
+            let from_reshape = node.input(0).and_then(|input| uses.producer(graph, input));
+            let to_reshape =
+                node.output(0).and_then(|output| uses.only_reader(output)).and_then(|(next, _)| graph.nodes.get(next));
+            let is_reshape = |node: &Node| node.op_type == "Reshape";
+            plain && from_reshape.is_some_and(|(_, node)| is_reshape(node)) && to_reshape.is_some_and(is_reshape)
+        })
+}
+
+/// Sub or Div right after a graph input: mean and standard deviation of the data.
+fn normalises_input(graph: &Graph, uses: &Uses, id: ValueId) -> bool {
+    let readers = uses.readers(id);
+    !readers.is_empty()
+        && readers.iter().all(|(index, slot)| {
+            let Some(node) = graph.nodes.get(*index) else { return false };
+            *slot == 1
+                && matches!(node.op_type.as_str(), "Sub" | "Div")
+                && node.input(0).is_some_and(|value| is_input(graph, uses, value))
+        })
+}
+
+fn is_input(graph: &Graph, uses: &Uses, value: ValueId) -> bool {
+    const SAME_DATA: [&str; 7] = ["Cast", "Identity", "Transpose", "Reshape", "Unsqueeze", "Sub", "Div"];
+    let mut value = value;
+    loop {
+        if graph.inputs.contains(&value) {
+            return true;
+        }
+        match uses.producer(graph, value) {
+            Some((_, node)) if SAME_DATA.contains(&node.op_type.as_str()) => match node.input(0) {
+                Some(input) => value = input,
+                None => return false,
+            },
+            _ => return false,
+        }
+    }
+}
+
+/// Infinite elements, or nothing but zeros and one very negative number.
+fn is_mask(values: &[f32]) -> bool {
+    if values.iter().any(|value| !value.is_finite()) {
+        return true;
+    }
+    // Seen: -100 (Swin), -10000 (BERT), the lowest float16 and float32.
+    let lowest = values.iter().copied().fold(0.0, f32::min);
+    lowest <= -50.0 && values.iter().all(|value| *value == 0.0 || *value == lowest)
+}
+
+fn is_range(values: &[f32]) -> bool {
+    let [first, second, _, _, ..] = values else { return false };
+    let step = second - first;
+    step != 0.0 && values.windows(2).all(|pair| matches!(pair, [a, b] if (b - a - step).abs() <= 1e-4 * step.abs()))
+}
+
+/// Pairs of equal dims with a² + b² = 1 everywhere: rotary position tables that an exporter has computed already.
+fn rotary_tables(graph: &Graph, found: &BTreeMap<ValueId, &'static str>) -> Vec<ValueId> {
+    let mut by_dims: BTreeMap<&[u64], Vec<(ValueId, Vec<f32>)>> = BTreeMap::new();
+    for (id, data) in &graph.initializers {
+        let candidate =
+            data.element_type.is_float() && data.elements() >= 8 && data.dims.len() >= 2 && !found.contains_key(id);
+        let Some(values) = candidate.then(|| data.floats()).flatten() else { continue };
+        if values.iter().all(|value| value.abs() <= 1.001) && values.iter().any(|value| *value != 0.0 && *value != 1.0)
+        {
+            by_dims.entry(&data.dims).or_default().push((*id, values));
+        }
+    }
+    let mut tables = Vec::new();
+    for group in by_dims.values() {
+        for (position, (id, values)) in group.iter().enumerate() {
+            let is_partner = |(_, other): &&(ValueId, Vec<f32>)| {
+                values.iter().zip(other).all(|(a, b)| (a * a + b * b - 1.0).abs() < 1e-2)
+            };
+            if let Some((partner, _)) = group.iter().skip(position + 1).find(is_partner) {
+                tables.extend([*id, *partner]);
+            }
+        }
+    }
+    tables
+}

@@ -1,0 +1,21 @@
+//! The value that the loss reads.
+
+use super::Uses;
+use crate::graph::{Graph, ValueId};
+
+/// The first output, or what goes into the Softmax, LogSoftmax or Sigmoid that makes it.
+pub(super) fn find(graph: &Graph, uses: &Uses) -> Option<ValueId> {
+    let output = *graph.outputs.first()?;
+    let mut value = output;
+    while let Some((_, node)) = uses.producer(graph, value) {
+        let input = node.input(0);
+        match (node.op_type.as_str(), input) {
+            _ if !node.domain.is_empty() => break,
+            ("Softmax" | "LogSoftmax" | "Sigmoid", Some(input)) => return Some(input),
+            ("Identity", Some(input)) => value = input,
+            ("Cast", Some(input)) if super::uses::is_renaming(node) => value = input,
+            _ => break,
+        }
+    }
+    Some(output)
+}

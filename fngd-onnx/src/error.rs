@@ -1,0 +1,166 @@
+//! The one error type of this crate.
+
+use std::fmt;
+use std::path::Path;
+
+/// `Result` with this crate's [`Error`].
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What went wrong with a model file, with the facts needed to mend it.
+///
+/// ```
+/// use fngd_onnx::Error;
+/// let error = Error::malformed("graph output `y` is not computed by any node").at("model.onnx");
+/// assert!(error.is_malformed());
+/// assert_eq!(error.to_string(), "model.onnx: graph output `y` is not computed by any node");
+/// ```
+#[derive(Debug)]
+pub struct Error {
+    kind: Kind,
+    message: String,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    File,
+    Malformed,
+    Limit,
+    Unsupported,
+    ExternalData,
+    Mismatch,
+    Torch,
+}
+
+impl Error {
+    /// The operating system refused: not found, no permission, disk full.
+    pub fn file(path: &Path, doing: &str, error: std::io::Error) -> Self {
+        let message = format!("cannot {doing} {}: {error}", path.display());
+        Self { kind: Kind::File, message, source: Some(Box::new(error)) }
+    }
+
+    /// Bytes that are no ONNX model, or a model that breaks the ONNX specification.
+    pub fn malformed(message: impl Into<String>) -> Self {
+        Self::new(Kind::Malformed, message)
+    }
+
+    /// A file that would need more memory or work than the limits allow.
+    pub fn limit(message: impl Into<String>) -> Self {
+        Self::new(Kind::Limit, message)
+    }
+
+    /// A valid model that uses something this crate does not implement.
+    pub fn unsupported(message: impl Into<String>) -> Self {
+        Self::new(Kind::Unsupported, message)
+    }
+
+    /// Tensors kept outside the model file that are missing, out of bounds or outside the model's folder.
+    pub fn external_data(message: impl Into<String>) -> Self {
+        Self::new(Kind::ExternalData, message)
+    }
+
+    /// Tensors, inputs or settings given by the caller that do not belong to this model.
+    pub fn mismatch(message: impl Into<String>) -> Self {
+        Self::new(Kind::Mismatch, message)
+    }
+
+    /// A failure inside libtorch.
+    pub fn torch(message: impl Into<String>) -> Self {
+        Self::new(Kind::Torch, message)
+    }
+
+    /// The same error, saying where it happened: `"node `fc`"` gives ``node `fc`: ...``.
+    #[must_use]
+    pub fn at(mut self, place: impl fmt::Display) -> Self {
+        self.message = format!("{place}: {}", self.message);
+        self
+    }
+
+    /// The same error, keeping what caused it.
+    #[must_use]
+    pub fn caused_by(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        self.source = Some(Box::new(source));
+        self
+    }
+
+    /// True if the operating system refused to read or write.
+    pub fn is_file(&self) -> bool {
+        self.kind == Kind::File
+    }
+
+    /// True if the file is no valid ONNX model.
+    pub fn is_malformed(&self) -> bool {
+        self.kind == Kind::Malformed
+    }
+
+    /// True if the file exceeds a limit.
+    pub fn is_limit(&self) -> bool {
+        self.kind == Kind::Limit
+    }
+
+    /// True if the model uses an operator, type or structure that is not implemented.
+    pub fn is_unsupported(&self) -> bool {
+        self.kind == Kind::Unsupported
+    }
+
+    /// True if tensors outside the model file cannot be read.
+    pub fn is_external_data(&self) -> bool {
+        self.kind == Kind::ExternalData
+    }
+
+    /// True if what the caller gave does not belong to the model.
+    pub fn is_mismatch(&self) -> bool {
+        self.kind == Kind::Mismatch
+    }
+
+    /// True if libtorch failed.
+    pub fn is_torch(&self) -> bool {
+        self.kind == Kind::Torch
+    }
+
+    fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), source: None }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
+
+impl From<tch::TchError> for Error {
+    fn from(error: tch::TchError) -> Self {
+        // libtorch appends a C++ stack trace of many lines; the first lines hold the facts.
+        let text = error.to_string();
+        let message = text.split("\nException raised from").next().unwrap_or(&text).trim().to_owned();
+        Self { kind: Kind::Torch, message, source: Some(Box::new(error)) }
+    }
+}
+
+impl From<fngd_core::Error> for Error {
+    fn from(error: fngd_core::Error) -> Self {
+        Self { kind: Kind::Torch, message: error.to_string(), source: Some(Box::new(error)) }
+    }
+}
+
+/// A name from the file, fit for a message: in backticks, control characters escaped, cut to 120 characters.
+pub(crate) fn quoted(name: &str) -> String {
+    const LONGEST: usize = 120;
+    let mut text = String::from("`");
+    for character in name.chars().take(LONGEST) {
+        if character.is_control() {
+            text.extend(character.escape_default());
+        } else {
+            text.push(character);
+        }
+    }
+    text.push_str(if name.chars().nth(LONGEST).is_some() { "…`" } else { "`" });
+    text
+}

@@ -1,0 +1,203 @@
+//! Trained tensors back into the file they came from: the bytes that hold them change, and no others.
+
+mod encode;
+mod files;
+mod head;
+mod mode;
+mod splice;
+mod structure;
+
+pub(crate) use head::replace as replace_head;
+pub(crate) use mode::to_inference;
+pub(crate) use splice::{Edit, splice};
+
+use crate::error::quoted;
+use crate::external::{self, Place};
+use crate::graph::{TensorData, ValueId};
+use crate::model::OnnxModel;
+use crate::read::Source;
+use crate::spans::{Storage, TensorSpan, slice};
+use crate::{Error, Result};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// What a write did.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct WriteReport {
+    /// The model file.
+    pub path: PathBuf,
+    /// Files beside it that hold its tensors, if it has any.
+    pub data_files: Vec<PathBuf>,
+    /// SHA-256 of the model file, in hexadecimal.
+    pub sha256: String,
+    /// Parameters whose stored bytes changed.
+    pub changed: Vec<String>,
+    /// Everything else that changed.
+    pub edits: Vec<String>,
+}
+
+/// Bytes to write over others of the same number.
+type Patches = Vec<(u64, Vec<u8>)>;
+
+/// What has to change, collected before anything is written.
+#[derive(Default)]
+struct Plan {
+    patches: Patches,
+    edits: Vec<Edit>,
+    /// By location.
+    external: BTreeMap<String, Patches>,
+    report: WriteReport,
+}
+
+/// Writes `model` to `path` with `tensors`, as the module keeps them, in place of the stored ones.
+pub(crate) fn write(model: &OnnxModel, path: &Path, tensors: &BTreeMap<String, TensorData>) -> Result<WriteReport> {
+    files::refuse_input(&model.path, path)?;
+    let mut plan = Plan { report: WriteReport { path: path.to_owned(), ..WriteReport::default() }, ..Plan::default() };
+    plan.report.edits.clone_from(&model.edits);
+    let stored = encode::all(model, tensors)?;
+    for (id, bytes) in &stored {
+        plan.tensor(model, *id, bytes, &stored)?;
+    }
+    structure::separate(model, &stored, &mut plan.edits, &mut plan.report.edits)?;
+    let locations = plan.locations(model, path)?;
+    let mut file = model.file.to_vec();
+    for (start, bytes) in &plan.patches {
+        overwrite(&mut file, *start, bytes)?;
+    }
+    if !plan.edits.is_empty() {
+        file = splice(&file, &plan.edits)?;
+        crate::census::take(&file, &crate::Limits { file_bytes: u64::MAX, ..model.limits })?;
+    }
+    let source = model.folder();
+    // The data first: a model file must never point at data that is not there yet.
+    for (from, to) in locations {
+        let patches = plan.external.remove(&from).unwrap_or_default();
+        let target = files::folder_of(path).join(&to);
+        files::copy_patched(&external::resolve(source, &from)?, &target, &patches)?;
+        plan.report.data_files.push(target);
+    }
+    plan.report.sha256 = Sha256::digest(&file).iter().map(|byte| format!("{byte:02x}")).collect();
+    files::write(path, &file)?;
+    Ok(plan.report)
+}
+
+impl Plan {
+    /// Plans the change of one stored tensor.
+    fn tensor(
+        &mut self,
+        model: &OnnxModel,
+        id: ValueId,
+        bytes: &[u8],
+        stored: &BTreeMap<ValueId, Vec<u8>>,
+    ) -> Result<()> {
+        let graph = &model.imported.graph;
+        let name = graph.values.get(id.0).map_or("", |info| info.name.as_str());
+        let Some(old) = graph.initializers.get(&id).filter(|old| old.bytes != *bytes) else { return Ok(()) };
+        let source = model.imported.sources.get(&id);
+        // A tensor that repair made is written when it differs from the one it was merged with.
+        if let Some(Source::Copy { of, .. } | Source::Alias { of, .. }) = source {
+            if stored.get(of).is_none_or(|other| other != bytes) {
+                self.report.changed.push(name.to_owned());
+            }
+            return Ok(());
+        }
+        self.report.changed.push(name.to_owned());
+        let (span, place) = span(model, source)?;
+        let at = |error: Error| error.at(format!("tensor {}", quoted(name)));
+        match (&span.storage, place) {
+            (Storage::External { .. }, Some(place)) => {
+                self.external.entry(place.location.clone()).or_default().push((place.offset, bytes.to_vec()));
+            }
+            (Storage::Plain(ranges), _) => {
+                let mut rest = bytes;
+                let mut before = old.bytes.as_slice();
+                for range in ranges {
+                    let both = (rest.split_at_checked(range.len()), before.split_at_checked(range.len()));
+                    let (Some((part, after)), Some((expected, left))) = both else { return Err(at(moved())) };
+                    if slice(&model.file, range)? != expected {
+                        return Err(at(moved()));
+                    }
+                    self.patches.push((range.start as u64, part.to_vec()));
+                    (rest, before) = (after, left);
+                }
+                if !rest.is_empty() {
+                    return Err(at(moved()));
+                }
+            }
+            (Storage::Int32(ranges), _) => self.edits.extend(structure::int32_data(ranges, bytes)),
+            _ => return Err(at(moved())),
+        }
+        Ok(())
+    }
+
+    /// Which data files the written model needs, by old and new location; edits the locations that change.
+    fn locations(&mut self, model: &OnnxModel, path: &Path) -> Result<BTreeMap<String, String>> {
+        let mut places: BTreeMap<String, Vec<TensorSpan>> = BTreeMap::new();
+        for source in model.imported.sources.values() {
+            if let (span, Some(place)) = span(model, Some(source))? {
+                places.entry(place.location.clone()).or_default().push(span);
+            }
+        }
+        let same_folder = files::same(model.folder(), files::folder_of(path));
+        if places.is_empty() || (same_folder && self.external.is_empty()) {
+            return Ok(BTreeMap::new());
+        }
+        let mut data_name = path.file_name().map(OsString::from).unwrap_or_default();
+        data_name.push(".data");
+        let data_name = data_name.into_string().map_err(|name| {
+            Error::mismatch(format!("the name {name:?} is not UTF-8, which the name of a data file must be"))
+        })?;
+        // The old name is kept where nothing can be in its way: the model keeps its name and moves to another folder.
+        let keep = |location: &str| {
+            let target = files::folder_of(path).join(location);
+            !same_folder && path.file_name() == model.path.file_name() && (location == data_name || !target.exists())
+        };
+        let single = places.len() == 1;
+        let mut renamed = BTreeMap::new();
+        for (location, spans) in places {
+            if keep(&location) {
+                renamed.insert(location.clone(), location);
+                continue;
+            }
+            let new =
+                if single { data_name.clone() } else { format!("{data_name}/{}", location.trim_start_matches("./")) };
+            if new != location {
+                self.report.edits.push(format!(
+                    "external data is in {} instead of {}",
+                    quoted(&new),
+                    quoted(&location)
+                ));
+                self.edits.extend(spans.iter().filter_map(|span| structure::location(span, &new)));
+            }
+            renamed.insert(location, new);
+        }
+        Ok(renamed)
+    }
+}
+
+/// Where the file keeps a constant.
+fn span<'a>(model: &'a OnnxModel, source: Option<&'a Source>) -> Result<(TensorSpan, Option<&'a Place>)> {
+    let spans = &model.imported.spans;
+    Ok(match source {
+        Some(Source::Initializer { position, external }) => {
+            (spans.initializers.get(*position).cloned().unwrap_or_default(), external.as_ref())
+        }
+        Some(Source::Constant { position, external }) => (spans.constant(&model.file, *position)?, external.as_ref()),
+        Some(Source::Copy { .. } | Source::Alias { .. }) | None => (TensorSpan::default(), None),
+    })
+}
+
+fn overwrite(file: &mut [u8], start: u64, bytes: &[u8]) -> Result<()> {
+    let start = usize::try_from(start).ok();
+    let range = start.and_then(|start| Some(start..start.checked_add(bytes.len())?));
+    file.get_mut(range.ok_or_else(moved)?).ok_or_else(moved)?.copy_from_slice(bytes);
+    Ok(())
+}
+
+/// Several fields that protobuf merges, of which only one was expected.
+fn moved() -> Error {
+    Error::malformed("its bytes are not where one tensor's bytes are expected; save the model again with onnx.save")
+}

@@ -1,0 +1,279 @@
+//! A model file that is ready to be trained.
+
+use crate::analysis::{Analysis, ParameterRole};
+use crate::census::{Census, Limits};
+use crate::export::{self, WriteReport};
+use crate::graph::{Dim, ElementType, Graph, TensorData, ValueId, ValueInfo};
+use crate::read::{self, Imported};
+use crate::report::{self, ImportReport};
+use crate::{Error, Result, repair, supported};
+use prost::bytes::Bytes;
+use regex::RegexSet;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// How to import.
+#[derive(Debug, Clone, Default)]
+pub struct ImportOptions {
+    /// Regular expressions; parameters whose name matches one of them keep their value.
+    pub freeze: Vec<String>,
+    /// What the import may cost.
+    pub limits: Limits,
+}
+
+/// A model file: its bytes, the checked graph, and what training needs to know of it.
+///
+/// Holds no libtorch object: it can be used where libtorch is not installed.
+#[derive(Debug)]
+pub struct OnnxModel {
+    pub(crate) path: PathBuf,
+    /// The file, after the edits below.
+    pub(crate) file: Bytes,
+    pub(crate) imported: Imported,
+    pub(crate) limits: Limits,
+    /// What was changed in `file` since it was read: each a sentence for the reports.
+    pub(crate) edits: Vec<String>,
+    freeze: RegexSet,
+    analysis: Analysis,
+    rows: Vec<ParameterRow>,
+    report: ImportReport,
+    inputs: Vec<ValueInfo>,
+    outputs: Vec<ValueInfo>,
+    sha256: String,
+}
+
+/// One line of the parameter table.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ParameterRow {
+    /// The file's name for the tensor.
+    pub name: String,
+    /// Dimensions as stored in the file.
+    pub dims: Vec<u64>,
+    /// Element type in the file.
+    pub element_type: ElementType,
+    /// What it does.
+    pub role: ParameterRole,
+    /// Changed by the optimizer.
+    pub trainable: bool,
+    /// Part of a preconditioned layer.
+    pub preconditioned: bool,
+    /// The layer it belongs to.
+    pub layer: Option<String>,
+    /// Why (not), in a few words.
+    pub reason: String,
+}
+
+impl OnnxModel {
+    /// Reads and checks the model at `path`, with external data from the same folder.
+    ///
+    /// # Errors
+    /// `is_file()` if it cannot be read; `is_malformed()`, `is_limit()` or `is_external_data()` if it is no valid model;
+    /// `is_unsupported()` with the list of all operators that are missing; `is_mismatch()` for a bad `freeze` pattern.
+    pub fn open(path: &Path, options: &ImportOptions) -> Result<Self> {
+        let freeze = RegexSet::new(&options.freeze)
+            .map_err(|error| Error::mismatch(format!("freeze pattern: {error}")).caused_by(error))?;
+        let file = read_file(path, &options.limits)?;
+        let sha256 = Sha256::digest(&file).iter().map(|byte| format!("{byte:02x}")).collect();
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let at = |error: Error| error.at(path.display());
+        let imported = read::read(&file, folder, &options.limits).map_err(at)?;
+        supported::check(&imported.graph.nodes, &imported.header).map_err(at)?;
+        let mut model = Self {
+            path: path.to_owned(),
+            file,
+            imported,
+            limits: options.limits,
+            edits: Vec::new(),
+            freeze,
+            analysis: Analysis::default(),
+            rows: Vec::new(),
+            report: ImportReport::default(),
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            sha256,
+        };
+        let (edits, log) = export::to_inference(&model.file, &model.imported).map_err(at)?;
+        if edits.is_empty() {
+            model.understand();
+        } else {
+            let edited = export::splice(&model.file, &edits).map_err(at)?;
+            model.continue_with(edited, log).map_err(at)?;
+        }
+        Ok(model)
+    }
+
+    /// Gives the last linear layer `classes` outputs and fresh values, uniform in ±1/√in_features.
+    ///
+    /// The dims of the outputs that follow are changed with it. The model is as if it had been opened from such a file.
+    ///
+    /// # Errors
+    /// `is_unsupported()` if the first output is not simply a Gemm or MatMul, with or without an Add of its bias, and at most
+    /// Softmax, LogSoftmax or Sigmoid after it.
+    pub fn replace_head(&mut self, classes: usize, seed: u64) -> Result<()> {
+        let (file, log) = export::replace_head(self, classes, seed)?;
+        self.continue_with(file, log)
+    }
+
+    /// Writes the model to `path` with `tensors` in place of the stored ones.
+    ///
+    /// `tensors` has parameters and running statistics by name, as the module keeps them: float32, linear weights as
+    /// `[out, in]`. Those that are left out keep their value. Only bytes of tensors that changed differ from the input,
+    /// apart from the edits that the report lists; without any, the file is the same.
+    ///
+    /// # Errors
+    /// `is_mismatch()` for unknown names, other dims, values that are not finite, or `path` being the input; `is_file()` if
+    /// writing fails. In each case nothing at `path` has changed.
+    pub fn write(&self, path: &Path, tensors: &BTreeMap<String, TensorData>) -> Result<WriteReport> {
+        export::write(self, path, tensors)
+    }
+
+    /// What the caller supplies.
+    pub fn inputs(&self) -> &[ValueInfo] {
+        &self.inputs
+    }
+
+    /// What the model computes.
+    pub fn outputs(&self) -> &[ValueInfo] {
+        &self.outputs
+    }
+
+    /// The parameter table, in the file's order.
+    pub fn parameters(&self) -> &[ParameterRow] {
+        &self.rows
+    }
+
+    /// What was found in the file.
+    pub fn report(&self) -> &ImportReport {
+        &self.report
+    }
+
+    /// What was counted before the file was decoded.
+    pub fn census(&self) -> &Census {
+        &self.imported.census
+    }
+
+    /// SHA-256 of the file as it was opened, in hexadecimal.
+    pub fn sha256(&self) -> &str {
+        &self.sha256
+    }
+
+    /// Where the file was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The checked graph.
+    pub fn graph(&self) -> &Graph {
+        &self.imported.graph
+    }
+
+    /// Layers, parameters and logits.
+    pub fn analysis(&self) -> &Analysis {
+        &self.analysis
+    }
+
+    /// The initial value of a parameter or running statistic as the module keeps it: float32, a linear weight as `[out, in]`.
+    pub fn initial(&self, id: ValueId) -> Option<TensorData> {
+        let info = self.analysis.parameters.get(&id)?;
+        let data = self.imported.graph.initializers.get(&id)?;
+        let floats = TensorData::from_floats(data.dims.clone(), &data.floats()?);
+        Some(if info.transposed { floats.transposed()? } else { floats })
+    }
+
+    /// Width of the logits: the number of classes of a classifier.
+    pub fn classes(&self) -> Option<usize> {
+        let graph = &self.imported.graph;
+        let logits = self.analysis.logits?;
+        let layer = self.analysis.layers.values().find(|layer| layer.output == logits);
+        let width = match layer.and_then(|layer| self.initial(layer.weight)) {
+            // `initial` has a linear weight as [out, in]; a convolution's logits are no plain classes.
+            Some(weight) if weight.dims.len() == 2 => weight.dims.first().copied(),
+            _ => None,
+        };
+        let declared =
+            || [logits, *graph.outputs.first()?].into_iter().find_map(|id| last_dim(graph.values.get(id.0)?));
+        usize::try_from(width.or_else(declared)?).ok()
+    }
+}
+
+impl OnnxModel {
+    /// Goes on as if `file` had been opened, `log` telling how it came about.
+    fn continue_with(&mut self, file: Vec<u8>, log: Vec<String>) -> Result<()> {
+        let file = Bytes::from(file);
+        self.imported = read::read(&file, self.folder(), &self.limits)?;
+        self.file = file;
+        self.edits.extend(log);
+        self.understand();
+        Ok(())
+    }
+
+    /// Everything that follows from the graph.
+    fn understand(&mut self) {
+        let mut repairs = self.edits.clone();
+        repairs.extend(repair::run(&mut self.imported));
+        let graph = &self.imported.graph;
+        self.analysis = Analysis::of(graph, &self.freeze);
+        self.rows = rows(graph, &self.analysis);
+        self.report = ImportReport { repairs, ..report::of(&self.imported, &self.analysis) };
+        let infos = |ids: &[ValueId]| ids.iter().filter_map(|id| graph.values.get(id.0).cloned()).collect();
+        (self.inputs, self.outputs) = (infos(&graph.inputs), infos(&graph.outputs));
+    }
+
+    /// Where external data is.
+    pub(crate) fn folder(&self) -> &Path {
+        self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    }
+}
+
+fn last_dim(info: &ValueInfo) -> Option<u64> {
+    match info.dims.as_ref()?.last()? {
+        Dim::Known(size) => Some(*size),
+        _ => None,
+    }
+}
+
+fn rows(graph: &Graph, analysis: &Analysis) -> Vec<ParameterRow> {
+    let layer = |id: &ValueId| {
+        let owns = |layer: &&crate::analysis::LayerInfo| layer.weight == *id || layer.bias == Some(*id);
+        analysis.layers.values().find(owns).map(|layer| layer.name.clone())
+    };
+    let row = |(id, info): (&ValueId, &crate::analysis::ParameterInfo)| {
+        let data = graph.initializers.get(id)?;
+        Some(ParameterRow {
+            name: info.name.clone(),
+            dims: data.dims.clone(),
+            element_type: data.element_type,
+            role: info.role,
+            trainable: info.trainable,
+            preconditioned: info.preconditioned,
+            layer: layer(id),
+            reason: info.reason.clone(),
+        })
+    };
+    analysis.parameters.iter().filter_map(row).collect()
+}
+
+/// The file in memory, once: what happens to it on disk later does not matter.
+fn read_file(path: &Path, limits: &Limits) -> Result<Bytes> {
+    let failed = |error| Error::file(path, "read", error);
+    let metadata = std::fs::metadata(path).map_err(failed)?;
+    if !metadata.is_file() {
+        return Err(Error::malformed(format!("{} is not a regular file", path.display())));
+    }
+    if metadata.len() > limits.file_bytes {
+        let (found, limit) = (metadata.len(), limits.file_bytes);
+        return Err(Error::limit(format!("{} has {found} bytes, the limit is {limit}", path.display())));
+    }
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(failed)?;
+    file.take(limits.file_bytes.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;
+    Ok(Bytes::from(bytes))
+}
+
+/// Parameters by name.
+pub(crate) fn by_name(model: &OnnxModel) -> BTreeMap<&str, ValueId> {
+    model.analysis.parameters.iter().map(|(id, info)| (info.name.as_str(), *id)).collect()
+}

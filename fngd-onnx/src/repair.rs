@@ -1,0 +1,128 @@
+//! What exporters merge is taken apart again, in the graph only: the file changes when the parts no longer hold the same numbers.
+//!
+//! Exporters store initializers with equal contents once. Freshly initialised scales and biases are all ones and zeros, so
+//! parameters of different layers become one. A tensor with one value everywhere, read by several parameter slots, is taken for
+//! such an accident; any other shared tensor is taken for a tie that the author wants.
+
+use crate::error::quoted;
+use crate::graph::{Graph, Node, TensorData, ValueId, ValueInfo};
+use crate::read::{Imported, Source};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Repairs `imported`; returns what was done, for the report.
+pub(crate) fn run(imported: &mut Imported) -> Vec<String> {
+    // A new initializer must not be an input as well, which older files require.
+    if imported.header.ir_version < 4 {
+        return Vec::new();
+    }
+    let mut done = resolve_identities(imported);
+    done.extend(split_shared(imported));
+    done
+}
+
+/// `Identity(initializer)` stands for a tensor that was merged with that initializer.
+fn resolve_identities(imported: &mut Imported) -> Vec<String> {
+    let Imported { graph, sources, .. } = imported;
+    let (mut renamed, mut removed, mut done) = (BTreeMap::new(), BTreeSet::new(), Vec::new());
+    for (index, node) in graph.nodes.iter().enumerate() {
+        let (Some(input), Some(output)) = (node.input(0), node.output(0)) else { continue };
+        // The input may itself be the output of such a node.
+        let input = renamed.get(&input).copied().unwrap_or(input);
+        let Some(data) = graph.initializers.get(&input) else { continue };
+        if node.op_type != "Identity" || !node.domain.is_empty() || graph.outputs.contains(&output) {
+            continue;
+        }
+        removed.insert(index);
+        if data.element_type.is_float() && is_uniform(data) {
+            let copy = data.clone();
+            graph.initializers.insert(output, copy);
+            sources.insert(output, Source::Alias { position: node.index, of: input });
+            let (name, of) = (name(&graph.values, output), name(&graph.values, input));
+            done.push(format!("{name} was merged with {of} by the exporter; it is a parameter of its own again"));
+        } else {
+            renamed.insert(output, input);
+        }
+    }
+    let mut index = 0;
+    graph.nodes.retain(|_| {
+        index += 1;
+        !removed.contains(&(index - 1))
+    });
+    for input in graph.nodes.iter_mut().flat_map(|node| node.inputs.iter_mut()).flatten() {
+        *input = renamed.get(input).copied().unwrap_or(*input);
+    }
+    done
+}
+
+fn split_shared(imported: &mut Imported) -> Vec<String> {
+    let Imported { graph, sources, .. } = imported;
+    let mut readers: BTreeMap<ValueId, Vec<(usize, usize)>> = BTreeMap::new();
+    for (index, node) in graph.nodes.iter().enumerate() {
+        for (slot, input) in node.inputs.iter().enumerate() {
+            let Some((id, data)) = input.and_then(|id| Some((id, graph.initializers.get(&id)?))) else { continue };
+            if data.element_type.is_float() && is_parameter_slot(node, slot, data) && is_uniform(data) {
+                readers.entry(id).or_default().push((index, slot));
+            }
+        }
+    }
+    let mut taken: BTreeSet<String> = graph.values.iter().map(|info| info.name.clone()).collect();
+    let mut done = Vec::new();
+    for (id, slots) in readers.into_iter().filter(|(_, slots)| slots.len() > 1) {
+        for (index, slot) in slots.iter().skip(1) {
+            split(graph, sources, &mut taken, id, *index, *slot);
+        }
+        let (name, count) = (name(&graph.values, id), slots.len());
+        done.push(format!(
+            "{name} held {count} equal parameters merged by the exporter; each is a parameter of its own again"
+        ));
+    }
+    done
+}
+
+fn split(
+    graph: &mut Graph,
+    sources: &mut BTreeMap<ValueId, Source>,
+    taken: &mut BTreeSet<String>,
+    id: ValueId,
+    index: usize,
+    slot: usize,
+) {
+    let (Some(data), Some(info)) = (graph.initializers.get(&id).cloned(), graph.values.get(id.0).cloned()) else {
+        return;
+    };
+    let copy = ValueId(graph.values.len());
+    let Some(node) = graph.nodes.get_mut(index) else { return };
+    let Some(input) = node.inputs.get_mut(slot) else { return };
+    *input = Some(copy);
+    let base = format!("{}__{}", info.name, node.name);
+    let mut name = base.clone();
+    let mut number = 2;
+    while !taken.insert(name.clone()) {
+        name = format!("{base}_{number}");
+        number += 1;
+    }
+    sources.insert(copy, Source::Copy { position: node.index, slot, of: id });
+    graph.values.push(ValueInfo { name, ..info });
+    graph.initializers.insert(copy, data);
+}
+
+fn is_parameter_slot(node: &Node, slot: usize, data: &TensorData) -> bool {
+    let several = data.elements() > 1;
+    node.domain.is_empty()
+        && match (node.op_type.as_str(), slot) {
+            ("Conv" | "ConvTranspose" | "Gemm", 1 | 2) => true,
+            ("BatchNormalization", 1..=4) | ("PRelu", 1) => true,
+            ("LayerNormalization" | "InstanceNormalization" | "GroupNormalization" | "RMSNormalization", 1 | 2) => true,
+            ("MatMul" | "Add" | "Mul", 0 | 1) => several,
+            _ => false,
+        }
+}
+
+fn is_uniform(data: &TensorData) -> bool {
+    let size = data.element_type.size();
+    data.bytes.chunks(size).all(|element| Some(element) == data.bytes.get(..size))
+}
+
+fn name(values: &[ValueInfo], id: ValueId) -> String {
+    quoted(values.get(id.0).map_or("", |info| &info.name))
+}

@@ -1,0 +1,95 @@
+//! What an import tells the user.
+
+use crate::analysis::Analysis;
+use crate::error::quoted;
+use crate::graph::{Dim, Graph};
+use crate::read::Imported;
+use crate::supported::OPSETS;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// How to export from PyTorch so that nothing is lost.
+pub const EXPORT_AGAIN: &str = "model.train(); torch.onnx.export(model, args, \"model.onnx\", dynamo=True, optimize=False, \
+     dynamic_shapes=({0: torch.export.Dim(\"batch\")},))";
+
+/// Facts about the file, and what its reader should know before training.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct ImportReport {
+    /// IR version of the file.
+    pub ir_version: i64,
+    /// Version of the default operator set.
+    pub opset: i64,
+    /// Name and version of the program that wrote the file.
+    pub producer: String,
+    /// Nodes by operator.
+    pub operators: BTreeMap<String, usize>,
+    /// Name of the value that the loss reads.
+    pub logits: Option<String>,
+    /// What is changed in the graph, here and in the written file.
+    pub repairs: Vec<String>,
+    /// What makes training worse than it could be, and what to do.
+    pub warnings: Vec<String>,
+}
+
+pub(crate) fn of(imported: &Imported, analysis: &Analysis) -> ImportReport {
+    let graph = &imported.graph;
+    let mut operators = BTreeMap::new();
+    for node in &graph.nodes {
+        let name =
+            if node.domain.is_empty() { node.op_type.clone() } else { format!("{}::{}", node.domain, node.op_type) };
+        *operators.entry(name).or_insert(0) += 1;
+    }
+    let header = &imported.header;
+    let opset = header.opsets.get("").copied().unwrap_or(0);
+    let mut warnings = Vec::new();
+    if opset > *OPSETS.end() {
+        warnings
+            .push(format!("opset {opset} is newer than the newest known one ({}): taken to be the same", OPSETS.end()));
+    }
+    let lost: Vec<String> = [baked_batch(graph), folded_normalisation(graph, analysis)].into_iter().flatten().collect();
+    let advice =
+        (!lost.is_empty()).then(|| format!("to keep what the exporter took away, export again with: {EXPORT_AGAIN}"));
+    warnings.extend(lost.into_iter().chain(advice));
+    warnings.extend(random(graph));
+    ImportReport {
+        ir_version: header.ir_version,
+        opset,
+        producer: header.producer.clone(),
+        operators,
+        logits: analysis.logits.and_then(|id| graph.values.get(id.0)).map(|info| info.name.clone()),
+        repairs: Vec::new(),
+        warnings,
+    }
+}
+
+fn baked_batch(graph: &Graph) -> Option<String> {
+    let info = graph.values.get(graph.inputs.first()?.0)?;
+    let Dim::Known(size) = info.dims.as_ref()?.first()? else { return None };
+    Some(format!(
+        "batch size {size} is fixed in the file: the first dimension of input {} is {size}",
+        quoted(&info.name)
+    ))
+}
+
+/// Convolutions into which an exporter has multiplied a BatchNormalization.
+fn folded_normalisation(graph: &Graph, analysis: &Analysis) -> Option<String> {
+    const RULE: &str = "pkg.onnxscript.rewriter.rule_name";
+    let by_rule =
+        |node: &&crate::graph::Node| node.metadata.get(RULE).is_some_and(|rule| rule.contains("FuseBatchNormIntoConv"));
+    let rewritten = graph.nodes.iter().filter(by_rule).count();
+    // The TorchScript exporter gives folded weights a new name.
+    let renamed = |id: &&crate::graph::ValueId| {
+        let name = graph.values.get(id.0).map_or("", |info| info.name.as_str());
+        name.strip_prefix("onnx::Conv_").is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    let weights: std::collections::BTreeSet<_> = analysis.layers.values().map(|layer| layer.weight).collect();
+    let count = rewritten.max(weights.iter().filter(renamed).count());
+    (count > 0).then(|| {
+        format!("{count} BatchNormalization were folded into convolutions by the exporter and cannot train as such")
+    })
+}
+
+fn random(graph: &Graph) -> Option<String> {
+    let count = graph.nodes.iter().filter(|node| node.op_type == "RandomUniformLike").count();
+    (count > 0).then(|| format!("{count} nodes draw random numbers (RandomUniformLike), in the written file too"))
+}
