@@ -1,7 +1,8 @@
 //! Downloads from a server in this process that misbehaves on demand.
 
-use super::{FetchOptions, Part, Progress, RemoteFile, fetch_file, hex, list, obtain, path, verify};
+use super::{FetchOptions, Part, Progress, RemoteFile, fetch_file, hex, list, mirrors, obtain, path, verify};
 use crate::data::http::Timeouts;
+use crate::data::spec::Named;
 use sha2::{Digest, Sha256};
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -250,6 +251,13 @@ fn offline_says_what_to_do() {
             target.display()
         )
     );
+}
+
+#[test]
+fn own_mirror_comes_first() {
+    let options = FetchOptions { mirror: Some("https://example.org/sets/".to_owned()), ..options() };
+    let found = mirrors(Named::Mnist, &options);
+    assert_eq!(found[..2], ["https://example.org/sets/mnist/", "https://ossci-datasets.s3.amazonaws.com/mnist/"]);
 }
 
 #[test]
