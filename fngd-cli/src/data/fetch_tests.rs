@@ -296,8 +296,10 @@ fn progress_is_told() {
     let dir = tempfile::tempdir().unwrap();
     let server = serve(content(), vec![Reply::Break(100), Reply::File]);
     let mut told = Vec::new();
-    fetch_file(&remote(), dir.path(), &[server.address.clone()], &options(), &mut |progress| told.push(progress))
-        .unwrap();
+    fetch_file(&remote(), dir.path(), std::slice::from_ref(&server.address), &options(), &mut |progress| {
+        told.push(progress)
+    })
+    .unwrap();
     let url = format!("{}set.bin", server.address);
     let started = |from| Progress::Started { file: "set.bin".to_owned(), url: url.clone(), from, bytes: 1_200_000 };
     assert_eq!(told[0], started(0));
