@@ -7,6 +7,7 @@ use crate::Result;
 use crate::contributions::Contributions;
 use crate::factors::{Factors, WeightLayout};
 use crate::layer::Geometry;
+use crate::tap::product_transposed;
 use crate::weighting::Use;
 use tch::{Kind, Tensor};
 
@@ -125,7 +126,7 @@ fn positions(uses: &[Use], rows: impl Fn(&Use) -> i64) -> i64 {
 /// Gram matrix `C Cᵀ` of contributions `[B, n]`.
 pub(crate) fn of_contributions(contributions: &Tensor) -> Result<Tensor> {
     let wide = at_least_float(contributions)?;
-    Ok(wide.f_matmul(&wide.f_transpose(0, 1)?)?)
+    product_transposed(&wide, &wide)
 }
 
 /// Σ_{t,s} (x_it · x_js)(g_it · g_js), over blocks of samples i.
@@ -139,8 +140,8 @@ fn pairwise(inputs: &Tensor, outputs: &Tensor, block_bytes: u64) -> Result<Tenso
     let mut rows = Vec::new();
     for from in (0..batch_size).step_by(samples as usize) {
         let count = samples.min(batch_size - from);
-        let mut product = flat(&inputs.f_narrow(0, from, count)?)?.f_matmul(&all_inputs.f_transpose(0, 1)?)?;
-        let other = flat(&outputs.f_narrow(0, from, count)?)?.f_matmul(&all_outputs.f_transpose(0, 1)?)?;
+        let mut product = product_transposed(&flat(&inputs.f_narrow(0, from, count)?)?, &all_inputs)?;
+        let other = product_transposed(&flat(&outputs.f_narrow(0, from, count)?)?, &all_outputs)?;
         product = product.f_mul_(&other)?;
         if positions > 1 {
             let by_sample = product.f_view([count, positions, batch_size, positions])?;

@@ -36,7 +36,16 @@ proptest! {
         let unfolded = Factors::unfold(&problem.geometry, &problem.weight.size(), &uses, problem.batch_size).unwrap();
         let features = unfolded[0].outputs.size()[3];
         let cheapest = Contributions::new(&problem.geometry, &problem.weight, &uses, problem.batch_size).unwrap();
-        for contributions in [Contributions::Unfolded(unfolded), cheapest] {
+        let mut ways = vec![Contributions::Unfolded(unfolded), cheapest];
+        if let Geometry::Convolution(geometry) = &problem.geometry
+            && shape.merged == 1
+            && geometry.groups == 1
+            && !geometry.transposed
+        {
+            let (weight, batch_size) = (&problem.weight, problem.batch_size);
+            ways.push(Contributions::Grouped { uses: &uses, weight, geometry, batch_size });
+        }
+        for contributions in ways {
             let sum = contributions.block(0, features).unwrap();
             for sample in 0..problem.batch_size {
                 let found = contributions.layout().weight(&sum.get(sample)).unwrap().reshape([-1]);
