@@ -68,15 +68,14 @@ const SIMD_CHANNELS: i64 = 16;
 /// Measured on 2 cores at B = 128, float32 (ms per layer, unfolded against grouped): 16 channels at 32×32 5.8 : 1.8, 32 at 16×16
 /// 4.4 : 1.6, 64 at 8×8 4.0 : 6.6. The crossing lies where positions equal output features.
 fn grouped_is_cheaper(geometry: &Convolution, uses: &[Use], batch_size: i64) -> bool {
-    uses.iter().all(|used| {
+    // A transposed convolution of grouped batches has its groups in another order.
+    let single = !geometry.transposed && geometry.groups == 1;
+    let worth_it = |used: &Use| {
         let (outputs, inputs) = (used.output_grads.size(), used.activations.size());
         let one_image_each = outputs[0] == batch_size && inputs[0] == batch_size;
-        // A transposed convolution of grouped batches has its groups in another order.
-        one_image_each
-            && !geometry.transposed
-            && geometry.groups == 1
-            && outputs[2..].iter().product::<i64>() > outputs[1]
-    })
+        one_image_each && inputs[1] >= SIMD_CHANNELS && outputs[2..].iter().product::<i64>() > outputs[1]
+    };
+    single && uses.iter().all(worth_it)
 }
 
 /// The gradient of a convolution that has one group per sample: `[B, count·p]`.
