@@ -105,7 +105,7 @@ impl OnnxModel {
         };
         let (edits, log) = export::to_inference(&model.file, &model.imported).map_err(at)?;
         if edits.is_empty() {
-            model.understand();
+            model.understand().map_err(at)?;
         } else {
             let edited = export::splice(&model.file, &edits).map_err(at)?;
             model.continue_with(edited, log).map_err(at)?;
@@ -214,13 +214,13 @@ impl OnnxModel {
         self.imported = read::read(&file, self.folder(), &self.limits)?;
         self.file = file;
         self.edits.extend(log);
-        self.understand();
-        Ok(())
+        self.understand()
     }
 
     /// Everything that follows from the graph.
-    fn understand(&mut self) {
+    fn understand(&mut self) -> Result<()> {
         let mut repairs = self.edits.clone();
+        repairs.extend(export::remove_drop_path(&self.file, &self.imported)?.1);
         repairs.extend(repair::run(&mut self.imported));
         let graph = &self.imported.graph;
         self.analysis = Analysis::of(graph, &self.freeze);
@@ -228,6 +228,7 @@ impl OnnxModel {
         self.report = ImportReport { repairs, ..report::of(&self.imported, &self.analysis) };
         let infos = |ids: &[ValueId]| ids.iter().filter_map(|id| graph.values.get(id.0).cloned()).collect();
         (self.inputs, self.outputs) = (infos(&graph.inputs), infos(&graph.outputs));
+        Ok(())
     }
 
     /// Where external data is.

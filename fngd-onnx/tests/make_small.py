@@ -228,6 +228,27 @@ def merged():
          [raw("ones", np.ones(4, np.float32)), raw("zeros", np.zeros(4, np.float32)), raw("w", floats(4, 4))])
 
 
+def drop_path():
+    """Stochastic depth as both exporters write it, and noise that is something else."""
+    nodes = [
+        helper.make_node("Gemm", ["x", "fc1.weight"], ["a"], "fc1", transB=1),
+        helper.make_node("RandomUniformLike", ["a"], ["u1"], "random1"),
+        helper.make_node("Less", ["u1", "rate"], ["l1"], "less1"),
+        helper.make_node("Cast", ["l1"], ["k1"], "cast1", to=TensorProto.FLOAT),
+        helper.make_node("Div", ["k1", "rate"], ["m1"], "div1"),
+        helper.make_node("Mul", ["m1", "a"], ["b"], "drop1"),
+        helper.make_node("Gemm", ["b", "fc2.weight"], ["c"], "fc2", transB=1),
+        helper.make_node("RandomUniformLike", ["c"], ["u2"], "random2"),
+        helper.make_node("Add", ["u2", "rate"], ["l2"], "add2"),
+        helper.make_node("Floor", ["l2"], ["m2"], "floor2"),
+        helper.make_node("Mul", ["c", "m2"], ["d"], "drop2"),
+        helper.make_node("RandomUniformLike", ["d"], ["u3"], "noise"),
+        helper.make_node("Add", ["d", "u3"], ["y"], "noisy"),
+    ]
+    save("drop_path", nodes, [tensor("x", ["n", 4])], [tensor("y", ["n", 4])],
+         [raw("fc1.weight", floats(4, 4)), raw("fc2.weight", floats(4, 4)), raw("rate", np.float32(0.9))])
+
+
 def unsupported():
     """Operators that nobody has implemented, twice."""
     nodes = [
@@ -301,7 +322,7 @@ def exports():
 
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
-    for make in [linear, tied, convolution, constants, group_norm, storage, external, old, training, merged, unsupported]:
+    for make in [linear, tied, convolution, constants, group_norm, storage, external, old, training, merged, unsupported, drop_path]:
         make()
     if "--no-exports" not in sys.argv:
         exports()

@@ -23,7 +23,7 @@ fn nothing_trained_gives_the_same_bytes() {
                     .report()
                     .repairs
                     .iter()
-                    .filter(|line| line.contains("inference mode"))
+                    .filter(|line| line.contains("in inference mode"))
                     .cloned()
                     .collect::<Vec<_>>()
             );
