@@ -8,9 +8,10 @@ use crate::lower::operator::Run;
 use crate::lower::parameters::Parameters;
 use crate::lower::plan::Plan;
 use crate::lower::program::Program;
-use crate::lower::{builder, example};
-use crate::{Error, OnnxModel, Result};
+use crate::lower::{self, builder, example};
+use crate::{Error, OnnxModel, Result, WriteReport};
 use fngd_core::{FngdModule, Parameter, Path, Role, Visitor};
+use std::collections::BTreeMap;
 use tch::{Device, Tensor, no_grad_guard};
 
 /// How to build a module.
@@ -134,6 +135,19 @@ impl TrainableModule {
             own.f_copy_(tensor)?;
         }
         Ok(())
+    }
+
+    /// Writes `model`'s file to `path` with this module's values in place of the stored ones.
+    ///
+    /// # Errors
+    /// Those of [`OnnxModel::write`]; `is_mismatch()` if `model` is not the one that this module was built from.
+    pub fn export(&self, model: &OnnxModel, path: &std::path::Path) -> Result<WriteReport> {
+        let mut tensors = BTreeMap::new();
+        for stored in self.parameters.iter() {
+            let data = lower::tensors::to_data(&stored.tensor).map_err(|error| error.at(format!("parameter `{}`", stored.info.name)))?;
+            tensors.insert(stored.info.name.clone(), data);
+        }
+        model.write(path, &tensors)
     }
 
     /// Where each layer keeps the samples of the batch, and why it is not known where it is not.
