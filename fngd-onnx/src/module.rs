@@ -97,7 +97,8 @@ impl TrainableModule {
     }
 
     fn run(&self, plan: &Plan, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
-        let run = Run { training: self.training, dropout: self.dropout, device: self.program.device, record: None };
+        let batch = example::batch_size(&self.program.inputs, inputs);
+        let run = Run { training: self.training, dropout: self.dropout, batch, ..Run::evaluation(self.program.device) };
         self.program.run(plan, &self.parameters, inputs, &run)
     }
 
@@ -122,12 +123,17 @@ impl TrainableModule {
             };
             let (expected, given) = ((stored.tensor.kind(), stored.tensor.size()), (tensor.kind(), tensor.size()));
             if expected != given {
-                let message = format!("tensor `{name}`: expected {:?} {:?}, found {:?} {:?}", expected.0, expected.1, given.0, given.1);
+                let message = format!(
+                    "tensor `{name}`: expected {:?} {:?}, found {:?} {:?}",
+                    expected.0, expected.1, given.0, given.1
+                );
                 return Err(Error::mismatch(message));
             }
             pairs.push((stored.tensor.shallow_clone(), tensor));
         }
-        if let Some((name, _)) = tensors.iter().find(|(name, _)| self.parameters.iter().all(|stored| stored.info.name != *name)) {
+        if let Some((name, _)) =
+            tensors.iter().find(|(name, _)| self.parameters.iter().all(|stored| stored.info.name != *name))
+        {
             return Err(Error::mismatch(format!("tensor `{name}` is not one of the model's")));
         }
         let _guard = no_grad_guard();
@@ -144,7 +150,8 @@ impl TrainableModule {
     pub fn export(&self, model: &OnnxModel, path: &std::path::Path) -> Result<WriteReport> {
         let mut tensors = BTreeMap::new();
         for stored in self.parameters.iter() {
-            let data = lower::tensors::to_data(&stored.tensor).map_err(|error| error.at(format!("parameter `{}`", stored.info.name)))?;
+            let data = lower::tensors::to_data(&stored.tensor)
+                .map_err(|error| error.at(format!("parameter `{}`", stored.info.name)))?;
             tensors.insert(stored.info.name.clone(), data);
         }
         model.write(path, &tensors)

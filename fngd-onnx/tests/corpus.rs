@@ -133,7 +133,10 @@ fn wrong_gradients(golden: &Golden, model: &OnnxModel, module: &TrainableModule)
         } else if let Some(expected) = golden.tensors.get(&format!("gradnorm.{name}")) {
             let worst = excess(&grad.norm().reshape([1]), expected, 1e-3, 1e-7);
             if worst > 1.0 {
-                wrong.push(format!("norm of the gradient of {name} is {size}, expected {}", expected.double_value(&[0])));
+                wrong.push(format!(
+                    "norm of the gradient of {name} is {size}, expected {}",
+                    expected.double_value(&[0])
+                ));
             }
         } else if !golden.merges {
             wrong.push(format!("{name} {:?} is trainable, but PyTorch has no such parameter", grad.size()));

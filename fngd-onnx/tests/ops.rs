@@ -28,12 +28,16 @@ fn data(tensor: &Value) -> TensorData {
             let floats = values.iter().map(|value| value.as_f64().map_or(f32::NAN, |value| value as f32));
             (ElementType::Float32, floats.flat_map(f32::to_le_bytes).collect())
         }
-        "int64" => (ElementType::Int64, values.iter().flat_map(|v| v.as_i64().expect("an integer").to_le_bytes()).collect()),
+        "int64" => {
+            (ElementType::Int64, values.iter().flat_map(|v| v.as_i64().expect("an integer").to_le_bytes()).collect())
+        }
         "int32" => {
             let integers = values.iter().map(|value| value.as_i64().expect("an integer") as i32);
             (ElementType::Int32, integers.flat_map(i32::to_le_bytes).collect())
         }
-        "bool" => (ElementType::Bool, values.iter().map(|value| u8::from(value.as_bool().expect("a truth value"))).collect()),
+        "bool" => {
+            (ElementType::Bool, values.iter().map(|value| u8::from(value.as_bool().expect("a truth value"))).collect())
+        }
         other => panic!("{other}"),
     };
     TensorData { element_type, dims, bytes }
@@ -56,7 +60,9 @@ fn attribute(value: &Value) -> Attribute {
         Value::String(text) => Attribute::String(text.clone()),
         Value::Number(number) if number.is_i64() => Attribute::Int(number.as_i64().expect("an integer")),
         Value::Number(number) => Attribute::Float(number.as_f64().expect("a number") as f32),
-        Value::Array(values) => Attribute::Ints(values.iter().map(|value| value.as_i64().expect("an integer")).collect()),
+        Value::Array(values) => {
+            Attribute::Ints(values.iter().map(|value| value.as_i64().expect("an integer")).collect())
+        }
         Value::Object(object) => Attribute::Tensor(data(&object["tensor"])),
         other => panic!("{other}"),
     }
@@ -77,7 +83,12 @@ fn run(case: &Value, known: Known) -> Result<Vec<Tensor>, fngd_onnx::Error> {
         opset: case["opset"].as_i64().expect("opset"),
         inputs: Vec::new(),
         outputs: Vec::new(),
-        attributes: case["attributes"].as_object().expect("attributes").iter().map(|(k, v)| (k.clone(), attribute(v))).collect(),
+        attributes: case["attributes"]
+            .as_object()
+            .expect("attributes")
+            .iter()
+            .map(|(k, v)| (k.clone(), attribute(v)))
+            .collect(),
         metadata: BTreeMap::new(),
     };
     for (position, input) in case["inputs"].as_array().expect("inputs").iter().enumerate() {
@@ -105,7 +116,13 @@ fn run(case: &Value, known: Known) -> Result<Vec<Tensor>, fngd_onnx::Error> {
 
 fn difference(found: &Tensor, expected: &Tensor) -> Option<String> {
     if (found.kind(), found.size()) != (expected.kind(), expected.size()) {
-        return Some(format!("{:?} {:?}, expected {:?} {:?}", found.kind(), found.size(), expected.kind(), expected.size()));
+        return Some(format!(
+            "{:?} {:?}, expected {:?} {:?}",
+            found.kind(),
+            found.size(),
+            expected.kind(),
+            expected.size()
+        ));
     }
     // onnxruntime's own kernels are float32 too.
     let (left, right) = (found.to_kind(Kind::Double), expected.to_kind(Kind::Double));
@@ -126,7 +143,8 @@ fn operators_compute_what_onnxruntime_does() {
                 Err(error) => failures.push(format!("{name}: {error}")),
                 Ok(outputs) => {
                     for (found, expected) in outputs.iter().zip(case["outputs"].as_array().expect("outputs")) {
-                        failures.extend(difference(found, &tensor(&data(expected))).map(|text| format!("{name}: {text}")));
+                        failures
+                            .extend(difference(found, &tensor(&data(expected))).map(|text| format!("{name}: {text}")));
                     }
                 }
             }
@@ -137,7 +155,8 @@ fn operators_compute_what_onnxruntime_does() {
 
 #[test]
 fn every_supported_operator_has_a_case() {
-    let covered: BTreeSet<String> = cases().iter().map(|case| case["op_type"].as_str().expect("op_type").to_owned()).collect();
+    let covered: BTreeSet<String> =
+        cases().iter().map(|case| case["op_type"].as_str().expect("op_type").to_owned()).collect();
     // Random, so there is nothing to compare; `training.rs` looks at it.
     let elsewhere = ["RandomUniformLike"];
     let missing: Vec<&str> = fngd_onnx::supported::OPERATORS

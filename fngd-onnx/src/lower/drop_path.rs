@@ -21,7 +21,9 @@ fn mask_from(nodes: &[&Node], random: ValueId) -> Option<ValueId> {
     let mut is_binary = false;
     loop {
         // A CastLike that only asks for the element type does not count.
-        let reads = |node: &&&Node| node.inputs.contains(&Some(value)) && !(node.op_type == "CastLike" && node.input(1) == Some(value));
+        let reads = |node: &&&Node| {
+            node.inputs.contains(&Some(value)) && !(node.op_type == "CastLike" && node.input(1) == Some(value))
+        };
         let mut readers = nodes.iter().filter(reads);
         let (reader, others) = (readers.next(), readers.next());
         let Some(node) = reader.filter(|_| others.is_none()) else { break };

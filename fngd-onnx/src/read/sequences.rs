@@ -31,7 +31,9 @@ pub(super) fn to_slices(graph: &mut Graph) {
     }
     let read: std::collections::BTreeSet<ValueId> =
         graph.nodes.iter().flat_map(|node| node.inputs.iter().flatten()).chain(&graph.outputs).copied().collect();
-    graph.nodes.retain(|node| node.output(0).is_none_or(|output| !splits.contains_key(&output) || read.contains(&output)));
+    graph
+        .nodes
+        .retain(|node| node.output(0).is_none_or(|output| !splits.contains_key(&output) || read.contains(&output)));
 }
 
 /// Where part number `position` begins and ends: all parts have one length, or each has its own.
@@ -91,7 +93,10 @@ mod tests {
         to_slices(&mut graph);
         let [slice] = &graph.nodes[..] else { panic!("{:?}", graph.nodes) };
         assert_eq!((slice.op_type.as_str(), slice.inputs.as_slice()), ("Slice", &[Some(ValueId(0))][..]));
-        assert_eq!((slice.ints("starts"), slice.ints("ends"), slice.ints("axes")), (Some(&[4][..]), Some(&[8][..]), Some(&[1][..])));
+        assert_eq!(
+            (slice.ints("starts"), slice.ints("ends"), slice.ints("axes")),
+            (Some(&[4][..]), Some(&[8][..]), Some(&[1][..]))
+        );
         to_slices(&mut open);
         let kinds: Vec<&str> = open.nodes.iter().map(|node| node.op_type.as_str()).collect();
         assert_eq!(kinds, ["SplitToSequence", "Slice", "SequenceAt"]);
