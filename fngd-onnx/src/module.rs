@@ -5,7 +5,7 @@ use crate::graph::Graph;
 use crate::lower::batch_axis::{self, LayerBatchAxis};
 use crate::lower::layers::Layers;
 use crate::lower::operator::Run;
-use crate::lower::parameters::Parameters;
+use crate::lower::parameters::{Parameters, Stored};
 use crate::lower::plan::Plan;
 use crate::lower::program::Program;
 use crate::lower::{self, builder, example};
@@ -102,11 +102,17 @@ impl TrainableModule {
         self.program.run(plan, &self.parameters, inputs, &run)
     }
 
-    /// Every parameter and running statistic by name, in the file's order. They share memory with the module.
+    /// Every parameter and running statistic by name, in the file's order and contiguous.
     ///
-    /// Linear weights are `[out, in]`, whatever the file's orientation.
+    /// They share memory with the module, except for convolution weights in channels-last order, which are copies. Linear
+    /// weights are `[out, in]`, whatever the file's orientation.
     pub fn tensors(&self) -> Vec<(String, Tensor)> {
-        self.parameters.iter().map(|stored| (stored.info.name.clone(), stored.tensor.detach())).collect()
+        let tensor = |stored: &Stored| {
+            let tensor = stored.tensor.detach();
+            // Where memory for a copy is missing, the tensor in its own order serves as well.
+            tensor.f_contiguous().unwrap_or(tensor)
+        };
+        self.parameters.iter().map(|stored| (stored.info.name.clone(), tensor(stored))).collect()
     }
 
     /// Replaces the value of every parameter and running statistic by that of the same name.
