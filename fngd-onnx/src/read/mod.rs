@@ -1,6 +1,7 @@
 //! From bytes to a checked [`Graph`].
 
 mod attribute;
+mod sequences;
 mod tensor;
 mod value;
 
@@ -72,7 +73,8 @@ pub(crate) fn read(file: &Bytes, folder: &Path, limits: &Limits) -> Result<Impor
         sources: BTreeMap::new(),
     };
     builder.build(&proto)?;
-    let Builder { graph, sources, .. } = builder;
+    let Builder { mut graph, sources, .. } = builder;
+    sequences::to_slices(&mut graph);
     Ok(Imported { graph, census, sources, spans, header })
 }
 
