@@ -7,11 +7,13 @@ import warnings
 
 import onnx
 import torch
+from onnx.reference import ReferenceEvaluator
 
 OPSETS = {"dynamo": 20, "torchscript": 17}
 
 
-def export(model, inputs, names, exporter, training, batch_axes, path, outputs=("logits",)):
+def export(model, inputs, names, exporter, training, batch_axes, path, outputs=("logits",),
+           post=lambda proto: None):
     """Writes `model` to `path` and returns the ModelProto.
 
     inputs       example tensors, one per name; their batch size must not be 1
@@ -19,6 +21,7 @@ def export(model, inputs, names, exporter, training, batch_axes, path, outputs=(
     training     False: the exporter's defaults for inference, which fold what they can.
                  True: the recipe that keeps BatchNorm, Dropout and parameter names.
     batch_axes   per input, the axis that becomes the symbol `batch`
+    post         changes the ModelProto before it is checked and written
     """
     model.train(training)
     # The fused kernel of nn.TransformerEncoder has no ONNX form.
@@ -28,6 +31,7 @@ def export(model, inputs, names, exporter, training, batch_axes, path, outputs=(
         write = dynamo if exporter == "dynamo" else torchscript
         proto = write(model, inputs, list(names), training, batch_axes, list(outputs))
     strip_traces(proto)
+    post(proto)
     onnx.checker.check_model(proto, full_check=True)
     onnx.save(proto, path)
     return proto
@@ -66,3 +70,44 @@ def strip_nodes(nodes):
         keep = [entry for entry in node.metadata_props if not entry.key.endswith(("stack_trace", "fx_node", "namespace"))]
         del node.metadata_props[:]
         node.metadata_props.extend(keep)
+
+
+def tidy(proto):
+    """Removes what the unoptimised exporter writes for nothing: zero biases, arithmetic on constants, unread nodes."""
+    producers = {output: node for node in proto.graph.node for output in node.output}
+    for node in proto.graph.node:
+        # Conv without bias is exported as Conv with Expand(CastLike(0), Shape(weight)).
+        if node.op_type == "Conv" and len(node.input) == 3 and node.input[2] in producers:
+            del node.input[2]
+    fold_constants(proto)
+    drop_dead(proto.graph)
+
+
+def fold_constants(proto):
+    """Replaces nodes that compute with Constant nodes only (axes, slice bounds); initializers stay what they are."""
+    opsets = {entry.domain: entry.version for entry in proto.opset_import}
+    known = {}
+    for node in proto.graph.node:
+        if not all(name in known for name in node.input):
+            continue
+        value = ReferenceEvaluator(node, opsets=opsets).run(None, {name: known[name] for name in node.input})[0]
+        known[node.output[0]] = value
+        node.name = node.name.replace(node.op_type, "Constant")
+        node.op_type = "Constant"
+        del node.input[:], node.attribute[:]
+        node.attribute.append(onnx.helper.make_attribute("value", onnx.numpy_helper.from_array(value)))
+
+
+def drop_dead(graph):
+    while True:
+        read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
+        live = [node for node in graph.node if any(name in read for name in node.output)]
+        if len(live) == len(graph.node):
+            break
+        del graph.node[:]
+        graph.node.extend(live)
+    made = {name for node in graph.node for name in node.output}
+    for field, wanted in ((graph.initializer, read), (graph.value_info, made | read)):
+        kept = [item for item in field if item.name in wanted]
+        del field[:]
+        field.extend(kept)

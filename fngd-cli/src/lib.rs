@@ -2,5 +2,7 @@
 
 #![allow(missing_docs)] // The library serves the two programs of this package and nobody else.
 
+pub mod data;
+pub mod engine;
 pub mod protocol;
 pub mod settings;

@@ -1,4 +1,11 @@
-//! Gram matrices of per-sample gradients.
+//! Gram matrices of per-sample gradients: K_ij = ⟨C_i, C_j⟩ over the contributions C of one layer.
+//!
+//! The paper's K is over U = B·C (docs/notation.md), so K = B² times what is computed here. The sample weights do not see the
+//! factor; only the reported damping λ does.
+
+use crate::Result;
+use crate::factors::Factors;
+use tch::{Kind, Tensor};
 
 /// How a Gram matrix was formed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -9,4 +16,154 @@ pub enum GramMethod {
     Pairwise,
     /// Per-sample gradients formed, in blocks under the memory cap, and multiplied.
     Instantiate,
+}
+
+impl GramMethod {
+    /// The cheapest exact method for one use of a layer, counting multiply-adds.
+    ///
+    /// - `positions` T, `in_features` p, `out_features` d per group
+    ///
+    /// Pairwise costs B²T²(p+d), instantiating costs BTpd + B²pd; with T = 1 pairwise is Khatri-Rao and always wins. The rule
+    /// 2T² ≤ pd of differential privacy, which needs only norms, is the wrong one here: this is about all pairs.
+    ///
+    /// ```
+    /// use fngd_core::GramMethod;
+    /// assert_eq!(GramMethod::cheapest(128, 1, 512, 10, 1), GramMethod::KhatriRao);
+    /// // ResNet-18, first and last stage on CIFAR.
+    /// assert_eq!(GramMethod::cheapest(128, 1024, 576, 64, 1), GramMethod::Instantiate);
+    /// assert_eq!(GramMethod::cheapest(128, 16, 4608, 512, 1), GramMethod::Pairwise);
+    /// ```
+    pub fn cheapest(batch_size: i64, positions: i64, in_features: i64, out_features: i64, groups: i64) -> Self {
+        let (b, t, p, d) = (batch_size as f64, positions as f64, in_features as f64, out_features as f64);
+        if groups > 1 {
+            // Each group has its own Gram matrix and they add up: instantiated contributions do that in one product.
+            Self::Instantiate
+        } else if positions == 1 {
+            Self::KhatriRao
+        } else if b * t * t * (p + d) < p * d * (t + b) {
+            Self::Pairwise
+        } else {
+            Self::Instantiate
+        }
+    }
+}
+
+/// A layer's Gram matrix, and what its making left behind.
+#[derive(Debug)]
+pub(crate) struct Gram {
+    /// `[B, B]`, float32 or better, over contributions of weight and bias together.
+    pub matrix: Tensor,
+    /// How the weight's part was formed (that of the first use, where there are several).
+    pub method: GramMethod,
+    /// All weight contributions `[B, n]`, if they were formed in one piece: the weighted gradient is then one product.
+    pub contributions: Option<Tensor>,
+}
+
+/// Blocks larger than this gain nothing: they are large enough for full speed, and memory is better left to the model.
+/// Measured on 2 cores with ResNet-32 and ResNet-18 (docs/results.md).
+const BLOCK_BYTES: u64 = 48 << 20;
+
+/// Gram matrix of the weight's contributions, summed over the uses of a layer before squaring: tied weights get their cross
+/// terms.
+///
+/// `memory` caps the bytes of temporary blocks; the unfolded factors themselves come on top.
+pub(crate) fn of_weight(uses: &[Factors], memory: u64) -> Result<Gram> {
+    let size = uses[0].outputs.size();
+    let (batch_size, groups, out_features) = (size[0], size[1], size[3]);
+    let in_features = uses[0].inputs.size()[3];
+    let positions = uses.iter().map(|factors| factors.outputs.size()[2]).sum();
+    by_method(GramMethod::cheapest(batch_size, positions, in_features, out_features, groups), uses, memory)
+}
+
+/// [`of_weight`] by a given method. [`GramMethod::Pairwise`] is for one group only.
+pub(crate) fn by_method(method: GramMethod, uses: &[Factors], memory: u64) -> Result<Gram> {
+    let block = memory.min(BLOCK_BYTES);
+    match method {
+        GramMethod::KhatriRao | GramMethod::Pairwise => {
+            // Several uses of one weight are one use with more positions.
+            let inputs = concatenate(uses.iter().map(|factors| &factors.inputs))?;
+            let outputs = concatenate(uses.iter().map(|factors| &factors.outputs))?;
+            Ok(Gram { matrix: pairwise(&inputs, &outputs, block)?, method, contributions: None })
+        }
+        GramMethod::Instantiate => instantiate(uses, block),
+    }
+}
+
+/// Gram matrix `C Cᵀ` of contributions `[B, n]`.
+pub(crate) fn of_contributions(contributions: &Tensor) -> Result<Tensor> {
+    let wide = at_least_float(contributions)?;
+    Ok(wide.f_matmul(&wide.f_transpose(0, 1)?)?)
+}
+
+/// Σ_{t,s} (x_it · x_js)(g_it · g_js), over blocks of samples i.
+fn pairwise(inputs: &Tensor, outputs: &Tensor, block_bytes: u64) -> Result<Tensor> {
+    let inputs = at_least_float(inputs)?.f_squeeze_dim(1)?;
+    let outputs = at_least_float(outputs)?.f_squeeze_dim(1)?;
+    let (batch_size, positions) = (inputs.size()[0], inputs.size()[1]);
+    let (all_inputs, all_outputs) = (flat(&inputs)?, flat(&outputs)?);
+    let row_bytes = 2 * (positions * batch_size * positions) as u64 * element_bytes(inputs.kind());
+    let samples = (block_bytes / row_bytes.max(1)).clamp(1, batch_size as u64) as i64;
+    let mut rows = Vec::new();
+    for from in (0..batch_size).step_by(samples as usize) {
+        let count = samples.min(batch_size - from);
+        let mut product = flat(&inputs.f_narrow(0, from, count)?)?.f_matmul(&all_inputs.f_transpose(0, 1)?)?;
+        let other = flat(&outputs.f_narrow(0, from, count)?)?.f_matmul(&all_outputs.f_transpose(0, 1)?)?;
+        product = product.f_mul_(&other)?;
+        if positions > 1 {
+            let by_sample = product.f_view([count, positions, batch_size, positions])?;
+            product = by_sample.f_sum_dim_intlist(&[1i64, 3][..], false, inputs.kind())?;
+        }
+        rows.push(product);
+    }
+    if rows.len() == 1 { Ok(rows.remove(0)) } else { Ok(Tensor::f_cat(&rows, 0)?) }
+}
+
+/// C Cᵀ with C formed in blocks of output features.
+fn instantiate(uses: &[Factors], block_bytes: u64) -> Result<Gram> {
+    let size = uses[0].outputs.size();
+    let (batch_size, groups, out_features) = (size[0], size[1], size[3]);
+    let in_features = uses[0].inputs.size()[3];
+    let kind = uses[0].outputs.kind();
+    let feature_bytes = (batch_size * groups * in_features) as u64 * element_bytes(kind);
+    let features = (block_bytes / feature_bytes.max(1)).clamp(1, out_features as u64) as i64;
+    let mut sum: Option<Tensor> = None;
+    let mut contributions = None;
+    for from in (0..out_features).step_by(features as usize) {
+        let count = features.min(out_features - from);
+        let mut block = uses[0].contributions(from, count)?;
+        for factors in &uses[1..] {
+            block = block.f_add_(&factors.contributions(from, count)?)?;
+        }
+        let matrix = of_contributions(&block)?;
+        sum = Some(if let Some(mut sum) = sum { sum.f_add_(&matrix)? } else { matrix });
+        if count == out_features {
+            contributions = Some(block);
+        }
+    }
+    // OK because a layer has at least one output feature, so the loop ran.
+    let matrix = sum.unwrap();
+    Ok(Gram { matrix, method: GramMethod::Instantiate, contributions })
+}
+
+fn concatenate<'a>(uses: impl Iterator<Item = &'a Tensor>) -> Result<Tensor> {
+    let uses: Vec<&Tensor> = uses.collect();
+    if uses.len() == 1 { Ok(uses[0].shallow_clone()) } else { Ok(Tensor::f_cat(&uses, 2)?) }
+}
+
+/// `[B, T, f]` → `[B·T, f]`.
+fn flat(rows: &Tensor) -> Result<Tensor> {
+    let size = rows.size();
+    Ok(rows.f_reshape([size[0] * size[1], size[2]])?)
+}
+
+/// Half-precision rows are widened: K is accumulated in float32 or better.
+fn at_least_float(tensor: &Tensor) -> Result<Tensor> {
+    match tensor.kind() {
+        Kind::Half | Kind::BFloat16 => Ok(tensor.f_to_kind(Kind::Float)?),
+        _ => Ok(tensor.shallow_clone()),
+    }
+}
+
+fn element_bytes(kind: Kind) -> u64 {
+    kind.elt_size_in_bytes() as u64
 }

@@ -163,6 +163,9 @@ impl Layer {
     fn tapped_forward(&self, activations: &Tensor) -> Result<Tensor> {
         let Shared { weight, bias, batch_axis, attachment, .. } = &*self.0;
         let attachment = attachment.borrow();
+        // A matrix product folds rows of more than 2 dimensions only if they are contiguous; the tap keeps the same copy.
+        let contiguous = matches!(self.0.geometry, Geometry::Linear).then(|| activations.f_contiguous()).transpose()?;
+        let activations = contiguous.as_ref().unwrap_or(activations);
         // An untracked pass (evaluation) has no backward to tap.
         let Some(attachment) = attachment.as_ref().filter(|_| weight.requires_grad() && tap::grad_enabled()) else {
             return self.apply(activations, weight, bias.as_ref());
@@ -174,6 +177,15 @@ impl Layer {
 
     fn apply(&self, activations: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
         Ok(match &self.0.geometry {
+            // libtorch folds [.., T, in] into rows only if the weight requires a gradient, and the tap's does not. Folding here
+            // makes both passes the same product, to the last bit.
+            Geometry::Linear if activations.dim() > 2 => {
+                let mut size = activations.size();
+                let output = activations.f_flatten(0, -2)?.f_linear(weight, bias)?;
+                size.truncate(size.len() - 1);
+                size.push(weight.size()[0]);
+                output.f_view(&size[..])?
+            }
             Geometry::Linear => activations.f_linear(weight, bias)?,
             Geometry::Convolution(g) => activations.f_convolution(
                 weight,

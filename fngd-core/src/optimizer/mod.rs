@@ -1,5 +1,26 @@
 //! Optimizers behind one trait. A training loop does not know which one it holds.
 
+mod adamw;
+mod clip;
+mod composed;
+mod gradient;
+mod groups;
+mod method;
+mod preconditioned;
+mod rule;
+mod sgd;
+mod slots;
+
+pub use adamw::{Adamw, AdamwConfig};
+pub use clip::StepOptions;
+pub use composed::Composed;
+pub use gradient::{BackwardReport, GradientSource, PlainGradient};
+pub use groups::{GroupedParameter, Groups, Members};
+pub use method::{Inner, Method, build};
+pub use preconditioned::PreconditionedGradient;
+pub use rule::UpdateRule;
+pub use sgd::{Sgd, SgdConfig};
+
 use crate::Result;
 use std::time::Duration;
 use tch::Tensor;
@@ -23,6 +44,12 @@ pub trait Optimizer {
     /// Announces the samples of the next forward pass.
     fn begin(&mut self, batch: &Batch) -> Result<()>;
 
+    /// Shows the logits that the loss is computed from, and returns those to compute it from: the same values, watched if
+    /// the method needs their gradients (improved empirical Fisher).
+    fn logits(&mut self, logits: Tensor) -> Result<Tensor> {
+        Ok(logits)
+    }
+
     /// Backpropagates `loss`, the **mean** over the micro-batch. Gradients of several micro-batches add up; `accumulation` is
     /// how many of them make a step: each contributes `1 / accumulation` of its gradient.
     fn backward(&mut self, loss: &Tensor, accumulation: usize) -> Result<()>;
@@ -38,9 +65,12 @@ pub trait Optimizer {
     }
 
     /// Everything but the parameters that resuming exactly needs, by unique name.
+    ///
+    /// The tensors may share memory with the optimizer: write or copy them before the next step.
     fn state(&self) -> Result<Vec<(String, Tensor)>>;
 
-    /// Takes back what [`state`](Self::state) gave. Names, kinds and sizes must be equal.
+    /// Takes back what [`state`](Self::state) gave. Names, kinds and sizes must be equal. After an error the optimizer may hold
+    /// a part of it: build a new one.
     fn load_state(&mut self, state: &[(String, Tensor)]) -> Result<()>;
 
     /// Bytes that [`state`](Self::state) occupies once training is under way.

@@ -90,10 +90,20 @@ pub(crate) fn convolution_backward(
     Ok(unsafe { (Tensor::from_ptr(weight_grad), (!bias_grad.is_null()).then(|| Tensor::from_ptr(bias_grad))) })
 }
 
-/// How many owners a tensor has. One means that a change in place is seen by nobody else.
-pub(crate) fn owners(tensor: &Tensor) -> i64 {
-    // SAFETY: reads a reference count.
-    unsafe { sys::fngd_owners(tensor.as_ptr()) }
+/// Adds `grad` to the gradient of a parameter, or makes it the gradient if there is none. Keeps a reference, not a copy.
+pub(crate) fn accumulate_grad(parameter: &Tensor, grad: &Tensor) -> Result<()> {
+    // SAFETY: both tensors outlive the call; `message` has `capacity` bytes.
+    with_message(|message, capacity| unsafe {
+        sys::fngd_accumulate_grad(parameter.as_ptr(), grad.as_ptr(), message, capacity)
+    })
+}
+
+/// Lets go of a parameter's gradient, so that its memory is free during the next forward pass.
+pub(crate) fn clear_grad(parameter: &Tensor) -> Result<()> {
+    // SAFETY: the tensor outlives the call; null means "clear"; `message` has `capacity` bytes.
+    with_message(|message, capacity| unsafe {
+        sys::fngd_accumulate_grad(parameter.as_ptr(), null(), message, capacity)
+    })
 }
 
 /// Whether operations are recorded for backward on this thread.

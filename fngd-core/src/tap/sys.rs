@@ -46,7 +46,12 @@ unsafe extern "C" {
         capacity: usize,
     ) -> c_int;
 
-    pub fn fngd_owners(tensor: *const C_tensor) -> i64;
+    pub fn fngd_accumulate_grad(
+        tensor: *const C_tensor,
+        grad: *const C_tensor,
+        message: *mut c_char,
+        capacity: usize,
+    ) -> c_int;
 
     pub fn fngd_grad_enabled() -> c_int;
 }

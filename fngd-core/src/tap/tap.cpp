@@ -135,8 +135,20 @@ int fngd_convolution_backward(at::Tensor** weight_grad, at::Tensor** bias_grad, 
   });
 }
 
-// How many owners the tensor has: one means that nobody else can see a change made in place.
-int64_t fngd_owners(at::Tensor* tensor) noexcept { return static_cast<int64_t>(tensor->use_count()); }
+// Adds `grad` to the tensor's `.grad`, or makes it that if there is none; a null `grad` clears it.
+int fngd_accumulate_grad(at::Tensor* tensor, at::Tensor* grad, char* message, size_t capacity) noexcept {
+  return guarded(message, capacity, [&] {
+    at::AutoGradMode no_grad(false);
+    at::Tensor& sum = tensor->mutable_grad();
+    if (grad == nullptr) {
+      sum.reset();
+    } else if (sum.defined()) {
+      sum.add_(*grad);
+    } else {
+      sum = *grad;
+    }
+  });
+}
 
 // Whether operations are recorded for backward on this thread; tch can set this but not read it.
 int fngd_grad_enabled() noexcept { return at::GradMode::is_enabled() ? 1 : 0; }

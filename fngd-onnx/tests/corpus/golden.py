@@ -6,9 +6,7 @@ from the file's float32 weights, so the numbers are the exact answer rather than
 """
 import copy
 
-import numpy as np
 import onnx
-import onnxruntime
 import torch
 from onnx import numpy_helper
 from torch import nn
@@ -142,28 +140,3 @@ def layout(source, target):
     elif source.numel() > target.numel() and source.dim() >= 2:
         options.append(lambda t: t.reshape(-1)[:target.numel()].reshape(target.shape))
     return next((option for option in options if equal(option(source))), None)
-
-
-def check_with_onnxruntime(proto, inputs, names, expected):
-    """Largest difference between onnxruntime and the golden output; None if the file is random even in inference."""
-    inference = onnx.ModelProto()
-    inference.CopyFrom(proto)
-    for node in inference.graph.node:
-        if node.op_type == "RandomUniformLike":
-            return None
-        if node.op_type == "Dropout":
-            del node.input[1:]
-        if node.op_type == "BatchNormalization":
-            del node.output[1:]
-            kept = [attribute for attribute in node.attribute if attribute.name != "training_mode"]
-            del node.attribute[:]
-            node.attribute.extend(kept)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(inference.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    used = {value.name for value in session.get_inputs()}
-    feed = {name: value.numpy() for name, value in zip(names, inputs) if name in used}
-    (found,) = session.run(None, feed)
-    if found.shape != tuple(expected.shape):
-        raise RuntimeError(f"onnxruntime gives shape {found.shape}, PyTorch {tuple(expected.shape)}")
-    return float(np.abs(found - expected.numpy()).max() / max(1.0, float(expected.abs().max())))

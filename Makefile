@@ -1,0 +1,44 @@
+# Two commands do everything on a fresh machine with Rust, a C++ compiler, python3 with pip, and make:
+#
+#     make demo    train a small ONNX model on real data with FNGD, and check what was written back
+#     make test    everything that continuous integration checks
+#
+# Both first put libtorch 2.11.0 where the build finds it, once per user (tools/libtorch.py; LIBTORCH wins).
+
+SHELL := /bin/bash
+CARGO ?= cargo
+
+.PHONY: demo test build libtorch format clippy unit docs models clean
+
+demo: build
+	@rm -rf runs/demo
+	target/release/fngd-cli train models/digits-cnn.onnx --data digits --epochs 12 --name demo
+	@echo
+	target/release/fngd-cli eval runs/demo/best.onnx --data digits
+
+test: format clippy unit docs
+
+build: libtorch
+	$(CARGO) build --release --locked -p fngd-cli
+
+libtorch:
+	@python3 tools/libtorch.py >/dev/null
+
+format: libtorch
+	$(CARGO) fmt --all --check
+
+clippy: libtorch
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+unit: libtorch
+	$(CARGO) test --workspace --locked
+
+docs: libtorch
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
+
+# The larger model files, which are not in the repository (needs PyTorch: models/README.md).
+models:
+	python3 models/make.py --out target/models
+
+clean:
+	$(CARGO) clean

@@ -1,0 +1,4 @@
+//! The engine's half of the program: everything that needs libtorch.
+
+pub mod augment;
+pub mod batches;

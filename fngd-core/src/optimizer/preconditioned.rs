@@ -1,0 +1,88 @@
+//! FNGD as a source of gradients: backward through tapped layers.
+
+use super::gradient::backpropagate;
+use super::{BackwardReport, Batch, GradientSource, LayerReport, PhaseTime, WeightSource};
+use crate::fngd::{Preconditioner, lock};
+use crate::state::TensorMap;
+use crate::{FngdConfig, Layer, Result};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+use tch::Tensor;
+
+/// The weighted gradient Σ w_i U_i / B of every preconditioned layer, and the plain gradient of everything else.
+///
+/// Building it taps the layers; dropping it takes the taps away again. BatchNorm in training mode couples the samples of a
+/// batch: then U_i is sample i's *contribution* to the gradient rather than the gradient of its own loss. The contributions
+/// still add up to the gradient exactly.
+#[derive(Debug)]
+pub struct PreconditionedGradient {
+    layers: Vec<Layer>,
+    preconditioner: Arc<Mutex<Preconditioner>>,
+}
+
+impl PreconditionedGradient {
+    /// Taps `layers`, which no other optimizer may be using.
+    ///
+    /// # Errors
+    /// [`is_config`](crate::Error::is_config) if a setting is out of range, or if there is no layer to precondition.
+    pub fn build(layers: Vec<Layer>, config: FngdConfig) -> Result<Self> {
+        let config = config.build()?;
+        if layers.is_empty() {
+            return Err(crate::Error::config(
+                "the model has no linear or convolution layer that FNGD could precondition",
+            ));
+        }
+        let preconditioner = Preconditioner::attach(&layers, config);
+        Ok(Self { layers, preconditioner })
+    }
+}
+
+impl GradientSource for PreconditionedGradient {
+    fn begin(&mut self, batch: &Batch) -> Result<()> {
+        lock(&self.preconditioner)?.begin(batch)
+    }
+
+    fn logits(&mut self, logits: Tensor) -> Result<Tensor> {
+        Preconditioner::watch_logits(&self.preconditioner, logits)
+    }
+
+    fn backward(&mut self, loss: &Tensor, accumulation: usize) -> Result<BackwardReport> {
+        let start = Instant::now();
+        // The lock is free meanwhile: the taps take it, layer by layer.
+        backpropagate(loss, accumulation)?;
+        let mut preconditioner = lock(&self.preconditioner)?;
+        let _no_grad = tch::no_grad_guard();
+        preconditioner.finish()?;
+        Ok(BackwardReport {
+            time: PhaseTime { backward: start.elapsed(), ..preconditioner.time },
+            solved: preconditioner.count(WeightSource::Solved),
+            recalled: preconditioner.count(WeightSource::Recalled),
+            unknown: preconditioner.count(WeightSource::Unknown),
+            fallbacks: preconditioner.count(WeightSource::Fallback),
+        })
+    }
+
+    fn layers(&self) -> Result<Vec<LayerReport>> {
+        lock(&self.preconditioner)?.reports()
+    }
+
+    fn state(&self) -> Result<Vec<(String, Tensor)>> {
+        lock(&self.preconditioner)?.state()
+    }
+
+    fn load_state(&mut self, state: &mut TensorMap) -> Result<()> {
+        lock(&self.preconditioner)?.load_state(state)
+    }
+
+    fn state_bytes(&self) -> u64 {
+        lock(&self.preconditioner).map_or(0, |preconditioner| preconditioner.bank_bytes())
+    }
+}
+
+impl Drop for PreconditionedGradient {
+    fn drop(&mut self) {
+        for layer in &self.layers {
+            layer.attach(None);
+        }
+    }
+}

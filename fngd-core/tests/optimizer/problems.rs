@@ -1,0 +1,133 @@
+//! Small models to train, and ways to compare what came of them.
+
+use fngd_core::optimizer::{AdamwConfig, Batch, Groups, Method, Optimizer, SgdConfig, StepOptions, build};
+use fngd_core::random::Stream;
+use fngd_core::{FngdModule, Parameter, Path, Result, Role, Visitor};
+use tch::{Device, Kind, Reduction, Tensor};
+
+/// Two layers on two inputs, and a parameter that nothing uses.
+pub struct Mlp {
+    pub parameters: Vec<Parameter>,
+    kind: Kind,
+}
+
+impl Mlp {
+    /// The same numbers at every call.
+    pub fn new(kind: Kind) -> Self {
+        let mut stream = Stream::new(7, "mlp", &[]);
+        let mut leaf = |name: &str, size: &[i64], role| {
+            let count = size.iter().product::<i64>() as usize;
+            let values: Vec<f64> = stream.uniform(count).iter().map(|value| 2.0 * value - 1.0).collect();
+            let tensor = Tensor::from_slice(&values).reshape(size).to_kind(kind).set_requires_grad(true);
+            Parameter { name: name.to_owned(), tensor, role }
+        };
+        let parameters = vec![
+            leaf("hidden.weight", &[8, 2], Role::Weight),
+            leaf("hidden.bias", &[8], Role::Bias),
+            leaf("head.weight", &[1, 8], Role::Weight),
+            leaf("head.bias", &[1], Role::Bias),
+            leaf("unused", &[3], Role::Other),
+        ];
+        Self { parameters, kind }
+    }
+
+    pub fn loss(&self, inputs: &Tensor, targets: &Tensor) -> Tensor {
+        let [hidden, hidden_bias, head, head_bias] = [0, 1, 2, 3].map(|index| &self.parameters[index].tensor);
+        let activations = inputs.linear(hidden, Some(hidden_bias)).tanh();
+        let logits = activations.linear(head, Some(head_bias));
+        logits.binary_cross_entropy_with_logits::<Tensor>(targets, None, None, Reduction::Mean)
+    }
+
+    /// 32 points of the four quadrants; the label is whether the signs differ.
+    pub fn data(&self) -> (Tensor, Tensor) {
+        let points: Vec<f64> = Stream::new(3, "xor", &[]).uniform(64).iter().map(|value| 2.0 * value - 1.0).collect();
+        let inputs = Tensor::from_slice(&points).reshape([32, 2]).to_kind(self.kind);
+        let targets = (inputs.select(1, 0) * inputs.select(1, 1)).lt(0.0).to_kind(self.kind).reshape([32, 1]);
+        (inputs, targets)
+    }
+
+    /// Copies of all parameters.
+    pub fn values(&self) -> Vec<Tensor> {
+        self.parameters.iter().map(|parameter| parameter.tensor.detach().copy()).collect()
+    }
+
+    pub fn set_values(&self, values: &[Tensor]) {
+        tch::no_grad(|| {
+            for (parameter, value) in self.parameters.iter().zip(values) {
+                parameter.tensor.shallow_clone().copy_(value);
+            }
+        });
+    }
+}
+
+impl FngdModule for Mlp {
+    fn visit(&self, path: &Path, visitor: &mut dyn Visitor) {
+        for parameter in &self.parameters {
+            let name = path.child(&parameter.name).to_string();
+            visitor.parameter(Parameter { name, ..parameter.clone() });
+        }
+    }
+}
+
+/// A list of parameters is a model too.
+pub struct Leaves(pub Vec<Parameter>);
+
+impl Leaves {
+    pub fn one(values: &[f64]) -> Self {
+        let tensor = Tensor::from_slice(values).to_device(Device::Cpu).set_requires_grad(true);
+        Self(vec![Parameter { name: "weight".to_owned(), tensor, role: Role::Weight }])
+    }
+}
+
+impl FngdModule for Leaves {
+    fn visit(&self, _path: &Path, visitor: &mut dyn Visitor) {
+        for parameter in &self.0 {
+            visitor.parameter(parameter.clone());
+        }
+    }
+}
+
+/// Every rule, in every mode that has code of its own, with a learning rate that suits the problems here.
+pub fn methods() -> Vec<(&'static str, Method, f64)> {
+    let sgd = |momentum, nesterov| Method::Sgd(SgdConfig { momentum, nesterov, weight_decay: 1e-4 });
+    vec![
+        ("sgd", sgd(0.0, false), 0.5),
+        ("momentum", sgd(0.9, false), 0.2),
+        ("nesterov", sgd(0.9, true), 0.2),
+        ("adamw", Method::Adamw(AdamwConfig::default()), 0.03),
+    ]
+}
+
+pub fn optimizer(module: &dyn FngdModule, method: &Method) -> Box<dyn Optimizer> {
+    build(module, method, &Groups::default(), &StepOptions::default()).unwrap()
+}
+
+/// One step on the whole batch.
+pub fn train_step(model: &Mlp, optimizer: &mut dyn Optimizer, rate: f64) -> Result<f64> {
+    let (inputs, targets) = model.data();
+    optimizer.begin(&Batch { epoch: 0, slot: 0, samples: (0..32).collect() })?;
+    let loss = model.loss(&inputs, &targets);
+    optimizer.backward(&loss, 1)?;
+    optimizer.step(rate)?;
+    Ok(loss.double_value(&[]))
+}
+
+/// Equal kinds, sizes and bits.
+pub fn assert_same(left: &[Tensor], right: &[Tensor]) {
+    assert_eq!(left.len(), right.len());
+    for (index, (left, right)) in left.iter().zip(right).enumerate() {
+        assert_eq!((left.kind(), left.size()), (right.kind(), right.size()), "tensor {index}");
+        assert!(left.equal(right), "tensor {index}: {left:?} {right:?} differ by {}", (left - right).abs().max());
+    }
+}
+
+pub fn assert_close(what: &str, left: &Tensor, right: &Tensor, tolerance: f64) {
+    assert_eq!((left.kind(), left.size()), (right.kind(), right.size()), "{what}");
+    let difference = (left - right).abs().max().double_value(&[]);
+    let scale = right.abs().max().double_value(&[]).max(1.0);
+    assert!(difference <= tolerance * scale, "{what}: differ by {difference:e}, allowed {:e}", tolerance * scale);
+}
+
+pub fn copies(state: &[(String, Tensor)]) -> Vec<(String, Tensor)> {
+    state.iter().map(|(name, tensor)| (name.clone(), tensor.copy())).collect()
+}
