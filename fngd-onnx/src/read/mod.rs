@@ -12,7 +12,7 @@ use crate::error::quoted;
 use crate::external::{Place, Reader};
 use crate::graph::{Graph, Node, TensorData, ValueId};
 use crate::proto_generated::{GraphProto, ModelProto, NodeProto};
-use crate::spans::{self, Spans};
+use crate::spans::Spans;
 use crate::{Error, Result};
 use prost::Message;
 use prost::bytes::Bytes;
@@ -57,7 +57,7 @@ pub(crate) struct Header {
 /// Decodes `file`, whose external data is in `folder`.
 pub(crate) fn read(file: &Bytes, folder: &Path, limits: &Limits) -> Result<Imported> {
     let census = census::take(file, limits)?;
-    spans::only(file, 0, 7, "graph")?;
+    let spans = Spans::find(file)?;
     let model = ModelProto::decode(file.clone()).map_err(|error| {
         Error::malformed(format!("not an ONNX model: {}", quoted(&error.to_string()))).caused_by(error)
     })?;
@@ -75,7 +75,7 @@ pub(crate) fn read(file: &Bytes, folder: &Path, limits: &Limits) -> Result<Impor
     builder.build(&proto)?;
     let Builder { mut graph, sources, .. } = builder;
     sequences::to_slices(&mut graph);
-    Ok(Imported { graph, census, sources, spans: Spans::find(file)?, header })
+    Ok(Imported { graph, census, sources, spans, header })
 }
 
 fn header(model: &ModelProto) -> Result<Header> {
