@@ -9,6 +9,7 @@ pub mod graph;
 mod lower;
 mod model;
 mod module;
+mod names;
 #[rustfmt::skip]
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
 mod proto_generated;

@@ -245,10 +245,12 @@ fn last_dim(info: &ValueInfo) -> Option<u64> {
 }
 
 fn rows(graph: &Graph, analysis: &Analysis) -> Vec<ParameterRow> {
-    let layer = |id: &ValueId| {
-        let owns = |layer: &&crate::analysis::LayerInfo| layer.weight == *id || layer.bias == Some(*id);
-        analysis.layers.values().find(owns).map(|layer| layer.name.clone())
-    };
+    let mut layers = BTreeMap::new();
+    for layer in analysis.layers.values() {
+        for id in [Some(layer.weight), layer.bias].into_iter().flatten() {
+            layers.entry(id).or_insert(&layer.name);
+        }
+    }
     let row = |(id, info): (&ValueId, &crate::analysis::ParameterInfo)| {
         let data = graph.initializers.get(id)?;
         Some(ParameterRow {
@@ -258,7 +260,7 @@ fn rows(graph: &Graph, analysis: &Analysis) -> Vec<ParameterRow> {
             role: info.role,
             trainable: info.trainable,
             preconditioned: info.preconditioned,
-            layer: layer(id),
+            layer: layers.get(id).map(|name| (*name).clone()),
             reason: info.reason.clone(),
         })
     };

@@ -137,6 +137,42 @@ fn graphs_that_do_not_hold_together() {
     );
 }
 
+/// Each of these would take hours if some step of the analysis were quadratic.
+#[test]
+fn graphs_of_many_equal_parts() {
+    const COUNT: usize = 60_000;
+    let folder = tempfile::tempdir().unwrap();
+    let node = |op_type: &str, inputs: &[&str], output: &str| {
+        let inputs: Vec<u8> = inputs.iter().flat_map(|input| field(1, input.as_bytes())).collect();
+        field(1, &[inputs, field(2, output.as_bytes()), field(3, b"n"), field(4, op_type.as_bytes())].concat())
+    };
+    let tensor = |name: &str, value: f32| {
+        let data = field(9, &value.to_le_bytes().repeat(4));
+        field(5, &[vec![1 << 3, 2, 1 << 3, 2, 2 << 3, 1], field(8, name.as_bytes()), data].concat())
+    };
+    let ends = |output: &str| [field(11, &field(1, b"x0")), field(12, &field(1, output.as_bytes()))].concat();
+    let parts = |part: &dyn Fn(usize) -> Vec<u8>| (0..COUNT).flat_map(part).collect::<Vec<u8>>();
+    let last = format!("x{COUNT}");
+    let x = |position: usize| format!("x{position}");
+    // One weight for all layers; a uniform tensor that each of them could want for its own; a chain that each layer hangs on.
+    let shared = parts(&|i| node("MatMul", &[&x(i), "w"], &x(i + 1)));
+    let uniform = parts(&|i| node("Add", &[&x(i), "w"], &x(i + 1)));
+    let chain =
+        parts(&|i| node("Identity", &[&if i == 0 { "w".into() } else { format!("i{i}") }], &format!("i{}", i + 1)));
+    let hanging = parts(&|i| node("MatMul", &[&x(i), &format!("i{COUNT}")], &x(i + 1)));
+    let constants = parts(&|i| tensor(&format!("c{i}"), 0.5));
+    let products = parts(&|i| node("Mul", &[&x(i), &format!("c{i}")], &x(i + 1)));
+    for graph in [
+        [shared, tensor("w", 1.0)].concat(),
+        [uniform, tensor("w", 1.0)].concat(),
+        [chain, hanging, tensor("w", 1.0)].concat(),
+        [products, constants].concat(),
+    ] {
+        let model = open(folder.path(), &model(&[graph, ends(&last)].concat())).unwrap();
+        assert!(!model.parameters().is_empty());
+    }
+}
+
 #[test]
 fn unsupported_operators_are_listed_at_once() {
     let error = OnnxModel::open(&small("unsupported"), &ImportOptions::default()).unwrap_err();
