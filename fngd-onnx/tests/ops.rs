@@ -71,7 +71,7 @@ fn attribute(value: &Value) -> Attribute {
 fn run(case: &Value, known: Known) -> Result<Vec<Tensor>, fngd_onnx::Error> {
     let mut graph = Graph::default();
     let mut given = Vec::new();
-    let mut declare = |name: String, graph: &mut Graph| {
+    let declare = |name: String, graph: &mut Graph| {
         graph.values.push(ValueInfo { name, ..ValueInfo::default() });
         ValueId(graph.values.len() - 1)
     };

@@ -206,7 +206,8 @@ impl Operator for LayerOperator {
     }
 
     fn output_may_be_overwritten(&self) -> bool {
-        true
+        // A linear layer's output may be a view, and writing into a view costs backward more than it saves.
+        self.convolution.is_some()
     }
 }
 
