@@ -1,19 +1,24 @@
 //! The preconditioner: decides each layer's sample weights, at the moment when backward reaches the layer.
 
+mod ablation;
+mod facts;
+mod outcome;
 mod pending;
 mod scale;
 
+pub(crate) use facts::Facts;
+pub(crate) use pending::Pending;
+
 use crate::bank::{CoefficientBank, Recalled};
-use crate::config::{Ablation, Fisher, FngdConfig};
-use crate::factors::bias_contributions;
-use crate::layer::{Attachment, BatchAxis, Geometry, Layer};
+use crate::config::{Fisher, FngdConfig};
+use crate::layer::{Attachment, BatchAxis, Layer};
 use crate::optimizer::{Batch, LayerReport, PhaseTime, WeightSource};
-use crate::random::Stream;
 use crate::state::TensorMap;
 use crate::tap::{self, ParameterGrads};
-use crate::weighting::{Use, plain_gradient, weighted_gradient};
+use crate::weighting::Use;
 use crate::{Error, Result, samples};
-pub(crate) use pending::Pending;
+use ablation::ablated;
+use outcome::Outcome;
 use scale::LayerScale;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
@@ -40,15 +45,6 @@ pub(crate) struct Preconditioner {
     pub time: PhaseTime,
 }
 
-/// What the preconditioner knows of a layer. The layer itself stays on the thread that runs forward.
-#[derive(Debug)]
-struct Facts {
-    name: String,
-    geometry: Geometry,
-    weight: Tensor,
-    bias: Option<Tensor>,
-}
-
 /// Where the weights of this micro-batch come from.
 #[derive(Debug)]
 enum Plan {
@@ -65,24 +61,6 @@ struct Progress {
     uses: Vec<Use>,
 }
 
-/// What became of one layer in the latest micro-batch.
-#[derive(Debug)]
-struct Outcome {
-    source: WeightSource,
-    /// w.
-    coefficients: Option<Tensor>,
-    /// What the bank keeps: w, or w/λ where the step scale is per slot.
-    stored: Option<Tensor>,
-    damping: Option<Tensor>,
-    method: Option<crate::GramMethod>,
-}
-
-impl Outcome {
-    fn unknown() -> Self {
-        Self { source: WeightSource::Unknown, coefficients: None, stored: None, damping: None, method: None }
-    }
-}
-
 impl Preconditioner {
     /// Taps every layer.
     pub fn attach(layers: &[Layer], config: FngdConfig) -> Arc<Mutex<Self>> {
@@ -90,16 +68,10 @@ impl Preconditioner {
             let double = layer.weight().kind() == Kind::Double;
             (if double { Kind::Double } else { Kind::Float }, layer.weight().device())
         });
-        let facts = layers.iter().map(|layer| Facts {
-            name: layer.name().to_owned(),
-            geometry: layer.geometry().clone(),
-            weight: layer.weight().shallow_clone(),
-            bias: layer.bias().map(Tensor::shallow_clone),
-        });
         let preconditioner = Arc::new(Mutex::new(Self {
             bank: CoefficientBank::new(config.share, layers.len(), options),
             scale: LayerScale::new(config.step_scale, layers.len(), options.1),
-            layers: facts.collect(),
+            layers: layers.iter().map(Facts::of).collect(),
             config,
             options,
             batch: None,
@@ -198,27 +170,21 @@ impl Preconditioner {
                 let coefficients = recalled.coefficients.f_get(index as i64)?;
                 self.recall(index, &uses, coefficients)
             }
-            _ => self.sum(index, &uses, None),
+            _ => self.layers[index].gradient(&uses, None, &mut self.time.precondition),
         }
     }
 
     fn recall(&mut self, index: usize, uses: &[Use], coefficients: Tensor) -> Result<ParameterGrads> {
         let scaled = self.scale.apply(index, &coefficients, None)?;
-        let coefficients = Some(coefficients);
-        self.outcomes[index] = Outcome { source: WeightSource::Recalled, coefficients, ..Outcome::unknown() };
-        let start = Instant::now();
-        let grads = self.sum(index, uses, Some(&scaled))?;
-        self.time.precondition += start.elapsed();
-        Ok(grads)
+        self.outcomes[index] = Outcome::recalled(coefficients);
+        self.layers[index].gradient(uses, Some(&scaled), &mut self.time.precondition)
     }
 
     /// Forms the Gram matrix of a layer and puts the layer aside until a batch of them is worth a solve.
     fn postpone(&mut self, index: usize, uses: Vec<Use>) -> Result<()> {
         let start = Instant::now();
-        let facts = &self.layers[index];
         let (batch_size, memory) = (self.batch_size()?, self.config.gram_memory_bytes);
-        let waiting =
-            Pending::form(index, &facts.geometry, &facts.weight, facts.bias.is_some(), uses, batch_size, memory)?;
+        let waiting = Pending::form(index, &self.layers[index], uses, batch_size, memory)?;
         self.pending.push(waiting);
         self.time.gram += start.elapsed();
         // On a CPU a batched factorisation gains nothing, and memory that waits is memory that the model cannot have.
@@ -237,19 +203,17 @@ impl Preconditioner {
         let solution = crate::solve(&Tensor::f_stack(&grams, 0)?, self.config.damping, self.right_side.as_ref())?;
         let unsolved = crate::solve::unsolved(&solution)?;
         let batch_size = self.batch_size()? as f64;
+        let slot = self.batch.as_ref().map_or(0, |batch| batch.slot);
         self.time.solve += start.elapsed();
-        let start = Instant::now();
         for (row, waiting) in pending.into_iter().enumerate() {
             let Pending { index, method, .. } = waiting;
-            let coefficients = self.ablated(index, solution.coefficients.f_get(row as i64)?)?;
+            let key = (self.config.seed, index, slot);
+            let coefficients = ablated(solution.coefficients.f_get(row as i64)?, self.config.ablate, key)?;
             // K of the paper is B² times the Gram matrix of contributions.
             let damping = solution.damping.f_get(row as i64)?.f_mul_scalar(batch_size * batch_size)?;
             let scaled = self.scale.apply(index, &coefficients, Some(&damping))?;
-            let (weight_grad, bias_grad) = {
-                let facts = &self.layers[index];
-                waiting.gradient(&facts.geometry, &facts.weight, facts.bias.is_some(), &scaled)?
-            };
-            self.add_gradient(index, weight_grad, bias_grad)?;
+            let facts = &self.layers[index];
+            facts.add_gradient(waiting.gradient(facts, &scaled, &mut self.time.precondition)?)?;
             let source = if unsolved[row] { WeightSource::Fallback } else { WeightSource::Solved };
             let stored = self.scale.stored(&coefficients, &scaled);
             self.outcomes[index] = Outcome {
@@ -260,7 +224,6 @@ impl Preconditioner {
                 method: Some(method),
             };
         }
-        self.time.precondition += start.elapsed();
         Ok(())
     }
 
@@ -269,8 +232,8 @@ impl Preconditioner {
         for index in 0..self.progress.len() {
             let uses = std::mem::take(&mut self.progress[index].uses);
             if !uses.is_empty() {
-                let (weight_grad, bias_grad) = self.gradient(index, uses)?;
-                self.add_gradient(index, weight_grad, bias_grad)?;
+                let grads = self.gradient(index, uses)?;
+                self.layers[index].add_gradient(grads)?;
             }
         }
         self.solve_pending()?;
@@ -291,48 +254,6 @@ impl Preconditioner {
         self.scale.observe(batch.epoch, &dampings)
     }
 
-    fn ablated(&self, index: usize, coefficients: Tensor) -> Result<Tensor> {
-        match self.config.ablate {
-            None => Ok(coefficients),
-            Some(Ablation::Uniform) => Ok(coefficients.f_ones_like()?),
-            Some(Ablation::Mean) => {
-                Ok(coefficients.f_mean(coefficients.kind())?.f_expand_as(&coefficients)?.f_contiguous()?)
-            }
-            Some(Ablation::Permute) => {
-                let slot = self.batch.as_ref().map_or(0, |batch| batch.slot);
-                let size = coefficients.size()[0] as usize;
-                let mut stream = Stream::new(self.config.seed, "permute coefficients", &[index as u64, slot]);
-                let order = Tensor::from_slice(&stream.permutation(size)).f_to_device(self.options.1)?;
-                Ok(coefficients.f_index_select(0, &order)?)
-            }
-        }
-    }
-
-    /// Sum over uses of the plain or weighted gradient.
-    fn sum(&self, index: usize, uses: &[Use], coefficients: Option<&Tensor>) -> Result<ParameterGrads> {
-        let Facts { geometry, weight, bias, .. } = &self.layers[index];
-        let mut total: ParameterGrads = (None, None);
-        for used in uses {
-            let (weight_grad, bias_grad) = match coefficients {
-                Some(coefficients) => weighted_gradient(geometry, weight, bias.is_some(), used, coefficients)?,
-                None => plain_gradient(geometry, weight, bias.is_some(), used)?,
-            };
-            total = (added(total.0, weight_grad)?, added(total.1, bias_grad)?);
-        }
-        Ok(total)
-    }
-
-    fn add_gradient(&self, index: usize, weight_grad: Option<Tensor>, bias_grad: Option<Tensor>) -> Result<()> {
-        let Facts { weight, bias, .. } = &self.layers[index];
-        if let Some(weight_grad) = weight_grad {
-            tap::accumulate_grad(weight, &weight_grad)?;
-        }
-        if let (Some(bias), Some(bias_grad)) = (bias, bias_grad) {
-            tap::accumulate_grad(bias, &bias_grad)?;
-        }
-        Ok(())
-    }
-
     fn batch_size(&self) -> Result<i64> {
         let batch = self.batch.as_ref();
         batch
@@ -347,7 +268,7 @@ impl Preconditioner {
 
     /// The weights of the latest micro-batch. Waits for the device.
     pub fn reports(&self) -> Result<Vec<LayerReport>> {
-        self.outcomes.iter().zip(&self.layers).map(|(outcome, facts)| report(&facts.name, outcome)).collect()
+        self.outcomes.iter().zip(&self.layers).map(|(outcome, facts)| outcome.report(&facts.name)).collect()
     }
 
     /// The bank and the frozen layer scales.
@@ -372,41 +293,4 @@ impl Preconditioner {
 /// Locks, or says that an earlier panic left the preconditioner unusable.
 pub(crate) fn lock(preconditioner: &Mutex<Preconditioner>) -> Result<MutexGuard<'_, Preconditioner>> {
     preconditioner.lock().map_err(|_| Error::state("an earlier panic left this optimizer unusable; build a new one"))
-}
-
-fn added(sum: Option<Tensor>, more: Option<Tensor>) -> Result<Option<Tensor>> {
-    match (sum, more) {
-        (Some(mut sum), Some(more)) => Ok(Some(sum.f_add_(&more)?)),
-        (sum, more) => Ok(sum.or(more)),
-    }
-}
-
-fn report(name: &str, outcome: &Outcome) -> Result<LayerReport> {
-    let (mean, std, min) = match &outcome.coefficients {
-        None => (1.0, 0.0, 1.0),
-        Some(w) => {
-            let w = w.f_to_kind(Kind::Double)?;
-            let std = w.f_std(false)?;
-            (w.f_mean(Kind::Double)?.f_double_value(&[])?, std.f_double_value(&[])?, w.f_min()?.f_double_value(&[])?)
-        }
-    };
-    let damping = outcome.damping.as_ref().map(|damping| damping.f_double_value(&[])).transpose()?;
-    Ok(LayerReport {
-        name: name.to_owned(),
-        mean,
-        std,
-        min,
-        damping,
-        gram_method: outcome.method,
-        source: outcome.source,
-    })
-}
-
-/// Bias contributions of all uses together, for the Gram matrix of weight and bias jointly.
-fn summed_bias(geometry: &Geometry, uses: &[Use], batch_size: i64) -> Result<Tensor> {
-    let mut sum = bias_contributions(geometry, &uses[0].output_grads, uses[0].axis, batch_size)?;
-    for used in &uses[1..] {
-        sum = sum.f_add(&bias_contributions(geometry, &used.output_grads, used.axis, batch_size)?)?;
-    }
-    Ok(sum)
 }

@@ -7,6 +7,7 @@ use crate::factors::bias_contributions;
 use crate::layer::{BatchAxis, Convolution, Geometry};
 use crate::tap::{self, ParameterGrads};
 use crate::{Result, samples};
+use std::time::{Duration, Instant};
 use tch::Tensor;
 
 /// What one use of a layer saw: everything that its gradient depends on.
@@ -27,29 +28,33 @@ pub(crate) fn plain_gradient(geometry: &Geometry, weight: &Tensor, bias: bool, u
 
 /// Gradient of weight and bias from one use, with sample i weighted by `coefficients[i]`.
 ///
-/// Cost: one pass over the smaller of the two tensors, on top of the plain gradient.
+/// Cost: one pass over the smaller of the two tensors, on top of the plain gradient. The time of that pass is added to `spent`.
 pub(crate) fn weighted_gradient(
     geometry: &Geometry,
     weight: &Tensor,
     bias: bool,
     used: &Use,
     coefficients: &Tensor,
+    spent: &mut Duration,
 ) -> Result<ParameterGrads> {
+    let start = Instant::now();
     let Use { activations, output_grads, axis } = used;
     if output_grads.numel() <= activations.numel() {
         let output_grads = samples::scale(output_grads, coefficients, *axis)?;
+        *spent += start.elapsed();
         let weighted = Use { activations: activations.shallow_clone(), output_grads, axis: *axis };
         return plain_gradient(geometry, weight, bias, &weighted);
     }
-    let scaled = samples::scale(activations, coefficients, *axis)?;
-    let weighted = Use { activations: scaled, output_grads: output_grads.shallow_clone(), axis: *axis };
-    let (weight_grad, _) = plain_gradient(geometry, weight, false, &weighted)?;
+    let activations = samples::scale(activations, coefficients, *axis)?;
     let bias_grad = if bias { Some(weighted_bias(geometry, used, coefficients)?) } else { None };
+    *spent += start.elapsed();
+    let weighted = Use { activations, output_grads: output_grads.shallow_clone(), axis: *axis };
+    let (weight_grad, _) = plain_gradient(geometry, weight, false, &weighted)?;
     Ok((weight_grad, bias_grad))
 }
 
 /// Weighted gradient of the bias alone: wᵀ times the per-sample sums over positions.
-pub(crate) fn weighted_bias(geometry: &Geometry, used: &Use, coefficients: &Tensor) -> Result<Tensor> {
+fn weighted_bias(geometry: &Geometry, used: &Use, coefficients: &Tensor) -> Result<Tensor> {
     let sums = bias_contributions(geometry, &used.output_grads, used.axis, coefficients.size()[0])?;
     Ok(sums.f_transpose(0, 1)?.f_mv(&coefficients.f_to_kind(sums.kind())?)?)
 }

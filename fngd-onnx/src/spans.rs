@@ -87,7 +87,10 @@ impl Spans {
                 match field.number {
                     // t
                     5 => {
-                        return TensorSpan::of_tensor(file, MessageSpan { field: field.span, contents: field.contents });
+                        return TensorSpan::of_tensor(
+                            file,
+                            MessageSpan { field: field.span, contents: field.contents },
+                        );
                     }
                     // f, floats
                     2 | 7 => plain.push(field.contents),

@@ -35,9 +35,12 @@ pub(super) fn read(path: &Path, members: &[Member]) -> Result<Vec<Vec<u8>>> {
     for entry in archive.entries().map_err(damaged)? {
         let mut entry = entry.map_err(damaged)?;
         let name = entry.path_bytes().into_owned();
-        let Some(position) = members.iter().position(|member| member.name.as_bytes() == name.as_slice()) else { continue };
+        let Some(position) = members.iter().position(|member| member.name.as_bytes() == name.as_slice()) else {
+            continue;
+        };
         let member = &members[position];
-        let complain = |what: String| Err(DataError::invalid(format!("{}: member {}: {what}", path.display(), member.name)));
+        let complain =
+            |what: String| Err(DataError::invalid(format!("{}: member {}: {what}", path.display(), member.name)));
         if !entry.header().entry_type().is_file() {
             return complain(format!("expected a regular file, found {:?}", entry.header().entry_type()));
         }
@@ -110,7 +113,10 @@ pub(super) mod tests {
         assert_eq!(text(&[("d/a", b"123"), ("d/a", b"456")]), "X: member d/a: there twice");
         let zeros = vec![0; 3 << 20];
         let bomb = text(&[("d/a", b"123"), ("d/b", b"45"), ("z", &zeros)]);
-        assert!(bomb == "X: unpacks to more than 1048581 bytes" || bomb.starts_with("X: not a whole .tar.gz"), "{bomb}");
+        assert!(
+            bomb == "X: unpacks to more than 1048581 bytes" || bomb.starts_with("X: not a whole .tar.gz"),
+            "{bomb}"
+        );
     }
 
     #[test]

@@ -184,7 +184,9 @@ fn test_file(layout: &Layout, dir: &Path) -> Result<Option<PathBuf>> {
     let entries = std::fs::read_dir(dir).map_err(|error| DataError::io("read", dir, error))?;
     let mut similar: Vec<PathBuf> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| file_name(path).starts_with(stem) && path.extension().is_some_and(|extension| extension == "bin"))
+        .filter(|path| {
+            file_name(path).starts_with(stem) && path.extension().is_some_and(|extension| extension == "bin")
+        })
         .collect();
     similar.sort();
     match similar.as_slice() {
@@ -268,7 +270,8 @@ mod tests {
             .iter()
             .map(|name| (format!("cifar-10-batches-bin/{name}"), std::fs::read(dir.path().join(name)).unwrap()))
             .collect();
-        let borrowed: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
+        let borrowed: Vec<(&str, &[u8])> =
+            files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
         crate::data::archive::tests::write(&archive, &borrowed);
         let (a, b) = (load(&layout, &archive).unwrap(), load(&layout, dir.path()).unwrap());
         assert_eq!((a.train, a.test, a.classes), (b.train, b.test, b.classes));
@@ -298,6 +301,9 @@ mod tests {
         write_cifar10(dir.path(), "test_batch_a.bin");
         std::fs::write(dir.path().join("test_batch_b.bin"), records(&[&[9]])).unwrap();
         let text = load(&CIFAR10, dir.path()).unwrap_err().to_string();
-        assert_eq!(text, format!("{}: expected one test file, found test_batch_a.bin, test_batch_b.bin", dir.path().display()));
+        assert_eq!(
+            text,
+            format!("{}: expected one test file, found test_batch_a.bin, test_batch_b.bin", dir.path().display())
+        );
     }
 }

@@ -36,7 +36,9 @@ pub(super) fn load() -> Dataset {
 fn parse() -> Split {
     let mut text = String::new();
     // OK because the bytes are part of the program and a test reads them to the end.
-    flate2::read::GzDecoder::new(&include_bytes!("digits.csv.gz")[..]).read_to_string(&mut text).expect("embedded digits");
+    flate2::read::GzDecoder::new(&include_bytes!("digits.csv.gz")[..])
+        .read_to_string(&mut text)
+        .expect("embedded digits");
     let (mut pixels, mut labels) = (Vec::new(), Vec::new());
     for line in text.lines() {
         // OK for the same reason.
@@ -58,7 +60,8 @@ mod tests {
         assert_eq!((all.len(), pixels.len()), (1797, 1797 * 64));
         assert!(pixels.iter().all(|&value| value <= 16));
         // Counts of the UCI description: 178 182 177 183 181 182 181 179 174 180.
-        let counts: Vec<usize> = (0..10).map(|class| all.labels.iter().filter(|&&label| label == class).count()).collect();
+        let counts: Vec<usize> =
+            (0..10).map(|class| all.labels.iter().filter(|&&label| label == class).count()).collect();
         assert_eq!(counts, [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]);
         // The first image is a zero; its first rows as in the file.
         assert_eq!((all.labels[0], &pixels[..16]), (0, &[0, 0, 5, 13, 9, 1, 0, 0, 0, 0, 13, 15, 10, 15, 5, 0][..]));

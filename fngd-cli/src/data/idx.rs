@@ -101,8 +101,10 @@ fn read(path: &Path, axes: usize) -> Result<(Vec<u64>, Vec<u8>)> {
             &header[..4]
         )));
     }
-    let sizes: Vec<u64> =
-        header[4..].chunks_exact(4).map(|size| u64::from(u32::from_be_bytes([size[0], size[1], size[2], size[3]]))).collect();
+    let sizes: Vec<u64> = header[4..]
+        .chunks_exact(4)
+        .map(|size| u64::from(u32::from_be_bytes([size[0], size[1], size[2], size[3]])))
+        .collect();
     let available = if is_compressed { file_bytes.saturating_mul(DEFLATE_RATIO) } else { file_bytes };
     let bytes = sizes.iter().try_fold(1_u64, |product, &size| product.checked_mul(size));
     let bytes = match bytes {
@@ -119,7 +121,10 @@ fn read(path: &Path, axes: usize) -> Result<(Vec<u64>, Vec<u8>)> {
     reader.take(bytes + 1).read_to_end(&mut values).map_err(cut)?;
     if values.len() as u64 != bytes {
         let found = if values.len() as u64 > bytes { "more".to_owned() } else { values.len().to_string() };
-        return Err(DataError::invalid(format!("{}: expected {bytes} bytes after the header, found {found}", path.display())));
+        return Err(DataError::invalid(format!(
+            "{}: expected {bytes} bytes after the header, found {found}",
+            path.display()
+        )));
     }
     Ok((sizes, values))
 }
@@ -174,10 +179,7 @@ mod tests {
             text.replace(dir.path().to_str().unwrap(), "DIR")
         };
         let file = "DIR/train-images-idx3-ubyte";
-        assert_eq!(
-            text(&idx(&[3, 2, 3], &[0; 17])),
-            format!("{file}: expected 18 bytes after the header, found 17")
-        );
+        assert_eq!(text(&idx(&[3, 2, 3], &[0; 17])), format!("{file}: expected 18 bytes after the header, found 17"));
         assert_eq!(text(&idx(&[3, 2, 3], &[0; 19])), format!("{file}: expected 18 bytes after the header, found more"));
         assert_eq!(text(b"<html>"), format!("{file}: not a whole IDX file: failed to fill whole buffer"));
         assert_eq!(
@@ -186,7 +188,9 @@ mod tests {
         );
         assert_eq!(
             text(&idx(&[u32::MAX; 3], &[0; 17])),
-            format!("{file}: claims sizes [4294967295, 4294967295, 4294967295], more than the file can hold, or nothing")
+            format!(
+                "{file}: claims sizes [4294967295, 4294967295, 4294967295], more than the file can hold, or nothing"
+            )
         );
         assert_eq!(
             text(&idx(&[2, 2, 3], &[0; 12])),

@@ -3,14 +3,22 @@
 //! [`locate`] turns what the user wrote into a [`DataSource`] (the launcher's half), [`load`] reads it (the engine's half).
 
 mod archive;
+mod catalog;
 mod cifar;
 mod digits;
 mod error;
+pub mod fetch;
+mod folder;
+mod http;
 mod idx;
 mod normalization;
+mod npy;
+mod npz;
+mod picture;
 pub mod random;
 mod spec;
 mod split;
+mod zip;
 
 pub use error::{DataError, Result};
 pub use normalization::Normalization;
@@ -55,8 +63,10 @@ impl Dataset {
         if share == 0.0 {
             return match self.test {
                 Some(_) => Ok(()),
-                None => Err(DataError::usage(format!("data set `{}` has no test split and no validation split", self.name))
-                    .with_help("hold out a part of the training split, for example 0.1")),
+                None => {
+                    Err(DataError::usage(format!("data set `{}` has no test split and no validation split", self.name))
+                        .with_help("hold out a part of the training split, for example 0.1"))
+                }
             };
         }
         let (train, val) = self.train.take_stratified(share, seed)?;
@@ -101,7 +111,8 @@ pub fn load(source: &DataSource) -> Result<Dataset> {
                 Named::Mnist | Named::FashionMnist => idx::load(set, &path),
             }
         }
-        Spec::Folder { .. } | Spec::Npz { .. } => unreachable!("not yet"),
+        Spec::Npz { path } => npz::load(source.path.as_deref().unwrap_or(&path)),
+        Spec::Folder { path, size } => folder::load(source.path.as_deref().unwrap_or(&path), size),
     }
 }
 

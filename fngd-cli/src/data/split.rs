@@ -96,7 +96,8 @@ impl Split {
             )));
         }
         let mut is_taken = vec![false; self.len()];
-        for (class, (members, quota)) in self.members_by_class().iter_mut().zip(self.quotas(share, wanted)).enumerate() {
+        for (class, (members, quota)) in self.members_by_class().iter_mut().zip(self.quotas(share, wanted)).enumerate()
+        {
             Stream::new(seed, "validation split", &[class as u64]).shuffle(members);
             members[..quota].iter().for_each(|&index| is_taken[index] = true);
         }
@@ -134,7 +135,8 @@ mod tests {
 
     fn split() -> Split {
         // 40 of class 0, 21 of class 1, 9 of class 2, mixed; the sample's two numbers name it.
-        let labels: Vec<i64> = (0..70).map(|index| if index % 7 < 4 { 0 } else { 1 + i64::from(index % 10 == 9) }).collect();
+        let labels: Vec<i64> =
+            (0..70).map(|index| if index % 7 < 4 { 0 } else { 1 + i64::from(index % 10 == 9) }).collect();
         Split { images: Images::U8((0..140).map(|value| value as u8).collect()), shape: vec![1, 1, 2], labels }
     }
 

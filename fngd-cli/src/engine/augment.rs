@@ -84,10 +84,12 @@ impl Augmentation {
             direction.push(if mirrored { -1 } else { 1 });
         }
         let device = images.device();
-        let rows = Tensor::f_arange(height, (Kind::Int64, device))?.f_mul_scalar(padded_width)?.f_view([1, height, 1])?;
+        let rows =
+            Tensor::f_arange(height, (Kind::Int64, device))?.f_mul_scalar(padded_width)?.f_view([1, height, 1])?;
         let columns = Tensor::f_arange(width, (Kind::Int64, device))?.f_view([1, 1, width])?;
         let columns = per_image(&direction, device)?.f_mul(&columns)?.f_add(&per_image(&start, device)?)?;
-        let source = rows.f_add(&columns)?.f_view([batch, 1, height * width])?.f_expand([batch, channels, -1], false)?;
+        let source =
+            rows.f_add(&columns)?.f_view([batch, 1, height * width])?.f_expand([batch, channels, -1], false)?;
         let padded = images.f_constant_pad_nd([self.padding; 4])?;
         let pixels = padded.f_view([batch, channels, padded_height * padded_width])?.f_gather(2, &source, false)?;
         Ok(pixels.f_view([batch, channels, height, width])?)

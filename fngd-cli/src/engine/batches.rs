@@ -87,7 +87,10 @@ impl Batches {
         let size: Vec<i64> = std::iter::once(split.len() as i64).chain(split.shape.iter().copied()).collect();
         let constant = |values: Vec<f64>| -> Result<Tensor> {
             let shape: Vec<i64> = if split.shape.len() == 3 { vec![1, -1, 1, 1] } else { vec![-1] };
-            Ok(Tensor::f_from_slice(&values)?.f_view(shape.as_slice())?.f_to_kind(Kind::Float)?.f_to_device(options.device)?)
+            Ok(Tensor::f_from_slice(&values)?
+                .f_view(shape.as_slice())?
+                .f_to_kind(Kind::Float)?
+                .f_to_device(options.device)?)
         };
         let Normalization { scale, mean, std, .. } = normalization;
         Ok(Self {
@@ -137,7 +140,8 @@ impl Batches {
                 let draws = augmentation.draw(key, indices.len(), [height, width]);
                 let moved = augmentation.move_pixels(&stored, &draws)?;
                 // While the pixels are still bytes, this moves a quarter of the memory.
-                let mut images = self.normalize(&if self.options.channels_last { channels_last(&moved)? } else { moved })?;
+                let mut images =
+                    self.normalize(&if self.options.channels_last { channels_last(&moved)? } else { moved })?;
                 augmentation.cut_out_(&mut images, &draws)?;
                 images
             }
@@ -230,14 +234,9 @@ mod tests {
 
     #[test]
     fn every_sample_once() {
-        for (samples, sizes) in [
-            (12, vec![4, 4, 4]),
-            (13, vec![4, 4, 5]),
-            (14, vec![4, 4, 4, 2]),
-            (3, vec![3]),
-            (1, vec![1]),
-            (5, vec![5]),
-        ] {
+        for (samples, sizes) in
+            [(12, vec![4, 4, 4]), (13, vec![4, 4, 5]), (14, vec![4, 4, 4, 2]), (3, vec![3]), (1, vec![1]), (5, vec![5])]
+        {
             let batches = batches(samples, training);
             let found: Vec<usize> = (0..batches.slots()).map(|slot| batches.size_of(slot)).collect();
             assert_eq!(found, sizes, "{samples} samples");
@@ -304,7 +303,8 @@ mod tests {
     fn resident_split_stays_as_it_was() {
         // Floats: nothing done to a batch may reach the stored split.
         let split = Split { images: Images::F32(vec![1.0; 96]), shape: vec![2, 3, 4], labels: vec![0; 4] };
-        let batches = Batches::build(&split, &normalization(), BatchOptions::evaluation(4, Device::Cpu, false)).unwrap();
+        let batches =
+            Batches::build(&split, &normalization(), BatchOptions::evaluation(4, Device::Cpu, false)).unwrap();
         let first = batches.epoch(0).batch(0).unwrap().images;
         assert_eq!(first, batches.epoch(0).batch(0).unwrap().images);
         assert_eq!(batches.images, Tensor::ones([4, 2, 3, 4], (Kind::Float, Device::Cpu)));

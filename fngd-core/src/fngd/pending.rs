@@ -1,12 +1,13 @@
 //! A layer whose Gram matrix is formed and whose weights are not solved for yet.
 
-use super::summed_bias;
+use super::Facts;
 use crate::Result;
-use crate::factors::{Factors, WeightLayout};
+use crate::factors::{Factors, WeightLayout, bias_contributions};
 use crate::gram::{self, GramMethod};
 use crate::layer::Geometry;
 use crate::tap::ParameterGrads;
-use crate::weighting::{Use, weighted_gradient};
+use crate::weighting::Use;
+use std::time::{Duration, Instant};
 use tch::Tensor;
 
 /// Everything that the layer's gradient needs once its weights are known.
@@ -36,15 +37,8 @@ enum Kept {
 impl Pending {
     /// Forms the Gram matrix over all `uses` of a layer. Bias joint with the weight: a 1 appended to the input, so that the
     /// matrix gains (Σ_t g)(Σ_t g)ᵀ.
-    pub fn form(
-        index: usize,
-        geometry: &Geometry,
-        weight: &Tensor,
-        with_bias: bool,
-        uses: Vec<Use>,
-        batch_size: i64,
-        memory: u64,
-    ) -> Result<Self> {
+    pub fn form(index: usize, facts: &Facts, uses: Vec<Use>, batch_size: i64, memory: u64) -> Result<Self> {
+        let Facts { geometry, weight, .. } = facts;
         let unfold = |used: &Use| {
             Factors::unfold(geometry, &weight.size(), &used.activations, &used.output_grads, used.axis, batch_size)
         };
@@ -52,7 +46,7 @@ impl Pending {
         let gram = gram::of_weight(&factors, memory)?;
         let mut matrix = gram.matrix;
         let mut bias = None;
-        if with_bias {
+        if facts.bias.is_some() {
             let sums = summed_bias(geometry, &uses, batch_size)?;
             matrix = matrix.f_add_(&gram::of_contributions(&sums)?)?;
             bias = Some(sums);
@@ -74,33 +68,31 @@ impl Pending {
             }
     }
 
-    /// The weighted gradient.
-    pub fn gradient(
-        self,
-        geometry: &Geometry,
-        weight: &Tensor,
-        with_bias: bool,
-        coefficients: &Tensor,
-    ) -> Result<ParameterGrads> {
+    /// The weighted gradient. Adds the time of the weighting to `spent`.
+    pub fn gradient(self, facts: &Facts, coefficients: &Tensor, spent: &mut Duration) -> Result<ParameterGrads> {
         match self.kept {
             Kept::Contributions { flat, layout } => {
+                let start = Instant::now();
                 let sum = flat.f_transpose(0, 1)?.f_mv(&coefficients.f_to_kind(flat.kind())?)?;
                 // The parameter's own memory format, so that the update reads both alike.
-                let mut weight_grad = weight.f_detach()?.f_empty_like()?;
+                let mut weight_grad = facts.weight.f_detach()?.f_empty_like()?;
                 weight_grad.f_copy_(&layout.weight(&sum)?)?;
                 let bias = self.bias.map(|sums| -> Result<Tensor> {
                     Ok(sums.f_transpose(0, 1)?.f_mv(&coefficients.f_to_kind(sums.kind())?)?)
                 });
+                *spent += start.elapsed();
                 Ok((Some(weight_grad), bias.transpose()?))
             }
-            Kept::Uses(uses) => {
-                let mut total: ParameterGrads = (None, None);
-                for used in &uses {
-                    let (weight_grad, bias_grad) = weighted_gradient(geometry, weight, with_bias, used, coefficients)?;
-                    total = (super::added(total.0, weight_grad)?, super::added(total.1, bias_grad)?);
-                }
-                Ok(total)
-            }
+            Kept::Uses(uses) => facts.gradient(&uses, Some(coefficients), spent),
         }
     }
+}
+
+/// Bias contributions of all uses together.
+fn summed_bias(geometry: &Geometry, uses: &[Use], batch_size: i64) -> Result<Tensor> {
+    let mut sum = bias_contributions(geometry, &uses[0].output_grads, uses[0].axis, batch_size)?;
+    for used in &uses[1..] {
+        sum = sum.f_add(&bias_contributions(geometry, &used.output_grads, used.axis, batch_size)?)?;
+    }
+    Ok(sum)
 }

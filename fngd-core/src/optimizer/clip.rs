@@ -9,7 +9,8 @@ use tch::{Kind, Tensor};
 pub struct StepOptions {
     /// Largest Euclidean norm of the whole gradient, > 0; a longer one is scaled down to it. `None` does not clip.
     pub clip_norm: Option<f64>,
-    /// Skip a step whose gradient holds NaN or infinity. Costs one reduction over the gradient and one read by the host.
+    /// Skip a step whose gradient holds NaN or infinity, or whose squared norm overflows its kind (norms above 1e19 in float32).
+    /// Costs one reduction over the gradient and one read by the host.
     pub guard: bool,
 }
 
@@ -43,7 +44,7 @@ impl StepOptions {
 
     /// Clips the gradients of `parameters` in place. The norm is computed once, and only if something asks for it.
     ///
-    /// A norm whose square overflows counts as infinite. A clipped gradient that is not finite is skipped even without the
+    /// A clipped gradient that is not finite is skipped even without the
     /// guard: scaling by 1 / NaN helps nobody.
     pub(super) fn apply(&self, parameters: &[GroupedParameter]) -> Result<Verdict> {
         if self.clip_norm.is_none() && !self.guard {

@@ -65,9 +65,12 @@ pub trait Optimizer {
     }
 
     /// Everything but the parameters that resuming exactly needs, by unique name.
+    ///
+    /// The tensors may share memory with the optimizer: write or copy them before the next step.
     fn state(&self) -> Result<Vec<(String, Tensor)>>;
 
-    /// Takes back what [`state`](Self::state) gave. Names, kinds and sizes must be equal.
+    /// Takes back what [`state`](Self::state) gave. Names, kinds and sizes must be equal. After an error the optimizer may hold
+    /// a part of it: build a new one.
     fn load_state(&mut self, state: &[(String, Tensor)]) -> Result<()>;
 
     /// Bytes that [`state`](Self::state) occupies once training is under way.

@@ -8,6 +8,7 @@ use crate::gram::{self, GramMethod};
 use crate::weighting::{plain_gradient, weighted_gradient};
 use crate::{Geometry, Layer, solve};
 use proptest::prelude::*;
+use std::time::Duration;
 use tch::{Device, Kind, Tensor};
 
 const MEMORY: u64 = 1 << 30;
@@ -24,9 +25,7 @@ fn unfold(problem: &Problem) -> Vec<Factors> {
 
 /// The joint Gram matrix as the preconditioner forms it.
 fn joint_gram(problem: &Problem, memory: u64) -> Pending {
-    let uses = problem.recorded_uses();
-    Pending::form(0, &problem.geometry, &problem.weight, problem.bias.is_some(), uses, problem.batch_size, memory)
-        .unwrap()
+    Pending::form(0, &problem.facts(), problem.recorded_uses(), problem.batch_size, memory).unwrap()
 }
 
 fn weighted_sum(contributions: &Tensor, coefficients: &Tensor) -> Tensor {
@@ -94,7 +93,7 @@ proptest! {
         let mut sum: (Tensor, Option<Tensor>) = (problem.weight.zeros_like(), problem.bias.as_ref().map(Tensor::zeros_like));
         for used in problem.recorded_uses() {
             let (weight_grad, bias_grad) =
-                weighted_gradient(&problem.geometry, &problem.weight, problem.bias.is_some(), &used, &coefficients).unwrap();
+                weighted_gradient(&problem.geometry, &problem.weight, problem.bias.is_some(), &used, &coefficients, &mut Duration::default()).unwrap();
             sum = (sum.0 + weight_grad.unwrap(), sum.1.map(|sum| sum + bias_grad.unwrap()));
         }
         check(sum.0, sum.1, "scaled tensors");
@@ -102,7 +101,7 @@ proptest! {
         for memory in [MEMORY, NO_MEMORY] {
             let pending = joint_gram(&problem, memory);
             let (weight_grad, bias_grad) =
-                pending.gradient(&problem.geometry, &problem.weight, problem.bias.is_some(), &coefficients).unwrap();
+                pending.gradient(&problem.facts(), &coefficients, &mut Duration::default()).unwrap();
             check(weight_grad.unwrap(), bias_grad, "pending");
         }
     }

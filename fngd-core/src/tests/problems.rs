@@ -1,6 +1,7 @@
 //! Layers, activations and output gradients of every kind, small enough for oracles.
 
 use super::reference::noise;
+use crate::fngd::Facts;
 use crate::layer::{BatchAxis, Convolution, Geometry};
 use crate::weighting::Use;
 use proptest::prelude::*;
@@ -112,6 +113,15 @@ impl Problem {
                 let rows = tensor.size()[0] / self.batch_size;
                 tensor.narrow(0, sample * rows, rows)
             }
+        }
+    }
+
+    pub fn facts(&self) -> Facts {
+        Facts {
+            name: "layer".to_owned(),
+            geometry: self.geometry.clone(),
+            weight: self.weight.shallow_clone(),
+            bias: self.bias.as_ref().map(Tensor::shallow_clone),
         }
     }
 
