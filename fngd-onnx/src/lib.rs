@@ -6,7 +6,9 @@ mod error;
 mod export;
 mod external;
 pub mod graph;
+mod lower;
 mod model;
+mod module;
 #[rustfmt::skip]
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
 mod proto_generated;
@@ -22,5 +24,7 @@ mod wire;
 pub use census::{Census, Limits};
 pub use error::{Error, Result};
 pub use export::WriteReport;
+pub use lower::batch_axis::LayerBatchAxis;
 pub use model::{ImportOptions, OnnxModel, ParameterRow};
+pub use module::{BuildOptions, TrainableModule};
 pub use report::{EXPORT_AGAIN, ImportReport};

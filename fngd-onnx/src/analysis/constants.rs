@@ -30,6 +30,13 @@ fn reason(graph: &Graph, uses: &Uses, id: ValueId, data: &TensorData) -> Option<
     if inner_normalisation(graph, uses, id, data) {
         return Some("inner scale or shift of a decomposed GroupNorm");
     }
+    if uses
+        .readers(id)
+        .iter()
+        .any(|(index, slot)| graph.nodes.get(*index).is_some_and(|node| is_made_for_parameters(node, *slot)))
+    {
+        return None;
+    }
     if normalises_input(graph, uses, id) {
         return Some("normalises an input");
     }
@@ -38,6 +45,20 @@ fn reason(graph: &Graph, uses: &Uses, id: ValueId, data: &TensorData) -> Option<
         return Some("mask");
     }
     (data.dims.len() == 1 && is_range(&values)).then_some("evenly spaced numbers")
+}
+
+/// Inputs that hold parameters whatever their elements look like.
+fn is_made_for_parameters(node: &Node, slot: usize) -> bool {
+    match node.op_type.as_str() {
+        "Conv" | "ConvTranspose" | "PRelu" => slot > 0,
+        "Gemm" => slot == 2,
+        "BatchNormalization"
+        | "LayerNormalization"
+        | "InstanceNormalization"
+        | "GroupNormalization"
+        | "RMSNormalization" => slot > 0,
+        _ => false,
+    }
 }
 
 /// All ways from here end in Sin or Cos.
