@@ -42,7 +42,8 @@ fn metrics_equal_one_sample_at_a_time() {
 #[test]
 fn evaluation_changes_nothing() {
     let mut network = SmallNetwork::new(1);
-    let copy = |network: &SmallNetwork| network.tensors().iter().map(|(_, tensor)| tensor.copy()).collect::<Vec<Tensor>>();
+    let copy =
+        |network: &SmallNetwork| network.tensors().iter().map(|(_, tensor)| tensor.copy()).collect::<Vec<Tensor>>();
     let before = copy(&network);
     let first = evaluate(&mut network, &digits(20, 8, false)).unwrap();
     assert_eq!(first, evaluate(&mut network, &digits(20, 8, false)).unwrap());

@@ -88,7 +88,13 @@ fn job(epochs: u64, run: &Path, resume: bool) -> Job {
 
 fn weights(run: &Path) -> (u64, String) {
     let checkpoint = read(&RealDisk, &run.join("ckpt/last")).unwrap();
-    (checkpoint.state.step, sha256(&tensors::to_bytes(&[checkpoint.model, checkpoint.optimizer].into_iter().flatten().collect::<Vec<_>>()).unwrap()))
+    (
+        checkpoint.state.step,
+        sha256(
+            &tensors::to_bytes(&[checkpoint.model, checkpoint.optimizer].into_iter().flatten().collect::<Vec<_>>())
+                .unwrap(),
+        ),
+    )
 }
 
 #[test]
@@ -96,7 +102,11 @@ fn usr1_saves_and_goes_on_term_saves_and_ends_and_resuming_is_exact() {
     let (whole, parted) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let (events, code) = Engine::run(&job(3, whole.path(), false)).end();
     assert_eq!(code, Some(0), "{:?}", events.last());
-    assert!(matches!(events.last(), Some(Event::Done { status: Status::Finished, epochs: 3, .. })), "{:?}", events.last());
+    assert!(
+        matches!(events.last(), Some(Event::Done { status: Status::Finished, epochs: 3, .. })),
+        "{:?}",
+        events.last()
+    );
     assert!(matches!(events.first(), Some(Event::Hello { threads: 1, .. })));
     for name in ["best.onnx", "last.onnx"] {
         assert!(events.iter().any(|event| matches!(event, Event::Exported { path, .. } if path.ends_with(name))));
@@ -111,14 +121,16 @@ fn usr1_saves_and_goes_on_term_saves_and_ends_and_resuming_is_exact() {
     engine.signal(libc::SIGTERM);
     let (events, code) = engine.end();
     assert_eq!(code, Some(143));
-    let [.., Event::Saved { step, .. }, Event::Done { status: Status::Terminated, steps, .. }] = events.as_slice() else {
+    let [.., Event::Saved { step, .. }, Event::Done { status: Status::Terminated, steps, .. }] = events.as_slice()
+    else {
         panic!("{events:?}")
     };
     assert_eq!(step, steps);
 
     let (events, code) = Engine::run(&job(3, parted.path(), true)).end();
     assert_eq!(code, Some(0), "{:?}", events.last());
-    let first = events.iter().find_map(|event| if let Event::Plan(plan) = event { Some(plan.first_step) } else { None });
+    let first =
+        events.iter().find_map(|event| if let Event::Plan(plan) = event { Some(plan.first_step) } else { None });
     assert_eq!(first, Some(*step));
     assert!(!events.iter().any(|event| matches!(event, Event::Warning { .. })), "{events:?}");
     assert_eq!(weights(whole.path()), weights(parted.path()));
@@ -205,12 +217,17 @@ fn a_run_that_goes_on_with_other_settings_is_refused() {
     assert_eq!(Engine::run(&job(1, run.path(), false)).end().1, Some(0));
     let mut changed = settings(2);
     changed.optimizer.damping = Some(3.0);
-    let changed = Job::Train { settings: changed, data: digits(), run: run.path().to_owned(), resume: true, dry_run: false };
+    let changed =
+        Job::Train { settings: changed, data: digits(), run: run.path().to_owned(), resume: true, dry_run: false };
     let (events, code) = Engine::run(&changed).end();
     let checkpoint = run.path().join("ckpt/step-0000000006");
     let expected = format!("the settings changed since {} was written", checkpoint.display());
     assert_eq!(code, Some(2));
-    assert!(matches!(events.last(), Some(Event::Failed { message, .. }) if *message == expected), "{:?}", events.last());
+    assert!(
+        matches!(events.last(), Some(Event::Failed { message, .. }) if *message == expected),
+        "{:?}",
+        events.last()
+    );
     // More epochs are no other settings.
     assert_eq!(Engine::run(&job(2, run.path(), true)).end().1, Some(0));
 }

@@ -14,8 +14,8 @@ use fngd_cli::engine::stop::StopRule;
 use fngd_cli::engine::train::{Parts, Trainer};
 use fngd_cli::protocol::{Event, Status};
 use fngd_cli::settings::{StopSettings, TrainSettings};
-use fngd_core::{FngdConfig, Schedule};
 use fngd_core::optimizer::{self, Groups, Inner, Method, SgdConfig, StepOptions};
+use fngd_core::{FngdConfig, Schedule};
 use std::cell::Cell;
 use std::io;
 use std::path::Path;
@@ -73,7 +73,9 @@ fn a_bad_step_changes_neither_weights_nor_running_statistics() {
         let (outcome, events) = train(&mut parts, &settings, &RealDisk, folder.path());
         assert_eq!(outcome.unwrap().1.sums.skipped, 1);
         assert_eq!(tensors::to_bytes(&parts.network.tensors()).unwrap(), before);
-        assert!(events.iter().any(|event| matches!(event, Event::Step(step) if step.skipped == 1 && step.loss.is_nan())));
+        assert!(
+            events.iter().any(|event| matches!(event, Event::Step(step) if step.skipped == 1 && step.loss.is_nan()))
+        );
     }
 }
 
@@ -97,7 +99,8 @@ fn ten_bad_steps_in_a_row_end_the_run_and_name_step_samples_layer_and_checkpoint
     let failure = outcome.unwrap_err();
     assert_eq!(failure.cause().code(), 6);
     let text = failure.to_string();
-    let start = "training diverged at step 13: 4 of 6 steps of this epoch had a loss or gradient that is not finite (samples ";
+    let start =
+        "training diverged at step 13: 4 of 6 steps of this epoch had a loss or gradient that is not finite (samples ";
     assert!(text.starts_with(start), "{text}");
     assert!(text.ends_with("; first found in layer `conv`"), "{text}");
     let good = folder.path().join("step-0000000007");
@@ -165,7 +168,8 @@ fn a_full_disk_is_a_warning_twice_and_the_end_the_third_time() {
     let (outcome, events) = train(&mut parts(SmallNetwork::new(2), &sgd()), &settings, &disk, folder.path());
     assert_eq!(outcome.unwrap().0, Status::Finished);
     let warnings: Vec<&Event> = events.iter().filter(|event| matches!(event, Event::Warning { .. })).collect();
-    let message = "no checkpoint at step 2: No space left on device (os error 28); there is no checkpoint yet; training goes on";
+    let message =
+        "no checkpoint at step 2: No space left on device (os error 28); there is no checkpoint yet; training goes on";
     assert_eq!(warnings.len(), 2);
     assert_eq!(warnings[1], &Event::Warning { message: message.to_owned() });
 
