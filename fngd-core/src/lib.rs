@@ -2,6 +2,11 @@
 //!
 //! Ou, Zhu, Huang, Liu: *Inverse-Free Fast Natural Gradient Descent Method for Deep Learning*, arXiv 2403.03473.
 
+// `#[derive(FngdModule)]` writes `::fngd_core`, which must mean this crate here as well.
+extern crate self as fngd_core;
+
+#[doc(hidden)]
+pub mod __private;
 mod bank;
 mod config;
 mod error;
@@ -10,6 +15,8 @@ mod fngd;
 mod gram;
 mod layer;
 mod module;
+mod module_impls;
+pub mod nn;
 pub mod optimizer;
 pub mod random;
 mod samples;
@@ -24,6 +31,7 @@ mod tests;
 
 pub use config::{Ablation, Fisher, FngdConfig, Refresh, Share, StepScale};
 pub use error::{Error, Result};
+pub use fngd_derive::FngdModule;
 pub use gram::GramMethod;
 pub use layer::{BatchAxis, Convolution, Geometry, Layer};
 pub use module::{FngdModule, Inventory, Parameter, Path, Role, Visitor};

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 
 /// `Result` with [`DataError`].
-pub type Result<T> = std::result::Result<T, DataError>;
+pub type Result<T, E = DataError> = std::result::Result<T, E>;
 
 /// What went wrong (`Display`) and what to do about it ([`DataError::help`]).
 #[derive(Debug)]

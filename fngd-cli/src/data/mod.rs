@@ -3,10 +3,13 @@
 //! [`locate`] turns what the user wrote into a [`DataSource`] (the launcher's half), [`load`] reads it (the engine's half).
 
 mod archive;
+mod catalog;
 mod cifar;
 mod digits;
 mod error;
+pub mod fetch;
 mod folder;
+mod http;
 mod idx;
 mod normalization;
 mod npy;

@@ -94,7 +94,7 @@ impl Named {
 
     /// The folder or archive of this set in `root` or in one of the folders that other programs make for it.
     pub fn find_in(self, root: &Path) -> Option<PathBuf> {
-        let folders = self.folders().iter().map(|folder| root.join(folder));
+        let folders = self.folders().iter().map(|folder| root.join(folder)).chain([root.to_path_buf()]);
         folders.into_iter().find_map(|folder| {
             let marker = self.markers().iter().map(|marker| folder.join(marker)).find(|marker| marker.is_file())?;
             let is_archive = marker.extension().is_some_and(|extension| extension == "gz") && self.is_archived();
@@ -115,13 +115,13 @@ impl Named {
         matches!(self, Self::Cifar10 | Self::Cifar100)
     }
 
-    /// Where the markers may be, best first: our cache, what the archives unpack to, torchvision's folders.
+    /// Where the markers may be besides the folder itself, best first: our cache, what the archives unpack to, torchvision's folders.
     fn folders(self) -> &'static [&'static str] {
         match self {
-            Self::Cifar10 => &["cifar10", "cifar10/cifar-10-batches-bin", "cifar-10-batches-bin", "."],
-            Self::Cifar100 => &["cifar100", "cifar100/cifar-100-binary", "cifar-100-binary", "."],
-            Self::Mnist => &["mnist", "MNIST/raw", "."],
-            Self::FashionMnist => &["fashion-mnist", "FashionMNIST/raw", "."],
+            Self::Cifar10 => &["cifar10", "cifar10/cifar-10-batches-bin", "cifar-10-batches-bin"],
+            Self::Cifar100 => &["cifar100", "cifar100/cifar-100-binary", "cifar-100-binary"],
+            Self::Mnist => &["mnist", "MNIST/raw"],
+            Self::FashionMnist => &["fashion-mnist", "FashionMNIST/raw"],
         }
     }
 }

@@ -1,15 +1,15 @@
 //! The norm of the whole gradient: clipping by it, and refusing a step when it is not finite.
 
 use super::GroupedParameter;
-use crate::{Error, Result};
-use tch::{Kind, Tensor};
+use crate::{Error, Result, tap};
 
 /// What happens between backward and the update.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepOptions {
     /// Largest Euclidean norm of the whole gradient, > 0; a longer one is scaled down to it. `None` does not clip.
     pub clip_norm: Option<f64>,
-    /// Skip a step whose gradient holds NaN or infinity. Costs one reduction over the gradient and one read by the host.
+    /// Skip a step whose gradient holds NaN or infinity, or whose squared norm overflows its kind (norms above 1e19 in float32).
+    /// Costs one reduction over the gradient and one read by the host.
     pub guard: bool,
 }
 
@@ -43,7 +43,7 @@ impl StepOptions {
 
     /// Clips the gradients of `parameters` in place. The norm is computed once, and only if something asks for it.
     ///
-    /// A norm whose square overflows counts as infinite. A clipped gradient that is not finite is skipped even without the
+    /// A clipped gradient that is not finite is skipped even without the
     /// guard: scaling by 1 / NaN helps nobody.
     pub(super) fn apply(&self, parameters: &[GroupedParameter]) -> Result<Verdict> {
         if self.clip_norm.is_none() && !self.guard {
@@ -57,7 +57,8 @@ impl StepOptions {
                 gradients.push(gradient);
             }
         }
-        let norm = global_norm(&gradients)?;
+        // This waits for the device.
+        let norm = tap::update::global_norm(&gradients)?;
         let skip = !norm.is_finite();
         if let Some(largest) = self.clip_norm
             && !skip
@@ -71,14 +72,4 @@ impl StepOptions {
         }
         Ok(Verdict { norm: Some(norm), skip })
     }
-}
-
-fn global_norm(gradients: &[Tensor]) -> Result<f64> {
-    if gradients.is_empty() {
-        return Ok(0.0);
-    }
-    let norms = gradients.iter().map(Tensor::f_norm).collect::<std::result::Result<Vec<_>, _>>()?;
-    let norm = Tensor::f_stack(&norms, 0)?.f_to_kind(Kind::Double)?.f_norm()?;
-    // This waits for the device.
-    Ok(f64::try_from(&norm)?)
 }

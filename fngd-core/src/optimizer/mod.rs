@@ -1,6 +1,7 @@
 //! Optimizers behind one trait. A training loop does not know which one it holds.
 
 mod adamw;
+mod buckets;
 mod clip;
 mod composed;
 mod gradient;
@@ -65,9 +66,12 @@ pub trait Optimizer {
     }
 
     /// Everything but the parameters that resuming exactly needs, by unique name.
+    ///
+    /// The tensors may share memory with the optimizer: write or copy them before the next step.
     fn state(&self) -> Result<Vec<(String, Tensor)>>;
 
-    /// Takes back what [`state`](Self::state) gave. Names, kinds and sizes must be equal.
+    /// Takes back what [`state`](Self::state) gave. Names, kinds and sizes must be equal. After an error the optimizer may hold
+    /// a part of it: build a new one.
     fn load_state(&mut self, state: &[(String, Tensor)]) -> Result<()>;
 
     /// Bytes that [`state`](Self::state) occupies once training is under way.

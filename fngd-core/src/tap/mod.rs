@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 mod sys;
+pub(crate) mod update;
 
 use crate::layer::Convolution;
 use crate::{Error, Result};

@@ -1,0 +1,112 @@
+//! What is a module besides derived structs: layers, bare tensors, collections, and the layers of `tch::nn`.
+
+use crate::{FngdModule, Layer, Parameter, Path, Role, Visitor};
+use tch::{Tensor, nn};
+
+/// Shows `tensor`, unless it is frozen.
+pub(crate) fn visit_parameter(tensor: &Tensor, role: Role, path: &Path, visitor: &mut dyn Visitor) {
+    if tensor.requires_grad() {
+        visitor.parameter(Parameter { name: path.to_string(), tensor: tensor.shallow_clone(), role });
+    }
+}
+
+fn visit_pair(
+    weight: Option<&Tensor>,
+    bias: Option<&Tensor>,
+    roles: [Role; 2],
+    path: &Path,
+    visitor: &mut dyn Visitor,
+) {
+    for ((name, tensor), role) in [("weight", weight), ("bias", bias)].into_iter().zip(roles) {
+        if let Some(tensor) = tensor {
+            visit_parameter(tensor, role, &path.child(name), visitor);
+        }
+    }
+}
+
+/// A layer whose weight is frozen is not preconditioned, and its bias, if that still trains, gets the plain gradient.
+impl FngdModule for Layer {
+    fn visit(&self, path: &Path, visitor: &mut dyn Visitor) {
+        visit_pair(Some(self.weight()), self.bias(), [Role::Weight, Role::Bias], path, visitor);
+        if self.weight().requires_grad() {
+            visitor.layer(self.clone());
+        }
+    }
+}
+
+/// A tensor by itself: a position table, a class token, a scale.
+impl FngdModule for Tensor {
+    fn visit(&self, path: &Path, visitor: &mut dyn Visitor) {
+        visit_parameter(self, Role::Other, path, visitor);
+    }
+}
+
+impl<T: FngdModule + ?Sized> FngdModule for Box<T> {
+    fn visit(&self, path: &Path, visitor: &mut dyn Visitor) {
+        (**self).visit(path, visitor);
+    }
+}
+
+impl<T: FngdModule> FngdModule for Option<T> {
+    fn visit(&self, path: &Path, visitor: &mut dyn Visitor) {
+        if let Some(module) = self {
+            module.visit(path, visitor);
+        }
+    }
+}
+
+impl<T: FngdModule> FngdModule for [T] {
+    fn visit(&self, path: &Path, visitor: &mut dyn Visitor) {
+        for (index, module) in self.iter().enumerate() {
+            module.visit(&path.child(index), visitor);
+        }
+    }
+}
+
+impl<T: FngdModule> FngdModule for Vec<T> {
+    fn visit(&self, path: &Path, visitor: &mut dyn Visitor) {
+        self[..].visit(path, visitor);
+    }
+}
+
+impl<T: FngdModule, const N: usize> FngdModule for [T; N] {
+    fn visit(&self, path: &Path, visitor: &mut dyn Visitor) {
+        self[..].visit(path, visitor);
+    }
+}
+
+impl FngdModule for nn::Linear {
+    fn visit(&self, path: &Path, visitor: &mut dyn Visitor) {
+        visit_pair(Some(&self.ws), self.bs.as_ref(), [Role::Weight, Role::Bias], path, visitor);
+    }
+}
+
+impl<D> FngdModule for nn::Conv<D> {
+    fn visit(&self, path: &Path, visitor: &mut dyn Visitor) {
+        visit_pair(Some(&self.ws), self.bs.as_ref(), [Role::Weight, Role::Bias], path, visitor);
+    }
+}
+
+impl FngdModule for nn::BatchNorm {
+    fn visit(&self, path: &Path, visitor: &mut dyn Visitor) {
+        visit_pair(self.ws.as_ref(), self.bs.as_ref(), [Role::Normalisation; 2], path, visitor);
+    }
+}
+
+impl FngdModule for nn::LayerNorm {
+    fn visit(&self, path: &Path, visitor: &mut dyn Visitor) {
+        visit_pair(self.ws.as_ref(), self.bs.as_ref(), [Role::Normalisation; 2], path, visitor);
+    }
+}
+
+impl FngdModule for nn::GroupNorm {
+    fn visit(&self, path: &Path, visitor: &mut dyn Visitor) {
+        visit_pair(self.ws.as_ref(), self.bs.as_ref(), [Role::Normalisation; 2], path, visitor);
+    }
+}
+
+impl FngdModule for nn::Embedding {
+    fn visit(&self, path: &Path, visitor: &mut dyn Visitor) {
+        visit_parameter(&self.ws, Role::Embedding, &path.child("weight"), visitor);
+    }
+}
