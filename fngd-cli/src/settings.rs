@@ -204,7 +204,7 @@ impl Default for OptimizerSettings {
 }
 
 /// Default damping γ: `fngd_core::FngdConfig`'s, repeated here because the launcher must not touch libtorch.
-pub const DEFAULT_DAMPING: f64 = 0.1;
+pub const DEFAULT_DAMPING: f64 = 1.0;
 
 /// What the knobs of a method are where nobody says otherwise, by their names in config.toml. `base` is the rule that makes
 /// the step: `method` itself, or the inner rule of `fngd`.

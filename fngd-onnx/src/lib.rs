@@ -9,6 +9,7 @@ pub mod graph;
 mod lower;
 mod model;
 mod module;
+mod names;
 #[rustfmt::skip]
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
 mod proto_generated;
@@ -24,7 +25,7 @@ mod wire;
 pub use census::{Census, Limits};
 pub use error::{Error, Result};
 pub use export::WriteReport;
-pub use model::{ImportOptions, OnnxModel, ParameterRow};
-pub use report::{EXPORT_AGAIN, ImportReport};
 pub use lower::batch_axis::LayerBatchAxis;
+pub use model::{ImportOptions, OnnxModel, ParameterRow};
 pub use module::{BuildOptions, TrainableModule};
+pub use report::{EXPORT_AGAIN, ImportReport};

@@ -208,7 +208,7 @@ pub struct OptimizerFlags {
     /// fngd: the inner rule, sgd or adamw [default: sgd]
     #[arg(long, value_name = "NAME")]
     pub inner: Option<String>,
-    /// fngd: damping γ, relative to the size of the Gram matrix [default: 0.1]
+    /// fngd: damping γ, relative to the size of the Gram matrix [default: 1]
     #[arg(long, value_name = "GAMMA")]
     pub damping: Option<String>,
     /// fngd: what shares the weights of the first epoch: slot, sample or none [default: slot]
@@ -296,7 +296,11 @@ pub struct Export {
 #[derive(Debug, Subcommand)]
 pub enum Data {
     /// The known data sets, and which of them are here
-    List,
+    List {
+        /// Where named data sets are (default: the user's cache)
+        #[arg(long, value_name = "DIR")]
+        data_dir: Option<PathBuf>,
+    },
     /// Download a data set
     Fetch(DataSet),
     /// Check a data set's files against their checksums

@@ -3,12 +3,14 @@
 pub mod arguments;
 mod commands;
 mod curves;
+mod download;
 mod engine;
 pub mod failure;
 mod front;
 mod keys;
 mod libtorch;
 mod metrics;
+mod model;
 mod recorder;
 mod reference;
 pub mod resolve;

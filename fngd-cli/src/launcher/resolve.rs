@@ -348,20 +348,14 @@ fn require(values: &Values) -> Result<()> {
 
 /// Whether a data set can be meant by this text.
 pub fn check_spec(spec: &str, who: &str) -> Result<()> {
-    const NAMES: [&str; 5] = ["digits", "cifar10", "cifar100", "mnist", "fashion-mnist"];
-    let with_path =
-        ["folder:", "npz:"].iter().any(|prefix| spec.strip_prefix(prefix).is_some_and(|path| !path.is_empty()));
-    if NAMES.contains(&spec) || with_path {
-        return Ok(());
+    match crate::data::Spec::parse(spec) {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            let mut failure = crate::launcher::download::failure(&error);
+            failure.message = format!("{who}: {}", failure.message);
+            Err(failure)
+        }
     }
-    let help = if Path::new(spec).is_dir() {
-        format!("for a folder of images, write folder:{spec}")
-    } else if let Some(nearest) = text::nearest(spec, NAMES) {
-        format!("did you mean `{nearest}`?")
-    } else {
-        "digits, cifar10, cifar100, mnist, fashion-mnist, folder:PATH or npz:PATH".to_owned()
-    };
-    Err(Failure::usage(format!("{who}: there is no data set `{}`", text::name(spec))).with_help(help))
 }
 
 fn assemble(values: &Values) -> Result<Settings> {

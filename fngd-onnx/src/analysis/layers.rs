@@ -3,6 +3,7 @@
 use super::{LayerInfo, Uses};
 use crate::error::quoted;
 use crate::graph::{Attribute, Graph, Node, ValueId};
+use crate::names::UniqueNames;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A layer, and what is needed to compare its uses.
@@ -20,7 +21,7 @@ pub(super) fn find(graph: &Graph, uses: &Uses) -> BTreeMap<usize, Found> {
     for (index, node) in graph.nodes.iter().enumerate().filter(|(_, node)| node.domain.is_empty()) {
         let layer = match node.op_type.as_str() {
             "MatMul" | "Gemm" => linear(graph, uses, index, node),
-            "Conv" | "ConvTranspose" => convolution(graph, uses, node),
+            "Conv" | "ConvTranspose" => convolution(graph, uses, index, node),
             _ => None,
         };
         found.extend(layer.map(|layer| (index, layer)));
@@ -60,7 +61,7 @@ fn linear(graph: &Graph, uses: &Uses, index: usize, node: &Node) -> Option<Found
     Some(Found { info, is_convolution: false, transposed })
 }
 
-fn convolution(graph: &Graph, uses: &Uses, node: &Node) -> Option<Found> {
+fn convolution(graph: &Graph, uses: &Uses, index: usize, node: &Node) -> Option<Found> {
     let source = uses.source(graph, node.input(1)?)?;
     let weight = graph.initializers.get(&source.constant)?;
     if source.transposed || !(3..=5).contains(&weight.dims.len()) {
@@ -83,7 +84,7 @@ fn convolution(graph: &Graph, uses: &Uses, node: &Node) -> Option<Found> {
     if let Some(value) = node.input(2) {
         own_bias(graph, uses, value, out_channels, &mut info);
     }
-    info.name = name(graph, &info, graph.nodes.iter().position(|other| std::ptr::eq(other, node))?);
+    info.name = name(graph, &info, index);
     Some(Found { info, is_convolution: true, transposed: false })
 }
 
@@ -122,13 +123,16 @@ fn following_bias(graph: &Graph, uses: &Uses, out_features: u64, info: &mut Laye
 
 /// Whether `value` is zero whatever the inputs are: what remains of a deleted bias, `CastLike(Expand(0, Shape(W)), x)`.
 fn is_zero(graph: &Graph, uses: &Uses, value: ValueId) -> bool {
+    // Large tensors of zeros are never what remains of a bias.
+    const MOST: usize = 1 << 16;
     let mut value = value;
-    loop {
+    for _ in 0..super::uses::LONGEST_WALK {
         if let Some(data) = graph.initializers.get(&value) {
-            return data.floats().map_or_else(
-                || data.integers().is_some_and(|all| all.iter().all(|element| *element == 0)),
-                |all| all.iter().all(|element| *element == 0.0),
-            );
+            return data.elements() <= MOST
+                && data.floats().map_or_else(
+                    || data.integers().is_some_and(|all| all.iter().all(|element| *element == 0)),
+                    |all| all.iter().all(|element| *element == 0.0),
+                );
         }
         let Some((_, node)) = uses.producer(graph, value) else { return false };
         match node.op_type.as_str() {
@@ -148,6 +152,7 @@ fn is_zero(graph: &Graph, uses: &Uses, value: ValueId) -> bool {
             _ => return false,
         }
     }
+    false
 }
 
 /// What is decided only when all uses are known: ties, shared biases, frozen weights.
@@ -160,17 +165,20 @@ pub(super) fn settle(graph: &Graph, uses: &Uses, found: &mut BTreeMap<usize, Fou
         merge(graph, found, indices);
     }
     let owners = bias_owners(found);
+    // By weight and by bias, not by layer: one weight may have very many uses.
+    let reason_of_weight = |(weight, nodes): (&ValueId, &Vec<usize>)| {
+        let reason =
+            if frozen.contains(weight) { Some("frozen".into()) } else { other_reader(graph, uses, *weight, nodes) };
+        Some((*weight, reason?))
+    };
+    let of_weights: BTreeMap<ValueId, String> = by_weight.iter().filter_map(reason_of_weight).collect();
+    let reason_of_bias = |bias: &ValueId| Some((*bias, shared_bias(graph, uses, *bias, &owners, frozen)?));
+    let of_biases: BTreeMap<ValueId, String> = owners.keys().filter_map(reason_of_bias).collect();
     for layer in found.values_mut() {
         let info = &mut layer.info;
-        let reason = if frozen.contains(&info.weight) {
-            Some("frozen".into())
-        } else if let Some(reason) = other_reader(graph, uses, info.weight, by_weight.get(&info.weight)) {
-            Some(reason)
-        } else {
-            info.bias.and_then(|bias| shared_bias(graph, uses, bias, &owners, frozen))
-        };
+        let reason = of_weights.get(&info.weight).or_else(|| of_biases.get(&info.bias?));
         if let Some(reason) = reason {
-            info.plain_because.get_or_insert(reason);
+            info.plain_because.get_or_insert_with(|| reason.clone());
         }
     }
     make_names_unique(found, &by_weight);
@@ -256,12 +264,13 @@ fn shared_bias(
 }
 
 /// A reader of the weight that is no use of the layer: another gradient would flow into the weight past it.
-fn other_reader(graph: &Graph, uses: &Uses, weight: ValueId, layer_nodes: Option<&Vec<usize>>) -> Option<String> {
+fn other_reader(graph: &Graph, uses: &Uses, weight: ValueId, layer_nodes: &[usize]) -> Option<String> {
     let mut open = vec![weight];
     while let Some(value) = open.pop() {
         for (index, slot) in uses.readers(value) {
             let node = graph.nodes.get(*index)?;
-            let is_use = *slot == 1 && layer_nodes.is_some_and(|nodes| nodes.contains(index));
+            // Sorted, because they were collected in the order of the nodes.
+            let is_use = *slot == 1 && layer_nodes.binary_search(index).is_ok();
             match node.op_type.as_str() {
                 _ if is_use => (),
                 _ if super::uses::reads_only_form(node, *slot) => (),
@@ -311,19 +320,12 @@ fn scope(node: &Node, weight: &str) -> Option<String> {
 }
 
 fn make_names_unique(found: &mut BTreeMap<usize, Found>, by_weight: &BTreeMap<ValueId, Vec<usize>>) {
-    let mut taken = BTreeSet::new();
+    let mut names = UniqueNames::default();
     let mut groups: Vec<&Vec<usize>> = by_weight.values().collect();
     groups.sort();
     for indices in groups {
-        let Some(base) = indices.first().and_then(|index| found.get(index)).map(|layer| layer.info.name.clone()) else {
-            continue;
-        };
-        let mut name = base.clone();
-        let mut number = 2;
-        while !taken.insert(name.clone()) {
-            name = format!("{base}_{number}");
-            number += 1;
-        }
+        let Some(first) = indices.first().and_then(|index| found.get(index)) else { continue };
+        let name = names.unique(first.info.name.clone());
         for index in indices {
             if let Some(layer) = found.get_mut(index) {
                 layer.info.name.clone_from(&name);

@@ -62,7 +62,7 @@ pub struct ParameterInfo {
 }
 
 /// What a parameter does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ParameterRole {
     /// Weight of a linear layer.

@@ -1,5 +1,6 @@
 //! Trained tensors back into the file they came from: the bytes that hold them change, and no others.
 
+mod drop_path;
 mod encode;
 mod files;
 mod head;
@@ -7,6 +8,7 @@ mod mode;
 mod splice;
 mod structure;
 
+pub(crate) use drop_path::{left_over as random_nodes_left, remove as remove_drop_path};
 pub(crate) use head::replace as replace_head;
 pub(crate) use mode::to_inference;
 pub(crate) use splice::{Edit, splice};
@@ -57,6 +59,9 @@ pub(crate) fn write(model: &OnnxModel, path: &Path, tensors: &BTreeMap<String, T
     files::refuse_input(&model.path, path)?;
     let mut plan = Plan { report: WriteReport { path: path.to_owned(), ..WriteReport::default() }, ..Plan::default() };
     plan.report.edits.clone_from(&model.edits);
+    let (edits, log) = drop_path::remove(&model.file, &model.imported)?;
+    plan.edits.extend(edits);
+    plan.report.edits.extend(log);
     let stored = encode::all(model, tensors)?;
     for (id, bytes) in &stored {
         plan.tensor(model, *id, bytes, &stored)?;

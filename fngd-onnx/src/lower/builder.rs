@@ -248,7 +248,11 @@ impl<'a> Builder<'a> {
         let _guard = no_grad_guard();
         let results = operator.run(&mut values, &Run::evaluation(Device::Cpu))?;
         if results.len() < outputs.len() && outputs[results.len()..].iter().any(Option::is_some) {
-            return Err(Error::unsupported(format!("computes {} outputs, found {}", results.len(), node.outputs.len())));
+            return Err(Error::unsupported(format!(
+                "computes {} outputs, found {}",
+                results.len(),
+                node.outputs.len()
+            )));
         }
         for (tensor, output) in results.into_iter().zip(outputs) {
             if let Some(output) = output {

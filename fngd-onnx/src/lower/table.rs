@@ -2,8 +2,8 @@
 
 use super::operator::Build;
 use super::ops::{
-    activation, attention, batch_normalisation, constant, convolution, dropout, elementwise, index, matmul, normalise, pad,
-    parts, pool, power, random, reduce, resize, shape, softmax,
+    activation, attention, batch_normalisation, constant, convolution, dropout, elementwise, index, matmul, normalise,
+    pad, parts, pool, power, random, reduce, resize, shape, softmax,
 };
 use crate::graph::Node;
 use std::ops::RangeInclusive;

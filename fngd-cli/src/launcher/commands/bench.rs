@@ -1,14 +1,14 @@
 //! `bench step`.
 
-use super::{engine, model_file};
+use super::engine;
 use crate::launcher::arguments::{BenchStep, Global};
 use crate::launcher::failure::{Code, Failure, Result};
-use crate::launcher::{front, print_line, text};
+use crate::launcher::{front, model, print_line, text};
 use crate::protocol::{self, Event, Job};
 use serde_json::Value;
 
 pub fn run(arguments: &BenchStep, global: &Global) -> Result<u8> {
-    model_file(&arguments.model)?;
+    model::open(&arguments.model, None)?;
     const KNOWN: [&str; 4] = ["sgd", "adamw", "fngd", "fngd-adamw"];
     for name in &arguments.optimizers {
         if !KNOWN.contains(&name.as_str()) {

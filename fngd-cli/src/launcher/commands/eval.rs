@@ -1,10 +1,11 @@
 //! `eval`: accuracy of a file or of a run.
 
-use super::{checkpoint_of, data_source, engine, is_run, model_file, settings_of};
+use super::{checkpoint_of, engine, is_run, settings_of};
 use crate::launcher::arguments::{Eval, Global};
+use crate::launcher::download::data_source;
 use crate::launcher::failure::{Code, Failure, Result};
 use crate::launcher::resolve::check_spec;
-use crate::launcher::{front, print_line, text};
+use crate::launcher::{front, model, print_line, text};
 use crate::protocol::{Event, Job};
 use serde_json::json;
 
@@ -52,7 +53,7 @@ fn job(arguments: &Eval, global: &Global) -> Result<Job> {
         Some(settings) => (settings.model.clone(), Some(checkpoint_of(&arguments.model, &arguments.ckpt)?)),
         None => (arguments.model.clone(), None),
     };
-    model_file(&model)?;
+    model::open(&model, None)?;
     let Some(spec) = arguments.data.as_deref().or(settings.map(|settings| settings.data.spec.as_str())) else {
         return Err(Failure::usage("what shall it be measured on?").with_help("--data digits, cifar10, ..."));
     };
@@ -60,7 +61,7 @@ fn job(arguments: &Eval, global: &Global) -> Result<Job> {
     Ok(Job::Eval {
         model,
         checkpoint,
-        data: data_source(spec, folder)?,
+        data: data_source(spec, folder, global)?,
         split: arguments.split.clone(),
         batch: arguments.batch as usize,
         device: global.device.clone().unwrap_or_else(|| "auto".to_owned()),

@@ -1,8 +1,9 @@
 //! `export`: a run's checkpoint as an ONNX file.
 
 use super::train::{check_exports, check_json, describe_export, wrong};
-use super::{checkpoint_of, data_source, engine, is_run, model_file, settings_of};
+use super::{checkpoint_of, engine, is_run, settings_of};
 use crate::launcher::arguments::{Export, Global};
+use crate::launcher::download::data_source;
 use crate::launcher::failure::{Failure, Result};
 use crate::launcher::recorder::Recorder;
 use crate::launcher::run_directory::RunDirectory;
@@ -23,12 +24,11 @@ pub fn run(arguments: &Export, global: &Global) -> Result<u8> {
     }
     let resolved = settings_of(&arguments.run, global)?;
     let settings = &resolved.settings;
-    model_file(&settings.model)?;
     let scratch = tempfile::tempdir()
         .map_err(|error| Failure::environment(format!("cannot make a temporary folder: {error}")))?;
     let job = Job::Export {
         settings: settings.clone(),
-        data: data_source(&settings.data.spec, settings.data.dir.as_deref())?,
+        data: data_source(&settings.data.spec, settings.data.dir.as_deref(), global)?,
         checkpoint: checkpoint_of(&arguments.run, &arguments.ckpt)?,
         output: output.clone(),
         reference: Some(scratch.path().join("reference.safetensors")),

@@ -1,7 +1,8 @@
 //! `train` and `resume`.
 
-use super::{checkpoint_of, data_source, engine, model_file};
+use super::{checkpoint_of, engine};
 use crate::launcher::arguments::{Global, Resume, Train};
+use crate::launcher::download::data_source;
 use crate::launcher::engine::{Engine, Outcome};
 use crate::launcher::failure::{Code, Failure, Result};
 use crate::launcher::front::{self, FrontEnd};
@@ -9,7 +10,7 @@ use crate::launcher::recorder::Recorder;
 use crate::launcher::reference::{self, Check};
 use crate::launcher::resolve::{Origin, Resolved, resolve};
 use crate::launcher::run_directory::RunDirectory;
-use crate::launcher::{print_line, text};
+use crate::launcher::{model, print_line, text};
 use crate::protocol::{DataSource, Job, Status};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -19,9 +20,10 @@ pub fn train(arguments: &Train, global: &Global) -> Result<u8> {
     let variables: Vec<(String, String)> = std::env::vars().filter(|(name, _)| name.starts_with("FNGD_")).collect();
     let resolved = resolve(arguments, global, &variables)?;
     let settings = &resolved.settings;
-    model_file(&settings.model)?;
-    let data = data_source(&settings.data.spec, settings.data.dir.as_deref())?;
+    let model = model::open(&settings.model, settings.train.freeze.as_deref())?;
+    // What is missing on this machine is said before anything is downloaded.
     let mut engine = engine(global)?;
+    let data = data_source(&settings.data.spec, settings.data.dir.as_deref(), global)?;
     let mut front = front::choose(global);
     if arguments.dry_run {
         return dry_run(&resolved, data, &mut engine, front.as_mut(), global);
@@ -29,6 +31,8 @@ pub fn train(arguments: &Train, global: &Global) -> Result<u8> {
     let run = RunDirectory::create(settings)?;
     run.write("config.toml", resolved.to_toml().as_bytes())?;
     run.write("cmdline.txt", command_line().as_bytes())?;
+    run.write("model.json", format!("{:#}\n", model::document(&model)).as_bytes())?;
+    drop(model);
     let work =
         Work { run: &run, resolved: &resolved, data, resume: false, require_target: arguments.stop.require_target };
     work.go(&mut engine, front.as_mut(), global)
@@ -41,9 +45,9 @@ pub fn resume(arguments: &Resume, global: &Global) -> Result<u8> {
     let resolved = Resolved::of_run(&config, arguments.epochs.as_deref(), global)?;
     checkpoint_of(run.path(), "last")?;
     let settings = &resolved.settings;
-    model_file(&settings.model)?;
-    let data = data_source(&settings.data.spec, settings.data.dir.as_deref())?;
+    model::open(&settings.model, settings.train.freeze.as_deref())?;
     let mut engine = engine(global)?;
+    let data = data_source(&settings.data.spec, settings.data.dir.as_deref(), global)?;
     if arguments.epochs.is_some() {
         let old = std::fs::read_to_string(&config).unwrap_or_default();
         run.write("config.toml", with_epochs(&old, settings.train.epochs).as_bytes())?;

@@ -118,7 +118,11 @@ pub(crate) fn gelu(node: &Node, context: &BuildContext) -> Result<Box<dyn Operat
         approximate: match node.string("approximate", "none") {
             "none" => "none",
             "tanh" => "tanh",
-            other => return Err(context.unsupported(format!("attribute `approximate` is `{other}`, expected `none` or `tanh`"))),
+            other => {
+                return Err(
+                    context.unsupported(format!("attribute `approximate` is `{other}`, expected `none` or `tanh`"))
+                );
+            }
         },
     }))
 }

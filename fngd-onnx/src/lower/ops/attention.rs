@@ -60,10 +60,19 @@ impl Operator for Attention {
 
 impl Attention {
     /// For the combinations that libtorch's fused call does not have.
-    fn written_out(&self, query: &Tensor, key: &Tensor, value: &Tensor, mask: Option<&Tensor>, past: i64) -> Result<Tensor> {
+    fn written_out(
+        &self,
+        query: &Tensor,
+        key: &Tensor,
+        value: &Tensor,
+        mask: Option<&Tensor>,
+        past: i64,
+    ) -> Result<Tensor> {
         let (query_size, key_size) = (query.size(), key.size());
         let repeats = query_size[1] / key_size[1].max(1);
-        let spread = |x: &Tensor| if repeats == 1 { Ok(x.shallow_clone()) } else { x.f_repeat_interleave_self_int(repeats, 1, None) };
+        let spread = |x: &Tensor| {
+            if repeats == 1 { Ok(x.shallow_clone()) } else { x.f_repeat_interleave_self_int(repeats, 1, None) }
+        };
         let scale = self.scale.unwrap_or_else(|| 1.0 / (query_size[3] as f64).sqrt());
         let mut scores = query.f_matmul(&spread(key)?.f_transpose(-2, -1)?)?.f_mul_scalar(scale)?;
         if self.softcap != 0.0 {

@@ -90,8 +90,9 @@ struct Cast(Kind);
 
 pub(crate) fn cast(node: &Node, context: &BuildContext) -> Result<Box<dyn Operator>> {
     let number = node.int("to", 0);
-    let kind = kind_of_number(number)
-        .ok_or_else(|| context.unsupported(format!("attribute `to` is {number}, which is not a supported element type")))?;
+    let kind = kind_of_number(number).ok_or_else(|| {
+        context.unsupported(format!("attribute `to` is {number}, which is not a supported element type"))
+    })?;
     Ok(Box::new(Cast(kind)))
 }
 

@@ -113,7 +113,13 @@ impl Operator for GroupNormalization {
             let spread = tensor.f_reshape([self.groups, 1])?.f_expand([self.groups, channels / self.groups], false)?;
             Ok(spread.f_reshape([channels])?)
         };
-        Ok(vec![x.f_group_norm(self.groups, Some(per_channel(scale)?), Some(per_channel(shift)?), self.epsilon, true)?])
+        Ok(vec![x.f_group_norm(
+            self.groups,
+            Some(per_channel(scale)?),
+            Some(per_channel(shift)?),
+            self.epsilon,
+            true,
+        )?])
     }
 }
 
@@ -145,7 +151,8 @@ impl Operator for LocalResponseNormalization {
         let rows = x.f_square()?.f_reshape([size[0], 1, size[1], -1])?;
         let (front, behind) = ((self.size - 1) / 2, self.size / 2);
         let padded = rows.f_pad([0, 0, front, behind], "constant", 0.0)?;
-        let mean = padded.f_avg_pool2d([self.size, 1], [1, 1], [0, 0], false, true, None::<i64>)?.f_reshape(&size[..])?;
+        let mean =
+            padded.f_avg_pool2d([self.size, 1], [1, 1], [0, 0], false, true, None::<i64>)?.f_reshape(&size[..])?;
         let divisor = mean.f_mul_scalar(self.alpha)?.f_add_scalar(self.bias)?.f_pow_tensor_scalar(self.beta)?;
         Ok(vec![x.f_div(&divisor)?.f_to_kind(Kind::Float)?])
     }

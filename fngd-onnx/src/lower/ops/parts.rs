@@ -83,7 +83,8 @@ impl Operator for Slice {
         let mut result = inputs.get(0)?.shallow_clone();
         for index in 0..starts.len() {
             let at = |list: &[i64], name: &str| {
-                let message = || Error::mismatch(format!("`starts` has {} entries, `{name}` has {}", starts.len(), list.len()));
+                let message =
+                    || Error::mismatch(format!("`starts` has {} entries, `{name}` has {}", starts.len(), list.len()));
                 list.get(index).copied().ok_or_else(message)
             };
             let axis = axes.as_deref().map_or(Ok(index as i64), |axes| at(axes, "axes"))?;

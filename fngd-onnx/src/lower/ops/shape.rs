@@ -145,7 +145,11 @@ impl Operator for Expand {
         // Broadcast both ways: where `shape` says 1, or says nothing, the input's dimension stays.
         let rank = size.len().max(shape.len());
         let padded = |dims: &[i64]| [vec![1; rank - dims.len()], dims.to_vec()].concat();
-        let target: Vec<i64> = padded(&size).iter().zip(padded(&shape)).map(|(&own, wanted)| if wanted == 1 { own } else { wanted }).collect();
+        let target: Vec<i64> = padded(&size)
+            .iter()
+            .zip(padded(&shape))
+            .map(|(&own, wanted)| if wanted == 1 { own } else { wanted })
+            .collect();
         Ok(vec![run.place(x.f_expand(&target[..], false)?)?])
     }
 
