@@ -4,5 +4,6 @@
 
 pub mod data;
 pub mod engine;
+pub mod launcher;
 pub mod protocol;
 pub mod settings;

@@ -1,7 +1,8 @@
 //! What the launcher and the engine say to each other: one [`Job`] down, [`Event`]s up, a JSON object a line.
 //!
 //! The job travels on the engine's standard input, which then stays open: its end tells the engine that the launcher is gone.
-//! Events travel on file descriptor 3, so that nothing a library prints can be taken for one.
+//! Events travel on the file descriptor that `FNGD_EVENTS_FD` names (3 where it is not set), so that nothing a library prints can be
+//! taken for one. JSON has no NaN and no infinity: such numbers travel as null and arrive as NaN.
 
 use crate::settings::Settings;
 use serde::{Deserialize, Serialize};
@@ -88,8 +89,11 @@ pub enum Event {
     Evaluated {
         split: String,
         samples: u64,
+        #[serde(deserialize_with = "number")]
         loss: f64,
+        #[serde(deserialize_with = "number")]
         accuracy: f64,
+        #[serde(deserialize_with = "number")]
         top5: f64,
         per_class: Vec<f64>,
         confusion: Vec<Vec<u64>>,
@@ -97,7 +101,15 @@ pub enum Event {
     /// Result of `bench step`.
     Bench(serde_json::Value),
     /// Last event of a good run.
-    Done { status: Status, epochs: u64, steps: u64, train_seconds: f64, wall_seconds: f64 },
+    Done {
+        status: Status,
+        epochs: u64,
+        steps: u64,
+        #[serde(deserialize_with = "number")]
+        train_seconds: f64,
+        #[serde(deserialize_with = "number")]
+        wall_seconds: f64,
+    },
     /// Last event of a bad one.
     Failed { code: u8, kind: String, message: String, help: Option<String> },
 }
@@ -106,6 +118,7 @@ pub enum Event {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     pub parameters: u64,
+    #[serde(deserialize_with = "number")]
     pub preconditioned_share: f64,
     pub layers: usize,
     pub train_samples: u64,
@@ -126,9 +139,13 @@ pub struct StepEvent {
     pub epoch: u64,
     pub step: u64,
     pub total_steps: u64,
+    #[serde(deserialize_with = "number")]
     pub loss: f64,
+    #[serde(deserialize_with = "number")]
     pub accuracy: f64,
+    #[serde(deserialize_with = "number")]
     pub learning_rate: f64,
+    #[serde(deserialize_with = "number")]
     pub images_per_second: f64,
     pub gradient_norm: Option<f64>,
     /// Seconds per step by phase: data, forward, backward, gram, solve, precondition, update.
@@ -138,8 +155,11 @@ pub struct StepEvent {
     pub unknown: u64,
     pub fallbacks: u64,
     pub skipped: u64,
+    #[serde(deserialize_with = "number")]
     pub memory_mib: f64,
+    #[serde(deserialize_with = "number")]
     pub train_seconds: f64,
+    #[serde(deserialize_with = "number")]
     pub wall_seconds: f64,
     pub layers: Vec<LayerEvent>,
 }
@@ -148,8 +168,11 @@ pub struct StepEvent {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LayerEvent {
     pub name: String,
+    #[serde(deserialize_with = "number")]
     pub mean: f64,
+    #[serde(deserialize_with = "number")]
     pub std: f64,
+    #[serde(deserialize_with = "number")]
     pub min: f64,
     pub damping: Option<f64>,
     pub gram_method: Option<String>,
@@ -162,15 +185,25 @@ pub struct EpochEvent {
     pub epoch: u64,
     pub step: u64,
     pub samples: u64,
+    #[serde(deserialize_with = "number")]
     pub train_seconds: f64,
+    #[serde(deserialize_with = "number")]
     pub wall_seconds: f64,
+    #[serde(deserialize_with = "number")]
     pub lr: f64,
+    #[serde(deserialize_with = "number")]
     pub train_loss: f64,
+    #[serde(deserialize_with = "number")]
     pub train_acc: f64,
+    #[serde(deserialize_with = "number")]
     pub val_loss: f64,
+    #[serde(deserialize_with = "number")]
     pub val_acc: f64,
+    #[serde(deserialize_with = "number")]
     pub images_per_s: f64,
+    #[serde(deserialize_with = "number")]
     pub data_pct: f64,
+    #[serde(deserialize_with = "number")]
     pub precond_pct: f64,
     pub gpu_mem_mib: Option<f64>,
     pub best: bool,
@@ -186,4 +219,33 @@ pub enum Status {
     TimeIsUp,
     Interrupted,
     Terminated,
+}
+
+/// A number, or NaN for null.
+fn number<'de, D: serde::Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or(f64::NAN))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loss_that_is_no_number_arrives() {
+        let sent = Event::Evaluated {
+            split: "val".into(),
+            samples: 1,
+            loss: f64::NAN,
+            accuracy: 0.5,
+            top5: f64::INFINITY,
+            per_class: Vec::new(),
+            confusion: Vec::new(),
+        };
+        let line = serde_json::to_string(&sent).unwrap();
+        let Event::Evaluated { loss, accuracy, top5, .. } = serde_json::from_str(&line).unwrap() else {
+            panic!("{line}")
+        };
+        assert!(loss.is_nan() && top5.is_nan());
+        assert_eq!(accuracy, 0.5);
+    }
 }

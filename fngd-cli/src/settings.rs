@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
+use toml::Value;
 
 /// A complete training run. Printed in full as the run's `config.toml`, from which the run can be repeated.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -40,6 +41,12 @@ pub struct DataSettings {
     /// `none`, `basic` (flip), `standard` (crop and flip), `strong` (crop, flip, cutout).
     #[serde(default = "default_aug")]
     pub aug: String,
+}
+
+impl Default for DataSettings {
+    fn default() -> Self {
+        Self { spec: "digits".to_owned(), dir: None, val: default_val(), aug: default_aug() }
+    }
 }
 
 fn default_val() -> f64 {
@@ -196,6 +203,53 @@ impl Default for OptimizerSettings {
     }
 }
 
+/// Default damping γ: `fngd_core::FngdConfig`'s, repeated here because the launcher must not touch libtorch.
+pub const DEFAULT_DAMPING: f64 = 1.0;
+
+/// What the knobs of a method are where nobody says otherwise, by their names in config.toml. `base` is the rule that makes
+/// the step: `method` itself, or the inner rule of `fngd`.
+pub fn method_defaults(method: &str, base: &str) -> Vec<(&'static str, Value)> {
+    let mut defaults = vec![("optimizer.decay_all", Value::from(false))];
+    if base == "adamw" {
+        defaults.extend([
+            ("optimizer.lr", Value::from(1e-3)),
+            ("optimizer.weight_decay", Value::from(1e-2)),
+            ("optimizer.betas", Value::from(vec![0.9, 0.999])),
+            ("optimizer.epsilon", Value::from(1e-8)),
+        ]);
+    } else {
+        defaults.extend([
+            ("optimizer.lr", Value::from(0.1)),
+            ("optimizer.weight_decay", Value::from(5e-4)),
+            ("optimizer.momentum", Value::from(0.9)),
+            ("optimizer.nesterov", Value::from(false)),
+        ]);
+    }
+    if method == "fngd" {
+        defaults.extend([
+            ("optimizer.inner", Value::from(base)),
+            ("optimizer.damping", Value::from(DEFAULT_DAMPING)),
+            ("optimizer.share", Value::from("slot")),
+            ("optimizer.refresh", Value::from("first-epoch")),
+            ("optimizer.step_scale", Value::from("absorb")),
+            ("optimizer.fisher", Value::from("ef")),
+            ("optimizer.gram_memory_mib", Value::from(512)),
+        ]);
+    }
+    defaults
+}
+
+/// The same for the knobs of a schedule.
+pub fn schedule_defaults(schedule: &str) -> Vec<(&'static str, Value)> {
+    match schedule {
+        "step" => vec![("schedule.every_epochs", Value::from(30)), ("schedule.factor", Value::from(0.1))],
+        "multistep" => {
+            vec![("schedule.milestones", Value::from(vec![0.5, 0.75])), ("schedule.factor", Value::from(0.1))]
+        }
+        _ => Vec::new(),
+    }
+}
+
 /// Learning rate over time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -204,7 +258,7 @@ pub struct ScheduleSettings {
     pub kind: String,
     /// Rising phase at the start: `"5%"`, `"2ep"` or a number of steps.
     pub warmup: String,
-    /// `step`: epochs between decays.
+    /// `step`: epochs between decays. Default 30.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub every_epochs: Option<u64>,
     /// `multistep`: where to decay, as shares of the run. Default [0.5, 0.75], the paper's.

@@ -1,2 +1,5 @@
-//! placeholder
-fn main() {}
+//! The engine: everything that needs libtorch. Started by the launcher, `fngd-cli`.
+
+fn main() -> std::process::ExitCode {
+    fngd_cli::engine::main()
+}

@@ -1,0 +1,368 @@
+//! What can be typed. Values of settings stay text here: `resolve` gives them their types, with the same messages for
+//! flags, `FNGD_*` variables and files.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Train an ONNX model with natural gradients, and get a trained ONNX model back.
+#[derive(Debug, Parser)]
+#[command(name = "fngd-cli", version, max_term_width = 120, propagate_version = true, infer_long_args = true)]
+#[command(after_help = "Start here:\n  fngd-cli doctor                        what is installed, what is missing\n  \
+    fngd-cli inspect model.onnx            what would be trained, and how\n  \
+    fngd-cli train model.onnx --data digits\n\n\
+    Results go to standard output, progress to standard error. Nothing is ever sent anywhere.")]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// Say more; twice: also what the engine says
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// Only results and errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Colours (`auto`: on a terminal without NO_COLOR)
+    #[arg(long, global = true, value_enum, default_value = "auto", value_name = "WHEN")]
+    pub color: Color,
+    /// One JSON document on standard output
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// How progress is shown (`auto`: a bar on a terminal, plain lines elsewhere)
+    #[arg(long, global = true, value_enum, default_value = "auto", value_name = "FORM")]
+    pub progress: Progress,
+    /// Never use the network
+    #[arg(long, global = true)]
+    pub offline: bool,
+    /// Where to compute: `auto`, `cpu`, `cuda` or `cuda:N`
+    #[arg(long, global = true, value_name = "DEVICE")]
+    pub device: Option<String>,
+    /// Threads of libtorch (default: one per core)
+    #[arg(long, global = true, value_name = "N")]
+    pub threads: Option<String>,
+    /// The libtorch folder to use
+    #[arg(long, global = true, value_name = "DIR")]
+    pub libtorch: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Progress {
+    Auto,
+    Bar,
+    Plain,
+    Json,
+    None,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show what a model contains, what would be trained and how
+    Inspect(Inspect),
+    /// Train a model
+    Train(Box<Train>),
+    /// Go on with an interrupted run, exactly where its last checkpoint is
+    Resume(Resume),
+    /// Measure a model's or a run's accuracy
+    Eval(Eval),
+    /// Write a run's checkpoint into its ONNX file
+    Export(Export),
+    /// Check what is installed, and say how to get what is missing
+    Doctor,
+    /// List, download and check data sets
+    #[command(subcommand)]
+    Data(Data),
+    /// Measure speed
+    #[command(subcommand)]
+    Bench(Bench),
+    /// Print completions for a shell
+    Completions {
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Run a model with tract, in a process of its own
+    #[command(name = "__reference", hide = true)]
+    Reference { model: PathBuf, inputs: PathBuf, output: PathBuf },
+}
+
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// The ONNX file
+    pub model: PathBuf,
+    /// The optimizer to show state memory for
+    #[arg(short, long, value_name = "NAME", default_value = "fngd")]
+    pub optimizer: String,
+    /// Show every parameter
+    #[arg(long)]
+    pub layers: bool,
+}
+
+#[derive(Debug, Default, Args)]
+pub struct Train {
+    /// The ONNX file to train
+    pub model: Option<PathBuf>,
+    /// Settings file (TOML), such as the config.toml of a run
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Any setting by its name in config.toml; wins over everything else
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Check everything, make one step, print the plan, write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    #[command(flatten)]
+    pub data: DataFlags,
+    #[command(flatten)]
+    pub run: RunFlags,
+    #[command(flatten)]
+    pub optimizer: OptimizerFlags,
+    #[command(flatten)]
+    pub stop: StopFlags,
+}
+
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Data")]
+pub struct DataFlags {
+    /// digits, cifar10, cifar100, mnist, fashion-mnist, folder:PATH or npz:PATH
+    #[arg(long = "data", value_name = "SPEC")]
+    pub spec: Option<String>,
+    /// Where named data sets are (default: the user's cache)
+    #[arg(long = "data-dir", value_name = "DIR")]
+    pub dir: Option<String>,
+    /// Share of the training split held out for validation [default: 0.1]
+    #[arg(long, value_name = "SHARE")]
+    pub val: Option<String>,
+    /// none, basic (flip), standard (crop, flip) or strong (crop, flip, cutout) [default: standard]
+    #[arg(long, value_name = "NAME")]
+    pub aug: Option<String>,
+}
+
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Training")]
+pub struct RunFlags {
+    /// Passes over the training split [default: 100]
+    #[arg(short, long, value_name = "N")]
+    pub epochs: Option<String>,
+    /// Samples in a batch [default: 128]
+    #[arg(short, long, value_name = "N")]
+    pub batch: Option<String>,
+    /// Batches in a step [default: 1]
+    #[arg(long, value_name = "N")]
+    pub accum: Option<String>,
+    /// Seeds a new head, shuffling, augmentation and dropout [default: 0]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<String>,
+    /// Label smoothing [default: 0]
+    #[arg(long, value_name = "SHARE")]
+    pub label_smoothing: Option<String>,
+    /// Largest gradient norm [default: none]
+    #[arg(long, value_name = "NORM")]
+    pub clip_norm: Option<String>,
+    /// Do not train parameters whose name matches
+    #[arg(long, value_name = "REGEX")]
+    pub freeze: Option<String>,
+    /// auto: replace a head of the wrong width; keep: refuse; N: replace with N outputs [default: auto]
+    #[arg(long, value_name = "auto|keep|N")]
+    pub classes: Option<String>,
+    /// Name of the run directory [default: date, time, model and optimizer]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Where run directories are made [default: runs]
+    #[arg(long, value_name = "DIR")]
+    pub runs_dir: Option<String>,
+}
+
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Optimizer")]
+pub struct OptimizerFlags {
+    /// fngd, sgd or adamw [default: fngd]
+    #[arg(id = "optimizer_name", short = 'o', long = "optimizer", value_name = "NAME")]
+    pub name: Option<String>,
+    /// Learning rate [default: 0.1; 0.001 with adamw]
+    #[arg(long, value_name = "RATE")]
+    pub lr: Option<String>,
+    /// Weight decay [default: 0.0005; 0.01 with adamw]
+    #[arg(long, value_name = "DECAY")]
+    pub wd: Option<String>,
+    /// Momentum of sgd [default: 0.9]
+    #[arg(long, value_name = "SHARE")]
+    pub momentum: Option<String>,
+    /// cosine, constant, linear, step, multistep or one-cycle [default: cosine]
+    #[arg(long, value_name = "NAME")]
+    pub schedule: Option<String>,
+    /// Rising phase: 5%, 2ep or a number of steps [default: 5%]
+    #[arg(long, value_name = "LENGTH")]
+    pub warmup: Option<String>,
+    /// fngd: the inner rule, sgd or adamw [default: sgd]
+    #[arg(long, value_name = "NAME")]
+    pub inner: Option<String>,
+    /// fngd: damping γ, relative to the size of the Gram matrix [default: 1]
+    #[arg(long, value_name = "GAMMA")]
+    pub damping: Option<String>,
+    /// fngd: what shares the weights of the first epoch: slot, sample or none [default: slot]
+    #[arg(long, value_name = "WHAT")]
+    pub share: Option<String>,
+    /// fngd: when weights are solved for: first-epoch, every-N-epochs or never [default: first-epoch]
+    #[arg(long, value_name = "WHEN")]
+    pub refresh: Option<String>,
+    /// fngd: what becomes of the factor 1/λ: absorb, layer or slot [default: absorb]
+    #[arg(long, value_name = "HOW")]
+    pub step_scale: Option<String>,
+    /// fngd: ef (empirical Fisher) or ief (improved) [default: ef]
+    #[arg(long, value_name = "NAME")]
+    pub fisher: Option<String>,
+    /// fngd: take something out of the weights: mean, permute or uniform
+    #[arg(long, value_name = "WHAT")]
+    pub ablate: Option<String>,
+}
+
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Stopping early")]
+pub struct StopFlags {
+    /// Stop after N epochs without a better validation accuracy
+    #[arg(long, value_name = "N")]
+    pub patience: Option<String>,
+    /// Stop at this validation accuracy: 0.9, 90% or acc=0.9
+    #[arg(long, value_name = "ACCURACY")]
+    pub target: Option<String>,
+    /// Exit with 8 if the run ends below --target
+    #[arg(long)]
+    pub require_target: bool,
+    /// Stop after this much time: 90s, 30m, 2h
+    #[arg(long, value_name = "TIME")]
+    pub max_time: Option<String>,
+    /// Stop after N steps
+    #[arg(long, value_name = "N")]
+    pub max_steps: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Resume {
+    /// The run directory
+    pub run: PathBuf,
+    /// Extend (or shorten) the run to N epochs
+    #[arg(short, long, value_name = "N")]
+    pub epochs: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Eval {
+    /// An ONNX file or a run directory
+    pub model: PathBuf,
+    /// Data to measure on (a run knows its own)
+    #[arg(long, value_name = "SPEC")]
+    pub data: Option<String>,
+    /// Where named data sets are
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// train, val or test
+    #[arg(long, default_value = "test", value_parser = ["train", "val", "test"])]
+    pub split: String,
+    /// Samples in a batch
+    #[arg(short, long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub batch: u32,
+    /// Which checkpoint of a run
+    #[arg(long, default_value = "best", value_parser = ["best", "last"])]
+    pub ckpt: String,
+}
+
+#[derive(Debug, Args)]
+pub struct Export {
+    /// The run directory
+    pub run: PathBuf,
+    /// Which checkpoint
+    #[arg(long, default_value = "best", value_parser = ["best", "last"])]
+    pub ckpt: String,
+    /// The file to write [default: RUN/export-CKPT.onnx]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Replace the file if it is there
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Data {
+    /// The known data sets, and which of them are here
+    List {
+        /// Where named data sets are (default: the user's cache)
+        #[arg(long, value_name = "DIR")]
+        data_dir: Option<PathBuf>,
+    },
+    /// Download a data set
+    Fetch(DataSet),
+    /// Check a data set's files against their checksums
+    Verify(DataSet),
+    /// Print where a data set is
+    Path(DataSet),
+}
+
+#[derive(Debug, Args)]
+pub struct DataSet {
+    /// digits, cifar10, cifar100, mnist or fashion-mnist
+    pub name: String,
+    /// Where named data sets are (default: the user's cache)
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Bench {
+    /// Time the steps of several optimizers, in turn, in one process
+    Step(BenchStep),
+}
+
+#[derive(Debug, Args)]
+pub struct BenchStep {
+    /// The ONNX file
+    pub model: PathBuf,
+    /// The optimizers to compare
+    #[arg(long, value_delimiter = ',', default_value = "sgd,adamw,fngd")]
+    pub optimizers: Vec<String>,
+    /// Samples in a batch
+    #[arg(short, long, visible_alias = "batch-size", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub batch: u32,
+    /// Rounds; in each, every optimizer makes one block of steps
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub rounds: u32,
+    /// Steps in a block
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub steps: u32,
+    /// Lay out images with their channels first
+    #[arg(long)]
+    pub channels_first: bool,
+    /// Size of a named dimension other than the batch
+    #[arg(long = "dim", value_name = "NAME=SIZE")]
+    pub dims: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_grammar_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn globals_go_anywhere() {
+        let cli =
+            Cli::try_parse_from(["fngd-cli", "train", "m.onnx", "--data", "digits", "--device", "cpu", "-v"]).unwrap();
+        assert_eq!(cli.global.device.as_deref(), Some("cpu"));
+        assert_eq!(cli.global.verbose, 1);
+    }
+}

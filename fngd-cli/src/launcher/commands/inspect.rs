@@ -1,0 +1,137 @@
+//! `inspect`: what a model contains, and what training would do with it.
+
+use crate::launcher::arguments::{Global, Inspect};
+use crate::launcher::failure::{Failure, Result};
+use crate::launcher::model::{self, Totals, describe, role};
+use crate::launcher::{front, print_line, text};
+use fngd_onnx::analysis::ParameterRole;
+use fngd_onnx::{OnnxModel, ParameterRow};
+
+pub fn run(arguments: &Inspect, global: &Global) -> Result<u8> {
+    const METHODS: [&str; 3] = ["fngd", "sgd", "adamw"];
+    let method = arguments.optimizer.as_str();
+    if !METHODS.contains(&method) {
+        let wanted = text::alternatives(&METHODS);
+        return Err(Failure::usage(format!("`--optimizer` must be {wanted}, found `{}`", text::name(method))));
+    }
+    let model = model::open(&arguments.model, None)?;
+    if global.json {
+        print_line(&format!("{:#}", model::document(&model)));
+        return Ok(0);
+    }
+    heading(&model);
+    if arguments.layers {
+        rows(&model, method)
+    } else {
+        groups(&model, method)
+    }
+    totals(&model, method, arguments.layers);
+    remarks(&model, front::colors(global));
+    Ok(0)
+}
+
+fn heading(model: &OnnxModel) {
+    let report = model.report();
+    let list = |values: &[fngd_onnx::graph::ValueInfo]| values.iter().map(describe).collect::<Vec<_>>().join(", ");
+    let name = text::name(&model.path().file_name().unwrap_or_default().to_string_lossy());
+    let parameters = text::count(Totals::of(model).parameters());
+    print_line(&format!("  {name}   opset {}   {parameters} parameters", report.opset));
+    print_line(&format!("  {} -> {}", list(model.inputs()), list(model.outputs())));
+    let logits = report.logits.as_ref().map(|logits| format!("loss reads `{}`   ", text::name(logits)));
+    let classes =
+        model.classes().map_or(String::new(), |classes| format!("{} classes   ", text::count(classes as u64)));
+    let producer = if report.producer.is_empty() { "an unnamed program" } else { &report.producer };
+    print_line(&format!("  {classes}{}written by {}", logits.unwrap_or_default(), text::name(producer)));
+    print_line("");
+}
+
+/// Who trains a parameter.
+fn trainer(row: &ParameterRow, method: &str) -> String {
+    match (row.role, row.trainable) {
+        (ParameterRole::RunningStatistic, _) => "updated".to_owned(),
+        (_, false) => "frozen".to_owned(),
+        _ if method == "fngd" && row.preconditioned => "FNGD".to_owned(),
+        _ if method == "fngd" => "plain".to_owned(),
+        _ => method.to_uppercase(),
+    }
+}
+
+/// A line for each kind of parameter.
+fn groups(model: &OnnxModel, method: &str) {
+    struct Group<'a> {
+        role: &'static str,
+        trainer: String,
+        tensors: u64,
+        parameters: u64,
+        reason: Option<&'a str>,
+    }
+    let mut groups: Vec<Group<'_>> = Vec::new();
+    for row in model.parameters() {
+        let (role, trainer) = (role(row.role), trainer(row, method));
+        let count: u64 = row.dims.iter().product();
+        match groups.iter_mut().find(|group| group.role == role && group.trainer == trainer) {
+            Some(group) => {
+                group.tensors += 1;
+                group.parameters += count;
+                group.reason = group.reason.filter(|reason| *reason == row.reason);
+            }
+            None => groups.push(Group { role, trainer, tensors: 1, parameters: count, reason: Some(&row.reason) }),
+        }
+    }
+    print_line(&format!("  {:<20} {:>7} {:>13}   {:<9} note", "parameters", "tensors", "numbers", "trained"));
+    for group in groups {
+        let note = group.reason.map_or("several reasons: see --layers".to_owned(), text::name);
+        let Group { role, trainer, tensors, parameters, .. } = group;
+        let line = format!("  {role:<20} {tensors:>7} {:>13}   {trainer:<9} {note}", text::count(parameters));
+        print_line(line.trim_end());
+    }
+}
+
+/// A line for each parameter.
+fn rows(model: &OnnxModel, method: &str) {
+    let name = |row: &ParameterRow| text::name(&row.name);
+    let width = model.parameters().iter().map(|row| name(row).chars().count()).max().unwrap_or(0).clamp(4, 60);
+    print_line(&format!("  {:<width$}  {:<20} {:<18} {:<9} note", "name", "parameter", "shape", "trained"));
+    for row in model.parameters() {
+        let dims: Vec<String> = row.dims.iter().map(u64::to_string).collect();
+        let shape = format!("[{}]", dims.join(", "));
+        let (role, trainer, note) = (role(row.role), trainer(row, method), text::name(&row.reason));
+        let line = format!("  {:<width$}  {role:<20} {shape:<18} {trainer:<9} {note}", name(row));
+        print_line(line.trim_end());
+    }
+}
+
+fn totals(model: &OnnxModel, method: &str, all: bool) {
+    let totals = Totals::of(model);
+    let state = |method: &str| match totals.state_bytes(method) {
+        (fixed, 0) => text::bytes(fixed),
+        (fixed, per_sample) => format!("{} and {per_sample} B for each training sample", text::bytes(fixed)),
+    };
+    print_line("");
+    if method == "fngd" {
+        print_line(&format!(
+            "  {} of the trained numbers are preconditioned, in {} layers.",
+            text::percent(totals.preconditioned_share()),
+            totals.layers
+        ));
+    }
+    let others: Vec<String> = ["fngd", "sgd", "adamw"]
+        .iter()
+        .filter(|other| **other != method)
+        .map(|other| format!("{other}: {}", state(other)))
+        .collect();
+    print_line(&format!("  Optimizer state: {} ({})", state(method), others.join("; ")));
+    if !all {
+        print_line("  Every parameter: --layers");
+    }
+}
+
+fn remarks(model: &OnnxModel, color: bool) {
+    let paint = |code: &str, word: &str| if color { format!("\x1b[{code}m{word}\x1b[0m") } else { word.to_owned() };
+    for repair in &model.report().repairs {
+        print_line(&format!("  {} {}", paint("36", "repair:"), text::escape_lines(repair)));
+    }
+    for warning in &model.report().warnings {
+        print_line(&format!("  {} {}", paint("33", "warning:"), text::escape_lines(warning)));
+    }
+}

@@ -1,0 +1,86 @@
+//! The launcher: command line, settings, run directories, front ends. Nothing here touches libtorch.
+
+pub mod arguments;
+mod commands;
+mod curves;
+mod download;
+mod engine;
+pub mod failure;
+mod front;
+mod keys;
+mod libtorch;
+mod metrics;
+mod model;
+mod recorder;
+mod reference;
+pub mod resolve;
+mod run_directory;
+mod system;
+mod tensorboard;
+mod text;
+
+use arguments::{Cli, Command, Global};
+use clap::Parser;
+use failure::{Code, Failure, Result};
+use std::process::ExitCode;
+
+/// The program.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version go to standard output with exit code 0, mistakes to standard error with 2.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { Code::Usage as u8 } else { 0 });
+        }
+    };
+    let global = cli.global.clone();
+    if global.verbose < 2 {
+        // Where it happened, and no backtrace.
+        std::panic::set_hook(Box::new(|panic| eprintln!("{panic}")));
+    }
+    match std::panic::catch_unwind(|| run(cli)) {
+        Ok(Ok(code)) => ExitCode::from(code),
+        Ok(Err(failure)) => report(&global, &failure),
+        // The panic's message is on standard error already.
+        Err(_) => report(
+            &global,
+            &Failure::new(Code::Internal, "a mistake in fngd-cli, not yours")
+                .with_help("please report it, with the lines above and the command"),
+        ),
+    }
+}
+
+fn run(cli: Cli) -> Result<u8> {
+    let global = &cli.global;
+    match &cli.command {
+        Command::Train(train) => commands::train::train(train, global),
+        Command::Resume(resume) => commands::train::resume(resume, global),
+        Command::Eval(eval) => commands::eval::run(eval, global),
+        Command::Export(export) => commands::export::run(export, global),
+        Command::Inspect(inspect) => commands::inspect::run(inspect, global),
+        Command::Doctor => commands::doctor::run(global),
+        Command::Data(data) => commands::data::run(data, global),
+        Command::Bench(arguments::Bench::Step(bench)) => commands::bench::run(bench, global),
+        Command::Completions { shell } => {
+            let mut command = <Cli as clap::CommandFactory>::command();
+            clap_complete::generate(*shell, &mut command, "fngd-cli", &mut std::io::stdout());
+            Ok(0)
+        }
+        Command::Reference { model, inputs, output } => reference::run(model, inputs, output).map(|()| 0),
+    }
+}
+
+fn report(global: &Global, failure: &Failure) -> ExitCode {
+    eprint!("{}", failure.render(front::colors(global)));
+    if global.json {
+        print_line(&format!("{:#}", failure.to_json()));
+    }
+    ExitCode::from(failure.code as u8)
+}
+
+/// To standard output; a reader that is gone, such as `head`, is no error.
+fn print_line(text: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout(), "{text}");
+}

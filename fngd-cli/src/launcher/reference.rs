@@ -1,0 +1,230 @@
+//! A second opinion on an exported file: tract runs it, and its outputs are compared with the trained graph's.
+//!
+//! tract works in a process of its own with limits, because a model can make it panic, loop or ask for all memory.
+//! Both processes exchange safetensors files whose tensors are called `input.NAME` and `output.NAME`.
+
+use crate::launcher::failure::{Code, Failure, Result};
+use crate::launcher::system;
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+use tract_onnx::prelude::*;
+use tract_onnx::tract_core::internal::{TractErrorContext, bail};
+
+/// What the comparison says.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Check {
+    /// All outputs agree; the largest difference.
+    Agrees { max_difference: f64 },
+    /// The file computes something else than the graph that was trained.
+    Differs { output: String, max_difference: f64 },
+    /// tract cannot say: it lacks an operator, or ran into its limits.
+    Unavailable(String),
+}
+
+const ADDRESS_SPACE_BYTES: u64 = 8 << 30;
+const CPU_SECONDS: u64 = 120;
+const WALL_TIME: Duration = Duration::from_secs(120);
+/// `|Δ|` may be this much, plus this share of the value.
+const TOLERANCE: f64 = 1e-3;
+
+/// Compares `model` with the inputs and outputs that the trained graph left in `reference`.
+pub fn check(model: &Path, reference: &Path) -> Check {
+    let unavailable = |error: &dyn std::fmt::Display| Check::Unavailable(error.to_string());
+    let folder = match tempfile::tempdir() {
+        Ok(folder) => folder,
+        Err(error) => return unavailable(&error),
+    };
+    let output = folder.path().join("outputs.safetensors");
+    if let Err(why) = run_limited(model, reference, &output) {
+        return Check::Unavailable(why);
+    }
+    let compared = std::fs::read(reference)
+        .and_then(|trained| Ok((trained, std::fs::read(&output)?)))
+        .map_err(|error| error.to_string())
+        .and_then(|(trained, exported)| compare(&trained, &exported));
+    compared.unwrap_or_else(|why| Check::Unavailable(why))
+}
+
+/// Runs `fngd-cli __reference` and says why it failed.
+fn run_limited(model: &Path, inputs: &Path, output: &Path) -> std::result::Result<(), String> {
+    let program = std::env::current_exe().map_err(|error| error.to_string())?;
+    let mut command = Command::new(program);
+    command
+        .arg("__reference")
+        .args([model, inputs, output])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    system::limit(&mut command, ADDRESS_SPACE_BYTES, CPU_SECONDS);
+    let mut child = command.spawn().map_err(|error| error.to_string())?;
+    let mut said = child.stderr.take();
+    let reader = std::thread::spawn(move || {
+        let mut text = Vec::new();
+        if let Some(said) = &mut said {
+            let _ = std::io::Read::read_to_end(said, &mut text);
+        }
+        String::from_utf8_lossy(&text).into_owned()
+    });
+    let deadline = Instant::now() + WALL_TIME;
+    let status = loop {
+        match child.try_wait().map_err(|error| error.to_string())? {
+            Some(status) => break status,
+            None if Instant::now() > deadline => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(format!("tract was not done after {} s", WALL_TIME.as_secs()));
+            }
+            None => std::thread::sleep(Duration::from_millis(5)),
+        }
+    };
+    let said = reader.join().unwrap_or_default();
+    if status.success() {
+        return Ok(());
+    }
+    let line = said.lines().find(|line| !line.trim().is_empty()).unwrap_or("it died without a word");
+    Err(crate::launcher::text::name(line.trim_start_matches("error: ")))
+}
+
+fn compare(trained: &[u8], exported: &[u8]) -> std::result::Result<Check, String> {
+    let read =
+        |bytes| SafeTensors::deserialize(bytes).map_err(|error| format!("cannot read the reference file: {error}"));
+    let (trained, exported) = (read(trained)?, read(exported)?);
+    let mut largest: f64 = 0.0;
+    let mut compared = 0;
+    for (name, expected) in trained.iter().filter(|(name, _)| name.starts_with("output.")) {
+        let short = name.trim_start_matches("output.").to_owned();
+        let found = exported.tensor(name).map_err(|_| format!("tract gave no output `{short}`"))?;
+        if expected.shape() != found.shape() {
+            return Ok(Check::Differs { output: short, max_difference: f64::INFINITY });
+        }
+        let (expected, found) = (floats(&expected)?, floats(&found)?);
+        let difference = |(x, y): (&f32, &f32)| (f64::from(*x) - f64::from(*y)).abs();
+        let worst = expected.iter().zip(&found).map(difference).fold(0.0, f64::max);
+        // Written so that NaN fails.
+        let agrees = |(x, y): (&f32, &f32)| difference((x, y)) <= TOLERANCE + TOLERANCE * f64::from(*x).abs();
+        if !expected.iter().zip(&found).all(agrees) {
+            return Ok(Check::Differs { output: short, max_difference: worst });
+        }
+        largest = largest.max(worst);
+        compared += 1;
+    }
+    if compared == 0 {
+        return Err("the engine left no outputs to compare with".to_owned());
+    }
+    Ok(Check::Agrees { max_difference: largest })
+}
+
+fn floats(tensor: &TensorView<'_>) -> std::result::Result<Vec<f32>, String> {
+    if tensor.dtype() != Dtype::F32 {
+        return Err(format!("an output has type {:?}; only float32 is compared", tensor.dtype()));
+    }
+    Ok(elements(tensor.data(), f32::from_le_bytes))
+}
+
+fn elements<const N: usize, T>(bytes: &[u8], from: fn([u8; N]) -> T) -> Vec<T> {
+    // OK because chunks_exact gives chunks of exactly N bytes.
+    bytes.chunks_exact(N).map(|chunk| from(chunk.try_into().expect("a chunk has N bytes"))).collect()
+}
+
+/// The hidden command: `model` on the inputs in `inputs`, outputs to `output`. Runs in the limited process.
+pub fn run(model: &Path, inputs: &Path, output: &Path) -> Result<()> {
+    let failed = |error: TractError| Failure::new(Code::Internal, format!("tract: {error:#}").replace('\n', " "));
+    let inputs = std::fs::read(inputs)
+        .map_err(|error| Failure::new(Code::Internal, format!("cannot read {}: {error}", inputs.display())))?;
+    let outputs = evaluate(model, &inputs).map_err(failed)?;
+    let views: std::result::Result<BTreeMap<_, _>, _> = outputs
+        .iter()
+        .map(|(name, shape, bytes)| Ok((format!("output.{name}"), TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
+        .collect();
+    views
+        .and_then(|views| safetensors::serialize(views, None))
+        .map_err(|error| Failure::new(Code::Internal, error.to_string()))
+        .and_then(|bytes| std::fs::write(output, bytes).map_err(|error| Failure::environment(error.to_string())))
+}
+
+type Output = (String, Vec<usize>, Vec<u8>);
+
+fn evaluate(path: &Path, inputs: &[u8]) -> TractResult<Vec<Output>> {
+    let inputs = SafeTensors::deserialize(inputs)?;
+    // Shapes that the file declares for inner values may hold for another batch size.
+    let mut model =
+        tract_onnx::onnx().with_ignore_output_shapes(true).with_ignore_value_info(true).model_for_path(path)?;
+    let mut fed = tvec!();
+    for (position, outlet) in model.input_outlets()?.to_vec().into_iter().enumerate() {
+        let name = model.node(outlet.node).name.clone();
+        let view = inputs
+            .tensor(&format!("input.{name}"))
+            .map_err(TractError::from)
+            .with_context(|| format!("input `{name}` is not in the file"))?;
+        let tensor = tensor(&view)?;
+        model.set_input_fact(position, InferenceFact::dt_shape(tensor.datum_type(), tensor.shape()))?;
+        fed.push(tensor.into_tvalue());
+    }
+    let names: Vec<String> = model
+        .output_outlets()?
+        .iter()
+        .map(|outlet| model.outlet_label(*outlet).unwrap_or(&model.node(outlet.node).name).to_owned())
+        .collect();
+    let outputs = model.into_typed()?.into_decluttered()?.into_runnable()?.run(fed)?;
+    names
+        .into_iter()
+        .zip(outputs)
+        .map(|(name, output)| {
+            let output = output.cast_to::<f32>()?;
+            let bytes = output.try_as_plain_ram()?.as_slice::<f32>()?.iter().flat_map(|x| x.to_le_bytes()).collect();
+            Ok((name, output.shape().to_vec(), bytes))
+        })
+        .collect()
+}
+
+fn tensor(view: &TensorView<'_>) -> TractResult<Tensor> {
+    let (shape, data) = (view.shape(), view.data());
+    match view.dtype() {
+        Dtype::F32 => Tensor::from_shape(shape, &elements(data, f32::from_le_bytes)),
+        Dtype::F64 => Tensor::from_shape(shape, &elements(data, f64::from_le_bytes)),
+        Dtype::I64 => Tensor::from_shape(shape, &elements(data, i64::from_le_bytes)),
+        Dtype::I32 => Tensor::from_shape(shape, &elements(data, i32::from_le_bytes)),
+        other => bail!("inputs of type {other:?} are not supported"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(outputs: &[(&str, &[f32])]) -> Vec<u8> {
+        let bytes: Vec<Vec<u8>> =
+            outputs.iter().map(|(_, values)| values.iter().flat_map(|value| value.to_le_bytes()).collect()).collect();
+        let views: BTreeMap<_, _> = outputs
+            .iter()
+            .zip(&bytes)
+            .map(|((name, values), bytes)| (*name, TensorView::new(Dtype::F32, vec![values.len()], bytes).unwrap()))
+            .collect();
+        safetensors::serialize(views, None).unwrap()
+    }
+
+    #[test]
+    fn small_differences_agree() {
+        let trained = file(&[("input.x", &[9.0]), ("output.y", &[1.0, 1000.0])]);
+        let check = compare(&trained, &file(&[("output.y", &[1.0, 1000.5])]));
+        assert_eq!(check, Ok(Check::Agrees { max_difference: 0.5 }));
+    }
+
+    #[test]
+    fn large_ones_nan_and_other_shapes_do_not() {
+        let trained = file(&[("output.y", &[1.0])]);
+        let differs = |found: &[f32]| compare(&trained, &file(&[("output.y", found)])).unwrap();
+        assert_eq!(differs(&[1.5]), Check::Differs { output: "y".into(), max_difference: 0.5 });
+        assert!(matches!(differs(&[f32::NAN]), Check::Differs { .. }));
+        assert!(matches!(differs(&[1.0, 1.0]), Check::Differs { .. }));
+    }
+
+    #[test]
+    fn nothing_to_compare_is_no_agreement() {
+        let inputs_only = file(&[("input.x", &[1.0])]);
+        assert_eq!(compare(&inputs_only, &inputs_only), Err("the engine left no outputs to compare with".to_owned()));
+    }
+}

@@ -1,0 +1,222 @@
+//! The directory of a run: made once, never overwritten, locked while somebody works in it.
+
+use crate::launcher::failure::{Failure, Result};
+use crate::launcher::{system, text};
+use crate::settings::Settings;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::fd::{AsRawFd, RawFd};
+use std::path::{Path, PathBuf};
+
+/// An open, locked run directory.
+#[derive(Debug)]
+pub struct RunDirectory {
+    path: PathBuf,
+    lock: File,
+}
+
+impl RunDirectory {
+    /// Makes a new one: `RUNS/NAME`, or `RUNS/DATE-TIME-MODEL-OPTIMIZER` with a number after it where that exists.
+    pub fn create(settings: &Settings) -> Result<RunDirectory> {
+        let runs = &settings.train.runs_dir;
+        std::fs::create_dir_all(runs).map_err(|error| unusable(runs, &error))?;
+        let path = match &settings.train.name {
+            Some(name) => {
+                let path = runs.join(name);
+                std::fs::create_dir(&path).map_err(|error| match error.kind() {
+                    std::io::ErrorKind::AlreadyExists => already_there(&path),
+                    _ => unusable(&path, &error),
+                })?;
+                path
+            }
+            None => create_numbered(runs, &default_name(settings))?,
+        };
+        let directory = RunDirectory { lock: lock(&path)?, path };
+        directory.probe()?;
+        link_latest(runs, &directory.path);
+        Ok(directory)
+    }
+
+    /// Opens the directory of an earlier run.
+    pub fn open(path: &Path) -> Result<RunDirectory> {
+        if !path.join("config.toml").is_file() {
+            let shown = text::name(&path.display().to_string());
+            return Err(Failure::usage(format!("{shown} is not a run directory: it has no config.toml"))
+                .with_help("runs are made by `fngd-cli train`, in the folder `runs`; the newest is runs/latest"));
+        }
+        // `runs/latest` becomes the run itself, so that what is printed stays true after the next run.
+        let path = match path.read_link() {
+            Ok(target) => path.parent().unwrap_or(Path::new("")).join(target),
+            Err(_) => path.to_owned(),
+        };
+        let directory = RunDirectory { lock: lock(&path)?, path };
+        directory.probe()?;
+        Ok(directory)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The lock's descriptor: whoever inherits it holds the lock too.
+    pub fn lock_descriptor(&self) -> RawFd {
+        self.lock.as_raw_fd()
+    }
+
+    /// Writes a file whole or not at all.
+    pub fn write(&self, name: &str, content: &[u8]) -> Result<()> {
+        let target = self.path.join(name);
+        write_whole(&target, content).map_err(|error| unusable(&target, &error))
+    }
+
+    /// Opens a file to append to.
+    pub fn append(&self, name: &str) -> Result<File> {
+        let path = self.path.join(name);
+        OpenOptions::new().create(true).append(true).open(&path).map_err(|error| unusable(&path, &error))
+    }
+
+    /// Does everything that a checkpoint does, so that a read-only or full disk is found now and not after an epoch.
+    fn probe(&self) -> Result<()> {
+        let target = self.path.join(".probe");
+        let outcome = write_whole(&target, &[0; 65_536]).and_then(|()| std::fs::remove_file(&target));
+        outcome.map_err(|error| unusable(&self.path, &error))
+    }
+}
+
+/// Creates beside the target, syncs, renames.
+pub fn write_whole(target: &Path, content: &[u8]) -> std::io::Result<()> {
+    let folder = target.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new().prefix(".tmp-").tempfile_in(folder)?;
+    file.write_all(content)?;
+    file.as_file().sync_all()?;
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    file.as_file().set_permissions(mode)?;
+    file.persist(target).map_err(|error| error.error)?;
+    Ok(())
+}
+
+fn default_name(settings: &Settings) -> String {
+    let now = jiff::ZonedDateTime::now();
+    let stem = settings.model.file_stem().unwrap_or_default().to_string_lossy();
+    let model: String = stem.chars().filter(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '.')).take(60).collect();
+    format!("{}-{model}-{}", now.strftime("%Y%m%d-%H%M%S"), settings.optimizer.name)
+}
+
+fn create_numbered(runs: &Path, name: &str) -> Result<PathBuf> {
+    for number in 1..1000 {
+        let path = if number == 1 { runs.join(name) } else { runs.join(format!("{name}-{number}")) };
+        match std::fs::create_dir(&path) {
+            Ok(()) => return Ok(path),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(unusable(&path, &error)),
+        }
+    }
+    Err(already_there(&runs.join(name)))
+}
+
+fn lock(path: &Path) -> Result<File> {
+    let name = path.join("run.lock");
+    let mut file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .open(&name)
+        .map_err(|error| unusable(path, &error))?;
+    if !system::try_lock(&file).map_err(|error| unusable(&name, &error))? {
+        let owner = std::fs::read_to_string(&name).unwrap_or_default();
+        let message = format!("{} is in use by {}", path.display(), text::name(owner.trim()));
+        return Err(Failure::environment(message).with_help("wait for it, or stop it"));
+    }
+    let now = jiff::ZonedDateTime::now().strftime("%F %T %Z").to_string();
+    let outcome = file.set_len(0).and_then(|()| write!(file, "process {}, since {now}", std::process::id()));
+    outcome.map_err(|error| unusable(&name, &error))?;
+    Ok(file)
+}
+
+/// `runs/latest`, replaced in one step. Some file systems have no links; then there is none.
+fn link_latest(runs: &Path, run: &Path) {
+    let Some(name) = run.file_name() else { return };
+    let temporary = runs.join(format!(".latest-{}", std::process::id()));
+    let _ = std::fs::remove_file(&temporary);
+    if std::os::unix::fs::symlink(name, &temporary).is_ok() && std::fs::rename(&temporary, runs.join("latest")).is_err()
+    {
+        let _ = std::fs::remove_file(&temporary);
+    }
+}
+
+fn already_there(path: &Path) -> Failure {
+    Failure::usage(format!("{} exists already, and runs are never overwritten", path.display()))
+        .with_help(format!("choose another --name, or go on with it: fngd-cli resume {}", path.display()))
+}
+
+fn unusable(path: &Path, error: &std::io::Error) -> Failure {
+    let message = format!("cannot write to {}: {error}", text::name(&path.display().to_string()));
+    Failure::environment(message).with_help(match error.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+            "make room there, or put runs elsewhere with --runs-dir DIR"
+        }
+        _ => "put runs where you may write: --runs-dir DIR",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::DataSettings;
+
+    fn settings(runs: &Path, name: Option<&str>) -> Settings {
+        let mut settings = Settings {
+            model: "some/where/resnet 20.onnx".into(),
+            data: DataSettings::default(),
+            train: Default::default(),
+            optimizer: Default::default(),
+            schedule: Default::default(),
+            stop: Default::default(),
+        };
+        settings.train.runs_dir = runs.to_owned();
+        settings.train.name = name.map(str::to_owned);
+        settings
+    }
+
+    #[test]
+    fn runs_are_never_overwritten() {
+        let runs = tempfile::tempdir().unwrap();
+        let _first = RunDirectory::create(&settings(runs.path(), Some("a"))).unwrap();
+        let failure = RunDirectory::create(&settings(runs.path(), Some("a"))).unwrap_err();
+        let path = runs.path().join("a");
+        assert_eq!(failure.message, format!("{} exists already, and runs are never overwritten", path.display()));
+        assert_eq!(failure.code as u8, 2);
+    }
+
+    #[test]
+    fn latest_points_to_the_newest() {
+        let runs = tempfile::tempdir().unwrap();
+        let first = RunDirectory::create(&settings(runs.path(), None)).unwrap();
+        let second = RunDirectory::create(&settings(runs.path(), None)).unwrap();
+        assert_ne!(first.path(), second.path());
+        assert!(first.path().file_name().unwrap().to_str().unwrap().ends_with("-resnet20-fngd"));
+        let latest = runs.path().join("latest").canonicalize().unwrap();
+        assert_eq!(latest, second.path().canonicalize().unwrap());
+    }
+
+    #[test]
+    fn one_at_a_time() {
+        let runs = tempfile::tempdir().unwrap();
+        let first = RunDirectory::create(&settings(runs.path(), Some("a"))).unwrap();
+        first.write("config.toml", b"").unwrap();
+        let failure = RunDirectory::open(first.path()).unwrap_err();
+        assert!(failure.message.starts_with(&format!("{} is in use by process ", first.path().display())));
+        assert_eq!(failure.code as u8, 5);
+        let path = first.path().to_owned();
+        drop(first);
+        RunDirectory::open(&path).unwrap();
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_written_is_said_at_once() {
+        let failure = RunDirectory::create(&settings(Path::new("/proc/runs"), None)).unwrap_err();
+        assert!(failure.message.starts_with("cannot write to /proc/runs: "), "{}", failure.message);
+        assert_eq!(failure.code as u8, 5);
+    }
+}
