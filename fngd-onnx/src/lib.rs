@@ -11,6 +11,7 @@ mod lower;
 mod model;
 #[cfg(feature = "torch")]
 mod module;
+mod names;
 #[rustfmt::skip]
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
 mod proto_generated;
@@ -28,9 +29,8 @@ mod wire;
 pub use census::{Census, Limits};
 pub use error::{Error, Result};
 pub use export::WriteReport;
-pub use model::{ImportOptions, OnnxModel, ParameterRow};
-pub use report::{EXPORT_AGAIN, ImportReport};
 #[cfg(feature = "torch")]
 pub use lower::batch_axis::LayerBatchAxis;
-#[cfg(feature = "torch")]
+pub use model::{ImportOptions, OnnxModel, ParameterRow};
 pub use module::{BuildOptions, TrainableModule};
+pub use report::{EXPORT_AGAIN, ImportReport};

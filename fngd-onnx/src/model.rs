@@ -73,9 +73,17 @@ impl OnnxModel {
     /// `is_file()` if it cannot be read; `is_malformed()`, `is_limit()` or `is_external_data()` if it is no valid model;
     /// `is_unsupported()` with the list of all operators that are missing; `is_mismatch()` for a bad `freeze` pattern.
     pub fn open(path: &Path, options: &ImportOptions) -> Result<Self> {
+        Self::from_bytes(read_file(path, &options.limits)?, path, options)
+    }
+
+    /// The same for a file that is in memory already. `path` is where its external data is and what messages call it.
+    ///
+    /// # Errors
+    /// As for [`OnnxModel::open`].
+    pub fn from_bytes(bytes: Vec<u8>, path: &Path, options: &ImportOptions) -> Result<Self> {
         let freeze = RegexSet::new(&options.freeze)
             .map_err(|error| Error::mismatch(format!("freeze pattern: {error}")).caused_by(error))?;
-        let file = read_file(path, &options.limits)?;
+        let file = Bytes::from(bytes);
         let sha256 = Sha256::digest(&file).iter().map(|byte| format!("{byte:02x}")).collect();
         let folder = path.parent().unwrap_or(Path::new(""));
         let at = |error: Error| error.at(path.display());
@@ -97,7 +105,7 @@ impl OnnxModel {
         };
         let (edits, log) = export::to_inference(&model.file, &model.imported).map_err(at)?;
         if edits.is_empty() {
-            model.understand();
+            model.understand().map_err(at)?;
         } else {
             let edited = export::splice(&model.file, &edits).map_err(at)?;
             model.continue_with(edited, log).map_err(at)?;
@@ -206,13 +214,13 @@ impl OnnxModel {
         self.imported = read::read(&file, self.folder(), &self.limits)?;
         self.file = file;
         self.edits.extend(log);
-        self.understand();
-        Ok(())
+        self.understand()
     }
 
     /// Everything that follows from the graph.
-    fn understand(&mut self) {
+    fn understand(&mut self) -> Result<()> {
         let mut repairs = self.edits.clone();
+        repairs.extend(export::remove_drop_path(&self.file, &self.imported)?.1);
         repairs.extend(repair::run(&mut self.imported));
         let graph = &self.imported.graph;
         self.analysis = Analysis::of(graph, &self.freeze);
@@ -220,6 +228,7 @@ impl OnnxModel {
         self.report = ImportReport { repairs, ..report::of(&self.imported, &self.analysis) };
         let infos = |ids: &[ValueId]| ids.iter().filter_map(|id| graph.values.get(id.0).cloned()).collect();
         (self.inputs, self.outputs) = (infos(&graph.inputs), infos(&graph.outputs));
+        Ok(())
     }
 
     /// Where external data is.
@@ -236,10 +245,12 @@ fn last_dim(info: &ValueInfo) -> Option<u64> {
 }
 
 fn rows(graph: &Graph, analysis: &Analysis) -> Vec<ParameterRow> {
-    let layer = |id: &ValueId| {
-        let owns = |layer: &&crate::analysis::LayerInfo| layer.weight == *id || layer.bias == Some(*id);
-        analysis.layers.values().find(owns).map(|layer| layer.name.clone())
-    };
+    let mut layers = BTreeMap::new();
+    for layer in analysis.layers.values() {
+        for id in [Some(layer.weight), layer.bias].into_iter().flatten() {
+            layers.entry(id).or_insert(&layer.name);
+        }
+    }
     let row = |(id, info): (&ValueId, &crate::analysis::ParameterInfo)| {
         let data = graph.initializers.get(id)?;
         Some(ParameterRow {
@@ -249,7 +260,7 @@ fn rows(graph: &Graph, analysis: &Analysis) -> Vec<ParameterRow> {
             role: info.role,
             trainable: info.trainable,
             preconditioned: info.preconditioned,
-            layer: layer(id),
+            layer: layers.get(id).map(|name| (*name).clone()),
             reason: info.reason.clone(),
         })
     };
@@ -257,7 +268,7 @@ fn rows(graph: &Graph, analysis: &Analysis) -> Vec<ParameterRow> {
 }
 
 /// The file in memory, once: what happens to it on disk later does not matter.
-fn read_file(path: &Path, limits: &Limits) -> Result<Bytes> {
+fn read_file(path: &Path, limits: &Limits) -> Result<Vec<u8>> {
     let failed = |error| Error::file(path, "read", error);
     let metadata = std::fs::metadata(path).map_err(failed)?;
     if !metadata.is_file() {
@@ -270,7 +281,7 @@ fn read_file(path: &Path, limits: &Limits) -> Result<Bytes> {
     let mut bytes = Vec::new();
     let file = std::fs::File::open(path).map_err(failed)?;
     file.take(limits.file_bytes.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;
-    Ok(Bytes::from(bytes))
+    Ok(bytes)
 }
 
 /// Parameters by name.

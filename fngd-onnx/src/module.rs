@@ -5,12 +5,13 @@ use crate::graph::Graph;
 use crate::lower::batch_axis::{self, LayerBatchAxis};
 use crate::lower::layers::Layers;
 use crate::lower::operator::Run;
-use crate::lower::parameters::Parameters;
+use crate::lower::parameters::{Parameters, Stored};
 use crate::lower::plan::Plan;
 use crate::lower::program::Program;
-use crate::lower::{builder, example};
-use crate::{Error, OnnxModel, Result};
+use crate::lower::{self, builder, example};
+use crate::{Error, OnnxModel, Result, WriteReport};
 use fngd_core::{FngdModule, Parameter, Path, Role, Visitor};
+use std::collections::BTreeMap;
 use tch::{Device, Tensor, no_grad_guard};
 
 /// How to build a module.
@@ -96,15 +97,22 @@ impl TrainableModule {
     }
 
     fn run(&self, plan: &Plan, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
-        let run = Run { training: self.training, dropout: self.dropout, device: self.program.device, record: None };
+        let batch = example::batch_size(&self.program.inputs, inputs);
+        let run = Run { training: self.training, dropout: self.dropout, batch, ..Run::evaluation(self.program.device) };
         self.program.run(plan, &self.parameters, inputs, &run)
     }
 
-    /// Every parameter and running statistic by name, in the file's order. They share memory with the module.
+    /// Every parameter and running statistic by name, in the file's order and contiguous.
     ///
-    /// Linear weights are `[out, in]`, whatever the file's orientation.
+    /// They share memory with the module, except for convolution weights in channels-last order, which are copies. Linear
+    /// weights are `[out, in]`, whatever the file's orientation.
     pub fn tensors(&self) -> Vec<(String, Tensor)> {
-        self.parameters.iter().map(|stored| (stored.info.name.clone(), stored.tensor.detach())).collect()
+        let tensor = |stored: &Stored| {
+            let tensor = stored.tensor.detach();
+            // Where memory for a copy is missing, the tensor in its own order serves as well.
+            tensor.f_contiguous().unwrap_or(tensor)
+        };
+        self.parameters.iter().map(|stored| (stored.info.name.clone(), tensor(stored))).collect()
     }
 
     /// Replaces the value of every parameter and running statistic by that of the same name.
@@ -121,12 +129,17 @@ impl TrainableModule {
             };
             let (expected, given) = ((stored.tensor.kind(), stored.tensor.size()), (tensor.kind(), tensor.size()));
             if expected != given {
-                let message = format!("tensor `{name}`: expected {:?} {:?}, found {:?} {:?}", expected.0, expected.1, given.0, given.1);
+                let message = format!(
+                    "tensor `{name}`: expected {:?} {:?}, found {:?} {:?}",
+                    expected.0, expected.1, given.0, given.1
+                );
                 return Err(Error::mismatch(message));
             }
             pairs.push((stored.tensor.shallow_clone(), tensor));
         }
-        if let Some((name, _)) = tensors.iter().find(|(name, _)| self.parameters.iter().all(|stored| stored.info.name != *name)) {
+        if let Some((name, _)) =
+            tensors.iter().find(|(name, _)| self.parameters.iter().all(|stored| stored.info.name != *name))
+        {
             return Err(Error::mismatch(format!("tensor `{name}` is not one of the model's")));
         }
         let _guard = no_grad_guard();
@@ -134,6 +147,20 @@ impl TrainableModule {
             own.f_copy_(tensor)?;
         }
         Ok(())
+    }
+
+    /// Writes `model`'s file to `path` with this module's values in place of the stored ones.
+    ///
+    /// # Errors
+    /// Those of [`OnnxModel::write`]; `is_mismatch()` if `model` is not the one that this module was built from.
+    pub fn export(&self, model: &OnnxModel, path: &std::path::Path) -> Result<WriteReport> {
+        let mut tensors = BTreeMap::new();
+        for stored in self.parameters.iter() {
+            let data = lower::tensors::to_data(&stored.tensor)
+                .map_err(|error| error.at(format!("parameter `{}`", stored.info.name)))?;
+            tensors.insert(stored.info.name.clone(), data);
+        }
+        model.write(path, &tensors)
     }
 
     /// Where each layer keeps the samples of the batch, and why it is not known where it is not.

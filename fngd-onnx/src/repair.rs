@@ -6,8 +6,12 @@
 
 use crate::error::quoted;
 use crate::graph::{Graph, Node, TensorData, ValueId, ValueInfo};
+use crate::names::UniqueNames;
 use crate::read::{Imported, Source};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// Most memory for copies. Exporters merge tensors of a few kilobytes; a hostile file could merge a large one a million times.
+const COPIES_BYTES: usize = 256 << 20;
 
 /// Repairs `imported`; returns what was done, for the report.
 pub(crate) fn run(imported: &mut Imported) -> Vec<String> {
@@ -24,16 +28,19 @@ pub(crate) fn run(imported: &mut Imported) -> Vec<String> {
 fn resolve_identities(imported: &mut Imported) -> Vec<String> {
     let Imported { graph, sources, .. } = imported;
     let (mut renamed, mut removed, mut done) = (BTreeMap::new(), BTreeSet::new(), Vec::new());
+    let outputs: BTreeSet<ValueId> = graph.outputs.iter().copied().collect();
+    let mut uniform = Uniform::default();
+    let mut budget = COPIES_BYTES;
     for (index, node) in graph.nodes.iter().enumerate() {
         let (Some(input), Some(output)) = (node.input(0), node.output(0)) else { continue };
         // The input may itself be the output of such a node.
         let input = renamed.get(&input).copied().unwrap_or(input);
         let Some(data) = graph.initializers.get(&input) else { continue };
-        if node.op_type != "Identity" || !node.domain.is_empty() || graph.outputs.contains(&output) {
+        if node.op_type != "Identity" || !node.domain.is_empty() || outputs.contains(&output) {
             continue;
         }
         removed.insert(index);
-        if data.element_type.is_float() && is_uniform(data) {
+        if uniform.is(input, data) && take(&mut budget, data) {
             let copy = data.clone();
             graph.initializers.insert(output, copy);
             sources.insert(output, Source::Alias { position: node.index, of: input });
@@ -57,19 +64,22 @@ fn resolve_identities(imported: &mut Imported) -> Vec<String> {
 fn split_shared(imported: &mut Imported) -> Vec<String> {
     let Imported { graph, sources, .. } = imported;
     let mut readers: BTreeMap<ValueId, Vec<(usize, usize)>> = BTreeMap::new();
+    let mut uniform = Uniform::default();
     for (index, node) in graph.nodes.iter().enumerate() {
         for (slot, input) in node.inputs.iter().enumerate() {
             let Some((id, data)) = input.and_then(|id| Some((id, graph.initializers.get(&id)?))) else { continue };
-            if data.element_type.is_float() && is_parameter_slot(node, slot, data) && is_uniform(data) {
+            if is_parameter_slot(node, slot, data) && uniform.is(id, data) {
                 readers.entry(id).or_default().push((index, slot));
             }
         }
     }
-    let mut taken: BTreeSet<String> = graph.values.iter().map(|info| info.name.clone()).collect();
-    let mut done = Vec::new();
+    let mut names = UniqueNames::avoiding(graph.values.iter().map(|info| info.name.clone()));
+    let (mut done, mut budget) = (Vec::new(), COPIES_BYTES);
     for (id, slots) in readers.into_iter().filter(|(_, slots)| slots.len() > 1) {
         for (index, slot) in slots.iter().skip(1) {
-            split(graph, sources, &mut taken, id, *index, *slot);
+            if graph.initializers.get(&id).is_some_and(|data| take(&mut budget, data)) {
+                split(graph, sources, &mut names, id, *index, *slot);
+            }
         }
         let (name, count) = (name(&graph.values, id), slots.len());
         done.push(format!(
@@ -82,7 +92,7 @@ fn split_shared(imported: &mut Imported) -> Vec<String> {
 fn split(
     graph: &mut Graph,
     sources: &mut BTreeMap<ValueId, Source>,
-    taken: &mut BTreeSet<String>,
+    names: &mut UniqueNames,
     id: ValueId,
     index: usize,
     slot: usize,
@@ -94,13 +104,7 @@ fn split(
     let Some(node) = graph.nodes.get_mut(index) else { return };
     let Some(input) = node.inputs.get_mut(slot) else { return };
     *input = Some(copy);
-    let base = format!("{}__{}", info.name, node.name);
-    let mut name = base.clone();
-    let mut number = 2;
-    while !taken.insert(name.clone()) {
-        name = format!("{base}_{number}");
-        number += 1;
-    }
+    let name = names.unique(format!("{}__{}", info.name, node.name));
     sources.insert(copy, Source::Copy { position: node.index, slot, of: id });
     graph.values.push(ValueInfo { name, ..info });
     graph.initializers.insert(copy, data);
@@ -118,9 +122,22 @@ fn is_parameter_slot(node: &Node, slot: usize, data: &TensorData) -> bool {
         }
 }
 
-fn is_uniform(data: &TensorData) -> bool {
-    let size = data.element_type.size();
-    data.bytes.chunks(size).all(|element| Some(element) == data.bytes.get(..size))
+/// Takes what a copy of `data` needs from `budget`, if it is there.
+fn take(budget: &mut usize, data: &TensorData) -> bool {
+    budget.checked_sub(data.bytes.len()).map(|left| *budget = left).is_some()
+}
+
+/// Which float tensors have one value everywhere; each is looked at once.
+#[derive(Default)]
+struct Uniform(BTreeMap<ValueId, bool>);
+
+impl Uniform {
+    fn is(&mut self, id: ValueId, data: &TensorData) -> bool {
+        let size = data.element_type.size();
+        let first = data.bytes.get(..size);
+        let look = || data.element_type.is_float() && data.bytes.chunks(size).all(|element| Some(element) == first);
+        *self.0.entry(id).or_insert_with(look)
+    }
 }
 
 fn name(values: &[ValueInfo], id: ValueId) -> String {

@@ -2,7 +2,8 @@
 
 use crate::analysis::Analysis;
 use crate::error::quoted;
-use crate::graph::{Dim, Graph};
+use crate::export;
+use crate::graph::{Dim, Graph, TensorData};
 use crate::read::Imported;
 use crate::supported::OPSETS;
 use serde::Serialize;
@@ -51,6 +52,7 @@ pub(crate) fn of(imported: &Imported, analysis: &Analysis) -> ImportReport {
         (!lost.is_empty()).then(|| format!("to keep what the exporter took away, export again with: {EXPORT_AGAIN}"));
     warnings.extend(lost.into_iter().chain(advice));
     warnings.extend(random(graph));
+    warnings.extend(not_finite(graph, analysis));
     ImportReport {
         ir_version: header.ir_version,
         opset,
@@ -90,6 +92,19 @@ fn folded_normalisation(graph: &Graph, analysis: &Analysis) -> Option<String> {
 }
 
 fn random(graph: &Graph) -> Option<String> {
-    let count = graph.nodes.iter().filter(|node| node.op_type == "RandomUniformLike").count();
-    (count > 0).then(|| format!("{count} nodes draw random numbers (RandomUniformLike), in the written file too"))
+    let count = export::random_nodes_left(graph);
+    (count > 0).then(|| format!("{count} RandomUniformLike nodes draw random numbers in the written file too"))
+}
+
+/// Training from NaN gives NaN.
+fn not_finite(graph: &Graph, analysis: &Analysis) -> Vec<String> {
+    let mut found = Vec::new();
+    for (id, info) in &analysis.parameters {
+        let values = graph.initializers.get(id).and_then(TensorData::floats).unwrap_or_default();
+        let count = values.iter().filter(|value| !value.is_finite()).count();
+        if count > 0 {
+            found.push(format!("{count} of {} values of {} are NaN or infinite", values.len(), quoted(&info.name)));
+        }
+    }
+    found
 }

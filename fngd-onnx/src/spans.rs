@@ -134,7 +134,7 @@ impl TensorSpan {
 }
 
 /// The only field `number` of the message `bytes`; more than one would be merged by decoding, and then numbers of ours would not fit.
-pub(crate) fn only<'a>(bytes: &'a [u8], base: usize, number: u32, name: &str) -> Result<Option<Field<'a>>> {
+fn only<'a>(bytes: &'a [u8], base: usize, number: u32, name: &str) -> Result<Option<Field<'a>>> {
     let mut found = None;
     for field in wire::fields(bytes, base) {
         let field = field?;

@@ -1,1 +1,13 @@
-//! placeholder
+//! Shared by the tests that cross crates.
+
+use fngd_onnx::{ImportOptions, OnnxModel};
+use std::path::Path;
+
+/// A file of `models/`, opened.
+///
+/// # Panics
+/// With the import's message, if it cannot be opened: that fails the test.
+pub fn open_model(name: &str) -> OnnxModel {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models").join(name);
+    OnnxModel::open(&path, &ImportOptions::default()).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}

@@ -128,10 +128,7 @@ pub fn fetch(name: &str, options: &FetchOptions, progress: &mut dyn FnMut(Progre
     let folder = root.join(set.name());
     std::fs::create_dir_all(&folder).map_err(|error| DataError::io("make the folder", &folder, error))?;
     let download = set.download();
-    let mut mirrors: Vec<String> = download.mirrors.iter().map(|&mirror| mirror.to_owned()).collect();
-    if let Some(first) = &options.mirror {
-        mirrors.insert(0, format!("{}/{}/", first.trim_end_matches('/'), set.name()));
-    }
+    let mirrors = mirrors(set, options);
     let mut downloaded = 0;
     for file in download.files {
         downloaded += fetch_file(file, &folder, &mirrors, options, progress)?;
@@ -156,6 +153,12 @@ pub fn obtain(spec: &str, options: &FetchOptions, progress: &mut dyn FnMut(Progr
         }
     }
     super::locate(spec, options.dir.as_deref())
+}
+
+/// Addresses of folders that may hold the files, in the order in which they are tried.
+fn mirrors(set: Named, options: &FetchOptions) -> Vec<String> {
+    let own = options.mirror.iter().map(|mirror| format!("{}/{}/", mirror.trim_end_matches('/'), set.name()));
+    own.chain(set.download().mirrors.iter().map(|&mirror| mirror.to_owned())).collect()
 }
 
 fn fetch_file(

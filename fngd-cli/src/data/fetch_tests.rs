@@ -1,7 +1,8 @@
 //! Downloads from a server in this process that misbehaves on demand.
 
-use super::{FetchOptions, Part, Progress, RemoteFile, fetch_file, hex, list, obtain, path, verify};
+use super::{FetchOptions, Part, Progress, RemoteFile, fetch_file, hex, list, mirrors, obtain, path, verify};
 use crate::data::http::Timeouts;
+use crate::data::spec::Named;
 use sha2::{Digest, Sha256};
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -253,6 +254,13 @@ fn offline_says_what_to_do() {
 }
 
 #[test]
+fn own_mirror_comes_first() {
+    let options = FetchOptions { mirror: Some("https://example.org/sets/".to_owned()), ..options() };
+    let found = mirrors(Named::Mnist, &options);
+    assert_eq!(found[..2], ["https://example.org/sets/mnist/", "https://ossci-datasets.s3.amazonaws.com/mnist/"]);
+}
+
+#[test]
 fn one_process_at_a_time() {
     let dir = tempfile::tempdir().unwrap();
     let remote = remote();
@@ -288,8 +296,10 @@ fn progress_is_told() {
     let dir = tempfile::tempdir().unwrap();
     let server = serve(content(), vec![Reply::Break(100), Reply::File]);
     let mut told = Vec::new();
-    fetch_file(&remote(), dir.path(), &[server.address.clone()], &options(), &mut |progress| told.push(progress))
-        .unwrap();
+    fetch_file(&remote(), dir.path(), std::slice::from_ref(&server.address), &options(), &mut |progress| {
+        told.push(progress)
+    })
+    .unwrap();
     let url = format!("{}set.bin", server.address);
     let started = |from| Progress::Started { file: "set.bin".to_owned(), url: url.clone(), from, bytes: 1_200_000 };
     assert_eq!(told[0], started(0));

@@ -216,6 +216,19 @@ mod tests {
     }
 
     #[test]
+    fn files_of_numpy() {
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/data/golden");
+        // Value = 9 · row + 3 · column + channel within a sample; planes first here.
+        let sample = |start: u8| (0..18).map(move |index| start + index % 6 * 3 + index / 6);
+        let pixels: Vec<u8> = [0, 18, 36, 54].into_iter().flat_map(sample).collect();
+        for file in ["stored.npz", "deflated.npz", "piped.npz", "zip64.npz"] {
+            let set = load(&golden.join(file)).unwrap();
+            assert_eq!(set.train.images, Images::U8(pixels.clone()), "{file}");
+            assert_eq!((set.train.labels, set.train.shape), (vec![0, 1, 2, 1], vec![3, 2, 3]), "{file}");
+        }
+    }
+
+    #[test]
     fn other_layouts() {
         let dir = tempfile::tempdir().unwrap();
         for (sizes, shape) in [

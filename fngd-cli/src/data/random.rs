@@ -4,6 +4,8 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 use sha2::{Digest, Sha256};
 
+// Not `fngd_core::random`, though alike: the launcher reads data too, and must not be linked with libtorch through that crate.
+
 /// The stream of random numbers that belongs to (`seed`, `purpose`, `counters`).
 ///
 /// ChaCha8 keyed with the SHA-256 of the three, so streams of different purposes or counters have nothing in common, and the

@@ -9,7 +9,7 @@ pub mod evaluate;
 pub mod events;
 mod export;
 pub mod failure;
-mod guard;
+pub mod guard;
 mod jobs;
 pub mod loss;
 mod memory;

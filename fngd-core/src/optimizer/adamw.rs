@@ -1,8 +1,9 @@
 //! Adam with decoupled weight decay.
 
 use super::slots::Slots;
-use super::{GroupedParameter, UpdateRule};
+use super::{GroupedParameter, UpdateRule, buckets};
 use crate::state::TensorMap;
+use crate::tap::update::{self, FusedAdamw};
 use crate::{Error, Result};
 use tch::Tensor;
 
@@ -63,12 +64,18 @@ pub struct Adamw {
 
 impl UpdateRule for Adamw {
     fn update(&mut self, parameters: &[GroupedParameter], learning_rate: f64) -> Result<()> {
-        let _no_grad = tch::no_grad_guard();
-        for parameter in parameters {
-            let gradient = parameter.gradient()?;
-            if gradient.defined() {
-                self.update_one(parameter, gradient, learning_rate).map_err(|error| error.at(parameter))?;
-            }
+        let AdamwConfig { beta1, beta2, epsilon, weight_decay } = self.config;
+        let settings = |parameter: &GroupedParameter, steps: i64| FusedAdamw {
+            learning_rate: learning_rate * parameter.learning_rate_scale,
+            beta1,
+            beta2,
+            weight_decay: weight_decay * parameter.weight_decay_scale,
+            epsilon,
+            steps,
+        };
+        for bucket in buckets::fill(parameters, &mut self.moments, settings)? {
+            let [first_moments, second_moments] = &bucket.buffers;
+            update::adamw(&bucket.weights, &bucket.gradients, [first_moments, second_moments], bucket.settings)?;
         }
         Ok(())
     }
@@ -83,35 +90,5 @@ impl UpdateRule for Adamw {
 
     fn state_bytes(&self, parameters: &[GroupedParameter]) -> u64 {
         self.moments.state_bytes(parameters)
-    }
-}
-
-impl Adamw {
-    fn update_one(&mut self, parameter: &GroupedParameter, mut gradient: Tensor, learning_rate: f64) -> Result<()> {
-        let AdamwConfig { beta1, beta2, epsilon, weight_decay } = self.config;
-        let mut weight = parameter.parameter.tensor.shallow_clone();
-        let learning_rate = learning_rate * parameter.learning_rate_scale;
-        let weight_decay = weight_decay * parameter.weight_decay_scale;
-        let zeros = || -> Result<Tensor> { Ok(weight.f_detach()?.f_zeros_like()?) };
-        let slot = self.moments.advance(parameter.name(), || Ok([zeros()?, zeros()?]))?;
-        let steps = slot.steps as f64;
-        let [first_moment, second_moment] = &mut slot.buffers;
-
-        if weight_decay != 0.0 {
-            let _ = weight.f_mul_scalar_(1.0 - learning_rate * weight_decay)?;
-        }
-        let _ = first_moment.f_lerp_(&gradient, 1.0 - beta1)?;
-        // The gradient is used up: its memory holds (1 - β₂)g², then the denominator, and nothing is allocated.
-        let _ = gradient.f_square_()?.f_mul_scalar_(1.0 - beta2)?;
-        let _ = second_moment.f_mul_scalar_(beta2)?.f_add_(&gradient)?;
-        let _ = second_moment.f_sqrt_out(&gradient)?;
-        let _ = gradient.f_div_scalar_((1.0 - beta2.powf(steps)).sqrt())?.f_add_scalar_(epsilon)?;
-        let step_size = learning_rate / (1.0 - beta1.powf(steps));
-        if step_size != 0.0 {
-            // The sign and size of the step go into the denominator, since tch's `addcdiv_` has no factor.
-            let _ = gradient.f_div_scalar_(-step_size)?;
-            let _ = weight.f_addcdiv_(first_moment, &gradient)?;
-        }
-        Ok(())
     }
 }

@@ -1,8 +1,7 @@
 //! The norm of the whole gradient: clipping by it, and refusing a step when it is not finite.
 
 use super::GroupedParameter;
-use crate::{Error, Result};
-use tch::{Kind, Tensor};
+use crate::{Error, Result, tap};
 
 /// What happens between backward and the update.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -58,7 +57,8 @@ impl StepOptions {
                 gradients.push(gradient);
             }
         }
-        let norm = global_norm(&gradients)?;
+        // This waits for the device.
+        let norm = tap::update::global_norm(&gradients)?;
         let skip = !norm.is_finite();
         if let Some(largest) = self.clip_norm
             && !skip
@@ -72,14 +72,4 @@ impl StepOptions {
         }
         Ok(Verdict { norm: Some(norm), skip })
     }
-}
-
-fn global_norm(gradients: &[Tensor]) -> Result<f64> {
-    if gradients.is_empty() {
-        return Ok(0.0);
-    }
-    let norms = gradients.iter().map(Tensor::f_norm).collect::<std::result::Result<Vec<_>, _>>()?;
-    let norm = Tensor::f_stack(&norms, 0)?.f_to_kind(Kind::Double)?.f_norm()?;
-    // This waits for the device.
-    Ok(f64::try_from(&norm)?)
 }

@@ -1,6 +1,7 @@
 //! Optimizers behind one trait. A training loop does not know which one it holds.
 
 mod adamw;
+mod buckets;
 mod clip;
 mod composed;
 mod gradient;

@@ -12,7 +12,7 @@ use tch::Tensor;
 pub trait UpdateRule {
     /// Updates every parameter that has a gradient, in place. One without a gradient is left alone, and so is its state.
     ///
-    /// Gradients are used up: a rule may overwrite them. Nothing here waits for the device.
+    /// Nothing here waits for the device.
     fn update(&mut self, parameters: &[GroupedParameter], learning_rate: f64) -> Result<()>;
 
     /// What [`update`](Self::update) remembers between calls. The tensors share memory with the rule.
@@ -23,9 +23,4 @@ pub trait UpdateRule {
 
     /// Bytes of state once every parameter has been updated.
     fn state_bytes(&self, parameters: &[GroupedParameter]) -> u64;
-}
-
-/// A tensor of no dimensions on the device of `like`: tch has no `alpha` argument, and a multiplication by this saves a pass.
-pub(super) fn scalar_like(like: &Tensor, value: f64) -> Result<Tensor> {
-    Ok(Tensor::f_full([], value, (like.f_kind()?, like.device()))?)
 }

@@ -1,9 +1,9 @@
 //! Stochastic gradient descent with momentum.
 
-use super::rule::scalar_like;
-use super::slots::{Slots, copy_like};
-use super::{GroupedParameter, UpdateRule};
+use super::slots::Slots;
+use super::{GroupedParameter, UpdateRule, buckets};
 use crate::state::TensorMap;
+use crate::tap::update::{self, FusedSgd};
 use crate::{Error, Result};
 use tch::Tensor;
 
@@ -61,11 +61,22 @@ pub struct Sgd {
 
 impl UpdateRule for Sgd {
     fn update(&mut self, parameters: &[GroupedParameter], learning_rate: f64) -> Result<()> {
-        let _no_grad = tch::no_grad_guard();
-        for parameter in parameters {
-            let gradient = parameter.gradient()?;
-            if gradient.defined() {
-                self.update_one(parameter, gradient, learning_rate).map_err(|error| error.at(parameter))?;
+        let SgdConfig { momentum, nesterov, weight_decay } = self.config;
+        let settings = |parameter: &GroupedParameter, steps: i64| FusedSgd {
+            learning_rate: learning_rate * parameter.learning_rate_scale,
+            weight_decay: weight_decay * parameter.weight_decay_scale,
+            momentum,
+            nesterov,
+            first: steps == 1,
+        };
+        if self.has_momentum() {
+            for bucket in buckets::fill(parameters, &mut self.momentum, settings)? {
+                let [buffers] = &bucket.buffers;
+                update::sgd(&bucket.weights, &bucket.gradients, buffers, bucket.settings)?;
+            }
+        } else {
+            for bucket in buckets::fill(parameters, &mut self.plain, settings)? {
+                update::sgd(&bucket.weights, &bucket.gradients, &[], bucket.settings)?;
             }
         }
         Ok(())
@@ -87,37 +98,5 @@ impl UpdateRule for Sgd {
 impl Sgd {
     fn has_momentum(&self) -> bool {
         self.config.momentum > 0.0
-    }
-
-    fn update_one(&mut self, parameter: &GroupedParameter, mut gradient: Tensor, learning_rate: f64) -> Result<()> {
-        let SgdConfig { momentum, nesterov, weight_decay } = self.config;
-        let mut weight = parameter.parameter.tensor.shallow_clone();
-        let weight_decay = weight_decay * parameter.weight_decay_scale;
-        let scaled_rate = scalar_like(&weight, -learning_rate * parameter.learning_rate_scale)?;
-        if weight_decay != 0.0 {
-            let _ = gradient.f_addcmul_(&weight, &scalar_like(&weight, weight_decay)?)?;
-        }
-        if !self.has_momentum() {
-            self.plain.advance(parameter.name(), || Ok([]))?;
-            let _ = weight.f_addcmul_(&gradient, &scaled_rate)?;
-            return Ok(());
-        }
-        let mut first = false;
-        let slot = self.momentum.advance(parameter.name(), || {
-            first = true;
-            Ok([copy_like(&weight, &gradient)?])
-        })?;
-        let [buffer] = &mut slot.buffers;
-        if !first {
-            let _ = buffer.f_mul_scalar_(momentum)?;
-            let _ = buffer.f_add_(&gradient)?;
-        }
-        if nesterov {
-            let _ = gradient.f_addcmul_(buffer, &scalar_like(&weight, momentum)?)?;
-            let _ = weight.f_addcmul_(&gradient, &scaled_rate)?;
-        } else {
-            let _ = weight.f_addcmul_(buffer, &scaled_rate)?;
-        }
-        Ok(())
     }
 }

@@ -31,17 +31,17 @@ impl<const BUFFERS: usize> Slots<BUFFERS> {
         Self { names, slots: HashMap::new() }
     }
 
-    /// The state of `name`, made by `initial` if this is its first update. Counts the update.
-    pub fn advance(
-        &mut self,
-        name: &str,
-        initial: impl FnOnce() -> Result<[Tensor; BUFFERS]>,
-    ) -> Result<&mut Slot<BUFFERS>> {
-        if !self.slots.contains_key(name) {
-            self.slots.insert(name.to_owned(), Slot { steps: 0, buffers: initial()? });
+    /// The state of `parameter`, of zeros if this is its first update. Counts the update.
+    pub fn advance(&mut self, parameter: &GroupedParameter) -> Result<&mut Slot<BUFFERS>> {
+        if !self.slots.contains_key(parameter.name()) {
+            let tensor = parameter.parameter.tensor.f_detach()?;
+            let buffers = (0..BUFFERS).map(|_| tensor.f_zeros_like()).collect::<std::result::Result<Vec<_>, _>>()?;
+            // OK because there are `BUFFERS` of them.
+            let slot = Slot { steps: 0, buffers: buffers.try_into().unwrap() };
+            self.slots.insert(parameter.name().to_owned(), slot);
         }
         // OK because it was inserted above if it was not there.
-        let slot = self.slots.get_mut(name).unwrap();
+        let slot = self.slots.get_mut(parameter.name()).unwrap();
         slot.steps += 1;
         Ok(slot)
     }
@@ -98,7 +98,7 @@ impl<const BUFFERS: usize> Slots<BUFFERS> {
 }
 
 /// A copy of `source` with the memory format and device of `like`.
-pub(super) fn copy_like(like: &Tensor, source: &Tensor) -> Result<Tensor> {
+fn copy_like(like: &Tensor, source: &Tensor) -> Result<Tensor> {
     let mut copy = like.f_detach()?.f_empty_like()?;
     copy.f_copy_(source)?;
     Ok(copy)

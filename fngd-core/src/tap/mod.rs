@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 mod sys;
+pub(crate) mod update;
 
 use crate::layer::Convolution;
 use crate::{Error, Result};
@@ -88,6 +89,17 @@ pub(crate) fn convolution_backward(
     })?;
     // SAFETY: status 0 means that both are tensors that we own, or null.
     Ok(unsafe { (Tensor::from_ptr(weight_grad), (!bias_grad.is_null()).then(|| Tensor::from_ptr(bias_grad))) })
+}
+
+/// a bᵀ for two matrices, by the fastest product that libtorch has.
+pub(crate) fn product_transposed(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let mut result = null_mut();
+    // SAFETY: both tensors outlive the call; `message` has `capacity` bytes.
+    with_message(|message, capacity| unsafe {
+        sys::fngd_product_transposed(&raw mut result, a.as_ptr(), b.as_ptr(), message, capacity)
+    })?;
+    // SAFETY: status 0 means that `result` is a tensor that we own.
+    Ok(unsafe { Tensor::from_ptr(result) })
 }
 
 /// Adds `grad` to the gradient of a parameter, or makes it the gradient if there is none. Keeps a reference, not a copy.

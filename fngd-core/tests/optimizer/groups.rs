@@ -54,7 +54,7 @@ fn decay_on_and_off_train_differently() -> Result<()> {
     let trained = |groups: &Groups| -> Result<Vec<Tensor>> {
         let model = Mlp::new(Kind::Float);
         let mut optimizer = build(&model, &method, groups, &StepOptions::default())?;
-        train_step(&model, &mut *optimizer, 0.1)?;
+        train_step(&model, &mut *optimizer, 0, 0.1)?;
         Ok(model.values())
     };
     let (spared, all) = (trained(&Groups::default())?, trained(&Groups::decay_all())?);

@@ -1,13 +1,14 @@
 //! Small models to train, and ways to compare what came of them.
 
-use fngd_core::optimizer::{AdamwConfig, Batch, Groups, Method, Optimizer, SgdConfig, StepOptions, build};
+use fngd_core::optimizer::{AdamwConfig, Batch, Groups, Inner, Method, Optimizer, SgdConfig, StepOptions, build};
 use fngd_core::random::Stream;
-use fngd_core::{FngdModule, Parameter, Path, Result, Role, Visitor};
+use fngd_core::{FngdConfig, FngdModule, Layer, Parameter, Path, Result, Role, Visitor};
 use tch::{Device, Kind, Reduction, Tensor};
 
 /// Two layers on two inputs, and a parameter that nothing uses.
 pub struct Mlp {
     pub parameters: Vec<Parameter>,
+    layers: [Layer; 2],
     kind: Kind,
 }
 
@@ -28,13 +29,16 @@ impl Mlp {
             leaf("head.bias", &[1], Role::Bias),
             leaf("unused", &[3], Role::Other),
         ];
-        Self { parameters, kind }
+        let layer = |name: &str, first: usize| {
+            let [weight, bias] = [first, first + 1].map(|index: usize| parameters[index].tensor.shallow_clone());
+            Layer::linear(name, weight, Some(bias)).unwrap()
+        };
+        Self { layers: [layer("hidden", 0), layer("head", 2)], parameters, kind }
     }
 
     pub fn loss(&self, inputs: &Tensor, targets: &Tensor) -> Tensor {
-        let [hidden, hidden_bias, head, head_bias] = [0, 1, 2, 3].map(|index| &self.parameters[index].tensor);
-        let activations = inputs.linear(hidden, Some(hidden_bias)).tanh();
-        let logits = activations.linear(head, Some(head_bias));
+        let activations = self.layers[0].forward(inputs).unwrap().tanh();
+        let logits = self.layers[1].forward(&activations).unwrap();
         logits.binary_cross_entropy_with_logits::<Tensor>(targets, None, None, Reduction::Mean)
     }
 
@@ -66,6 +70,9 @@ impl FngdModule for Mlp {
             let name = path.child(&parameter.name).to_string();
             visitor.parameter(Parameter { name, ..parameter.clone() });
         }
+        for layer in &self.layers {
+            visitor.layer(layer.clone());
+        }
     }
 }
 
@@ -88,7 +95,7 @@ impl FngdModule for Leaves {
 }
 
 /// Every rule, in every mode that has code of its own, with a learning rate that suits the problems here.
-pub fn methods() -> Vec<(&'static str, Method, f64)> {
+pub fn rules() -> Vec<(&'static str, Method, f64)> {
     let sgd = |momentum, nesterov| Method::Sgd(SgdConfig { momentum, nesterov, weight_decay: 1e-4 });
     vec![
         ("sgd", sgd(0.0, false), 0.5),
@@ -98,14 +105,28 @@ pub fn methods() -> Vec<(&'static str, Method, f64)> {
     ]
 }
 
+/// Every rule, alone and under FNGD.
+pub fn methods() -> Vec<(&'static str, Method, f64)> {
+    let fngd = |inner| Method::Fngd { config: FngdConfig::default(), inner };
+    let mut methods = rules();
+    methods.push(("fngd over momentum", fngd(Inner::default()), 0.2));
+    methods.push(("fngd over adamw", fngd(Inner::Adamw(AdamwConfig::default())), 0.03));
+    methods
+}
+
 pub fn optimizer(module: &dyn FngdModule, method: &Method) -> Box<dyn Optimizer> {
     build(module, method, &Groups::default(), &StepOptions::default()).unwrap()
 }
 
+/// The whole batch, in the first epoch or in a later one.
+pub fn whole_batch(epoch: u64) -> Batch {
+    Batch { epoch, slot: 0, samples: (0..32).collect() }
+}
+
 /// One step on the whole batch.
-pub fn train_step(model: &Mlp, optimizer: &mut dyn Optimizer, rate: f64) -> Result<f64> {
+pub fn train_step(model: &Mlp, optimizer: &mut dyn Optimizer, epoch: u64, rate: f64) -> Result<f64> {
     let (inputs, targets) = model.data();
-    optimizer.begin(&Batch { epoch: 0, slot: 0, samples: (0..32).collect() })?;
+    optimizer.begin(&whole_batch(epoch))?;
     let loss = model.loss(&inputs, &targets);
     optimizer.backward(&loss, 1)?;
     optimizer.step(rate)?;

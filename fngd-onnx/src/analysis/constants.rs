@@ -30,6 +30,13 @@ fn reason(graph: &Graph, uses: &Uses, id: ValueId, data: &TensorData) -> Option<
     if inner_normalisation(graph, uses, id, data) {
         return Some("inner scale or shift of a decomposed GroupNorm");
     }
+    if uses
+        .readers(id)
+        .iter()
+        .any(|(index, slot)| graph.nodes.get(*index).is_some_and(|node| is_made_for_parameters(node, *slot)))
+    {
+        return None;
+    }
     if normalises_input(graph, uses, id) {
         return Some("normalises an input");
     }
@@ -38,6 +45,20 @@ fn reason(graph: &Graph, uses: &Uses, id: ValueId, data: &TensorData) -> Option<
         return Some("mask");
     }
     (data.dims.len() == 1 && is_range(&values)).then_some("evenly spaced numbers")
+}
+
+/// Inputs that hold parameters whatever their elements look like.
+fn is_made_for_parameters(node: &Node, slot: usize) -> bool {
+    match node.op_type.as_str() {
+        "Conv" | "ConvTranspose" | "PRelu" => slot > 0,
+        "Gemm" => slot == 2,
+        "BatchNormalization"
+        | "LayerNormalization"
+        | "InstanceNormalization"
+        | "GroupNormalization"
+        | "RMSNormalization" => slot > 0,
+        _ => false,
+    }
 }
 
 /// All ways from here end in Sin or Cos.
@@ -61,7 +82,7 @@ fn reaches_only_angles(graph: &Graph, uses: &Uses, id: ValueId) -> bool {
         if !seen.insert(value) {
             continue;
         }
-        if uses.is_output(value) {
+        if uses.is_output(value) || seen.len() > super::uses::LONGEST_WALK {
             return false;
         }
         for (index, slot) in uses.readers(value) {
@@ -80,13 +101,15 @@ fn reaches_only_angles(graph: &Graph, uses: &Uses, id: ValueId) -> bool {
 /// GroupNorm before opset 18 is Reshape, InstanceNormalization with ones and zeros, Reshape, Mul, Add: only the last two train.
 fn inner_normalisation(graph: &Graph, uses: &Uses, id: ValueId, data: &TensorData) -> bool {
     let readers = uses.readers(id);
+    let values = data.floats().unwrap_or_default();
+    let is_all = |wanted: f32| values.iter().all(|value| *value == wanted);
+    let (ones, zeros) = (is_all(1.0), is_all(0.0));
     !readers.is_empty()
         && readers.iter().all(|(index, slot)| {
             let Some(node) = graph.nodes.get(*index).filter(|node| node.op_type == "InstanceNormalization") else {
                 return false;
             };
-            let wanted = if *slot == 1 { 1.0 } else { 0.0 };
-            let plain = data.floats().is_some_and(|values| values.iter().all(|value| *value == wanted));
+            let plain = if *slot == 1 { ones } else { zeros };
             let from_reshape = node.input(0).and_then(|input| uses.producer(graph, input));
             let to_reshape =
                 node.output(0).and_then(|output| uses.only_reader(output)).and_then(|(next, _)| graph.nodes.get(next));
@@ -110,8 +133,8 @@ fn normalises_input(graph: &Graph, uses: &Uses, id: ValueId) -> bool {
 fn is_input(graph: &Graph, uses: &Uses, value: ValueId) -> bool {
     const SAME_DATA: [&str; 7] = ["Cast", "Identity", "Transpose", "Reshape", "Unsqueeze", "Sub", "Div"];
     let mut value = value;
-    loop {
-        if graph.inputs.contains(&value) {
+    for _ in 0..super::uses::LONGEST_WALK {
+        if uses.is_input(value) {
             return true;
         }
         match uses.producer(graph, value) {
@@ -122,6 +145,7 @@ fn is_input(graph: &Graph, uses: &Uses, value: ValueId) -> bool {
             _ => return false,
         }
     }
+    false
 }
 
 /// Infinite elements, or nothing but zeros and one very negative number.
@@ -153,7 +177,9 @@ fn rotary_tables(graph: &Graph, found: &BTreeMap<ValueId, &'static str>) -> Vec<
         }
     }
     let mut tables = Vec::new();
-    for group in by_dims.values() {
+    // A table per layer is the most that models have; comparing all pairs of many more would take too long.
+    const MOST: usize = 256;
+    for group in by_dims.values().filter(|group| group.len() <= MOST) {
         for (position, (id, values)) in group.iter().enumerate() {
             let is_partner = |(_, other): &&(ValueId, Vec<f32>)| {
                 values.iter().zip(other).all(|(a, b)| (a * a + b * b - 1.0).abs() < 1e-2)

@@ -99,15 +99,18 @@ fn role(graph: &Graph, uses: &Uses, id: ValueId, data: &TensorData) -> Option<Ro
         Role::Embedding,
     ];
     let (mut open, mut seen) = (vec![id], BTreeSet::new());
-    let (mut roles, mut operand) = (Vec::new(), false);
+    let (mut roles, mut operand) = (BTreeSet::new(), false);
+    let uniform = is_uniform(data);
     while let Some(value) = open.pop() {
         if !seen.insert(value) {
             continue;
         }
         for (index, slot) in uses.readers(value) {
             let Some(node) = graph.nodes.get(*index) else { continue };
-            match reading(node, *slot, data) {
-                Reading::Role(role) => roles.push(role),
+            match reading(node, *slot, data, uniform) {
+                Reading::Role(role) => {
+                    roles.insert(role);
+                }
                 Reading::Operand => operand = true,
                 Reading::Through => open.extend(node.outputs.iter().flatten()),
                 Reading::Nothing => (),
@@ -118,7 +121,7 @@ fn role(graph: &Graph, uses: &Uses, id: ValueId, data: &TensorData) -> Option<Ro
     role.or_else(|| (operand && data.elements() > 1).then_some(Role::Other))
 }
 
-fn reading(node: &Node, slot: usize, data: &TensorData) -> Reading {
+fn reading(node: &Node, slot: usize, data: &TensorData, uniform: bool) -> Reading {
     if super::uses::reads_only_form(node, slot) {
         return Reading::Nothing;
     }
@@ -140,7 +143,7 @@ fn reading(node: &Node, slot: usize, data: &TensorData) -> Reading {
         }
         ("PRelu", 1) => Reading::Role(Role::Other),
         ("Gather", 0) => Reading::Role(if data.dims.len() >= 2 { Role::Embedding } else { Role::Other }),
-        ("Where", 1 | 2) if is_uniform(data) => Reading::Nothing,
+        ("Where", 1 | 2) if uniform => Reading::Nothing,
         ("Where", 1 | 2) | ("GatherElements" | "GatherND", 0) | ("Attention", 0..=3) | ("MatMul" | "Gemm", 0 | 1) => {
             Reading::Operand
         }

@@ -3,10 +3,15 @@
 use crate::graph::{Attribute, Graph, Node, ValueId};
 use std::collections::BTreeSet;
 
+/// Longest chain of nodes that the analysis follows from one value. Exporters write 5 at most; without an end, a file of many
+/// values on one long chain would keep it busy for hours.
+pub(super) const LONGEST_WALK: usize = 64;
+
 /// Producers and consumers of a graph's values.
 pub(crate) struct Uses {
     readers: Vec<Vec<(usize, usize)>>,
     producer: Vec<Option<usize>>,
+    inputs: BTreeSet<ValueId>,
     outputs: BTreeSet<ValueId>,
 }
 
@@ -35,7 +40,8 @@ impl Uses {
                 }
             }
         }
-        Self { readers, producer, outputs: graph.outputs.iter().copied().collect() }
+        let set = |ids: &[ValueId]| ids.iter().copied().collect();
+        Self { readers, producer, inputs: set(&graph.inputs), outputs: set(&graph.outputs) }
     }
 
     /// `(node, input position)` of everything that reads `value`.
@@ -55,6 +61,11 @@ impl Uses {
             [reader] if !self.outputs.contains(&value) => Some(*reader),
             _ => None,
         }
+    }
+
+    /// Whether the caller supplies `value`.
+    pub fn is_input(&self, value: ValueId) -> bool {
+        self.inputs.contains(&value)
     }
 
     /// Whether the caller sees `value`.
@@ -80,9 +91,10 @@ impl Uses {
     /// Walks back from `value` through Identity, Cast between floats and 2-D Transpose to a constant.
     pub fn source(&self, graph: &Graph, value: ValueId) -> Option<Source> {
         let (mut value, mut transposed) = (value, false);
-        // Each turn goes to an earlier node, so this ends.
+        let mut steps = 0;
         while !graph.initializers.contains_key(&value) {
-            let (_, node) = self.producer(graph, value)?;
+            steps += 1;
+            let (_, node) = self.producer(graph, value).filter(|_| steps <= LONGEST_WALK)?;
             if is_matrix_transpose(node) {
                 transposed = !transposed;
             } else if !is_renaming(node) {

@@ -3,6 +3,7 @@
 
 use super::splice::Edit;
 use super::structure::{fields_of, input};
+use crate::analysis::Uses;
 use crate::error::quoted;
 use crate::graph::{Graph, Node};
 use crate::read::Imported;
@@ -13,10 +14,11 @@ use crate::{Error, Result};
 /// The edits that put `imported`, read from `file`, in inference mode, each with a sentence for the report.
 pub(crate) fn to_inference(file: &[u8], imported: &Imported) -> Result<(Vec<Edit>, Vec<String>)> {
     let (mut edits, mut log) = (Vec::new(), Vec::new());
+    let uses = Uses::of(&imported.graph);
     for node in imported.graph.nodes.iter().filter(|node| node.domain.is_empty()) {
         let Some(span) = imported.spans.nodes.get(node.index) else { continue };
         let new = match node.op_type.as_str() {
-            "BatchNormalization" => normalisation(file, &imported.graph, node, span)?,
+            "BatchNormalization" => normalisation(file, &imported.graph, &uses, node, span)?,
             "Dropout" => dropout(file, &imported.graph, node, span)?,
             _ => Vec::new(),
         };
@@ -29,14 +31,13 @@ pub(crate) fn to_inference(file: &[u8], imported: &Imported) -> Result<(Vec<Edit
 }
 
 /// `training_mode` goes, and the outputs that exist only with it.
-fn normalisation(file: &[u8], graph: &Graph, node: &Node, span: &MessageSpan) -> Result<Vec<Edit>> {
+fn normalisation(file: &[u8], graph: &Graph, uses: &Uses, node: &Node, span: &MessageSpan) -> Result<Vec<Edit>> {
     let outputs = fields_of(file, span, 2)?;
     if node.int("training_mode", 0) == 0 && outputs.len() < 2 {
         return Ok(Vec::new());
     }
     for output in node.outputs.iter().skip(1).flatten() {
-        let read = graph.nodes.iter().any(|other| other.inputs.contains(&Some(*output)));
-        if read || graph.outputs.contains(output) {
+        if !uses.readers(*output).is_empty() || uses.is_output(*output) {
             let name = quoted(graph.values.get(output.0).map_or("", |info| &info.name));
             return Err(Error::unsupported(format!(
                 "{}: its output {name} is used, which exists in training mode only",

@@ -9,7 +9,7 @@ use super::operator::{Record, Run};
 use super::parameters::Parameters;
 use super::program::Program;
 use crate::Result;
-use fngd_core::BatchAxis;
+use fngd_core::{BatchAxis, Geometry};
 use tch::{Device, Kind, Tensor, no_grad_guard};
 
 /// Samples in the probing batch. Three tell a batch axis from a pair of anything.
@@ -36,8 +36,13 @@ pub(crate) fn find(
     let found = probe(program, parameters, layers.iter().count(), dims);
     let entries = layers.iter().enumerate().map(|(number, entry)| {
         let (axis, unknown_because) = match &found {
-            Ok(found) => match found[number].axis() {
-                Ok(axis) => (axis, None),
+            Ok(found) => match found[number].layout() {
+                Ok(Layout::Axis(axis)) => (axis, None),
+                Ok(Layout::Interleaved) if matches!(entry.layer.geometry(), Geometry::Linear) => {
+                    entry.is_interleaved.set(true);
+                    (BatchAxis::Axis(1), None)
+                }
+                Ok(Layout::Interleaved) => (BatchAxis::Unknown, Some(MIXED.to_owned())),
                 Err(reason) => (BatchAxis::Unknown, Some(reason.to_owned())),
             },
             Err(error) => (BatchAxis::Unknown, Some(format!("probing the model failed: {error}"))),
@@ -48,14 +53,33 @@ pub(crate) fn find(
     entries.collect()
 }
 
+const MIXED: &str = "its activations mix the samples of the batch";
+
+/// How activations keep the samples.
+enum Layout {
+    Axis(BatchAxis),
+    /// Row r belongs to sample r mod B.
+    Interleaved,
+}
+
 /// What the uses of one layer showed.
 #[derive(Debug, Default)]
 struct Evidence {
     /// For every use: the sizes of the activations.
     sizes: Vec<Vec<i64>>,
-    /// For every changed sample and every use: the extent along each axis of what moved.
-    moved: Vec<(i64, usize, Vec<(i64, i64)>)>,
+    moved: Vec<Moved>,
     batch: i64,
+}
+
+/// What a changed sample moved in one use of a layer.
+#[derive(Debug)]
+struct Moved {
+    sample: i64,
+    use_number: usize,
+    /// First and last moved position along each axis.
+    extent: Vec<(i64, i64)>,
+    /// Only rows of number `sample`, `sample + B`, `sample + 2 B`, ... moved.
+    is_interleaved: bool,
 }
 
 fn probe(program: &Program, parameters: &Parameters, layers: usize, dims: &[(String, i64)]) -> Result<Vec<Evidence>> {
@@ -73,10 +97,8 @@ fn probe(program: &Program, parameters: &Parameters, layers: usize, dims: &[(Str
         for (evidence, (before, after)) in
             evidence.iter_mut().zip(reference.iter().zip(activations(program, parameters, layers, &changed)?))
         {
-            for (index, (before, after)) in before.iter().zip(&after).enumerate() {
-                if let Some(extent) = extent_of_change(before, after)? {
-                    evidence.moved.push((sample, index, extent));
-                }
+            for (use_number, (before, after)) in before.iter().zip(&after).enumerate() {
+                evidence.moved.extend(moved(before, after, sample, use_number, batch)?);
             }
         }
     }
@@ -84,7 +106,12 @@ fn probe(program: &Program, parameters: &Parameters, layers: usize, dims: &[(Str
 }
 
 /// The activations of every use of every layer.
-fn activations(program: &Program, parameters: &Parameters, layers: usize, inputs: &[Tensor]) -> Result<Vec<Vec<Tensor>>> {
+fn activations(
+    program: &Program,
+    parameters: &Parameters,
+    layers: usize,
+    inputs: &[Tensor],
+) -> Result<Vec<Vec<Tensor>>> {
     let record = Record::default();
     let run = Run { record: Some(&record), ..Run::evaluation(program.device) };
     program.run(program.logits.as_ref().unwrap_or(&program.outputs), parameters, inputs, &run)?;
@@ -116,8 +143,8 @@ fn with_sample(program: &Program, inputs: &[Tensor], others: &[Tensor], sample: 
         .collect()
 }
 
-/// First and last changed position along each axis; `None` if nothing changed.
-fn extent_of_change(before: &Tensor, after: &Tensor) -> Result<Option<Vec<(i64, i64)>>> {
+/// What differs between two activations; `None` if nothing does.
+fn moved(before: &Tensor, after: &Tensor, sample: i64, use_number: usize, batch: i64) -> Result<Option<Moved>> {
     // What is not a number in both has not changed.
     let both_nan = before.f_isnan()?.f_logical_and(&after.f_isnan()?)?;
     let changed = before.f_ne_tensor(after)?.f_logical_and(&both_nan.f_logical_not()?)?;
@@ -125,27 +152,33 @@ fn extent_of_change(before: &Tensor, after: &Tensor) -> Result<Option<Vec<(i64, 
     if positions.numel() == 0 {
         return Ok(None);
     }
-    let column = |axis: usize| -> Result<(i64, i64)> {
-        let column = positions.f_select(1, axis as i64)?;
-        Ok((column.f_min()?.f_int64_value(&[])?, column.f_max()?.f_int64_value(&[])?))
+    let along = |axis: usize| -> Result<(i64, i64)> {
+        let along = positions.f_select(1, axis as i64)?;
+        Ok((along.f_min()?.f_int64_value(&[])?, along.f_max()?.f_int64_value(&[])?))
     };
-    Ok(Some((0..before.dim()).map(column).collect::<Result<_>>()?))
+    let extent = (0..before.dim()).map(along).collect::<Result<_>>()?;
+    let owners = positions.f_select(1, 0)?.f_remainder(batch)?;
+    let is_interleaved = owners.f_eq(sample)?.f_all()?.f_int64_value(&[])? != 0;
+    Ok(Some(Moved { sample, use_number, extent, is_interleaved }))
 }
 
 impl Evidence {
-    /// The axis that explains everything that moved.
-    fn axis(&self) -> std::result::Result<BatchAxis, &'static str> {
-        let moved_samples = (0..self.batch.min(BATCH)).filter(|&sample| self.moved.iter().any(|moved| moved.0 == sample)).count();
-        if moved_samples == 0 {
-            return Err("its activations do not depend on the inputs");
-        }
-        if moved_samples == 1 && self.batch > 1 {
-            return Err("its activations depend on one sample only");
+    /// The layout that explains everything that moved.
+    fn layout(&self) -> std::result::Result<Layout, &'static str> {
+        let has_moved = |&sample: &i64| self.moved.iter().any(|moved| moved.sample == sample);
+        match (0..self.batch.min(BATCH)).filter(has_moved).count() {
+            0 => return Err("its activations do not depend on the inputs"),
+            1 if self.batch > 1 => return Err("its activations depend on one sample only"),
+            _ => {}
         }
         let rank = self.sizes.iter().map(Vec::len).min().unwrap_or(0);
-        let axes = (0..rank).map(|axis| if axis == 0 { BatchAxis::Leading } else { BatchAxis::Axis(axis) });
-        // A batch of one is where the files put it.
-        axes.into_iter().find(|&axis| self.explains(axis)).ok_or("its activations mix the samples of the batch")
+        let mut axes = (0..rank).map(|axis| if axis == 0 { BatchAxis::Leading } else { BatchAxis::Axis(axis) });
+        if let Some(axis) = axes.find(|&axis| self.explains(axis)) {
+            return Ok(Layout::Axis(axis));
+        }
+        let are_rows = self.sizes.iter().all(|size| size.len() == 2 && size[0] % self.batch == 0);
+        let interleaved = are_rows && self.moved.iter().all(|moved| moved.is_interleaved);
+        if interleaved { Ok(Layout::Interleaved) } else { Err(MIXED) }
     }
 
     fn explains(&self, axis: BatchAxis) -> bool {
@@ -155,10 +188,10 @@ impl Evidence {
             _ => size[number] == self.batch,
         };
         self.sizes.iter().all(divides)
-            && self.moved.iter().all(|(sample, index, extent)| {
-                let rows = self.sizes[*index][number] / self.batch;
-                let (first, last) = extent[number];
-                first >= sample * rows && last < (sample + 1) * rows
+            && self.moved.iter().all(|moved| {
+                let rows = self.sizes[moved.use_number][number] / self.batch;
+                let (first, last) = moved.extent[number];
+                first >= moved.sample * rows && last < (moved.sample + 1) * rows
             })
     }
 }

@@ -20,7 +20,11 @@ fn mask_from(nodes: &[&Node], random: ValueId) -> Option<ValueId> {
     // What has been seen so far: a comparison or a rounding makes zeros and ones of random numbers.
     let mut is_binary = false;
     loop {
-        let mut readers = nodes.iter().filter(|node| node.inputs.contains(&Some(value)));
+        // A CastLike that only asks for the element type does not count.
+        let reads = |node: &&&Node| {
+            node.inputs.contains(&Some(value)) && !(node.op_type == "CastLike" && node.input(1) == Some(value))
+        };
+        let mut readers = nodes.iter().filter(reads);
         let (reader, others) = (readers.next(), readers.next());
         let Some(node) = reader.filter(|_| others.is_none()) else { break };
         match node.op_type.as_str() {

@@ -26,6 +26,11 @@ pub(crate) fn batch_axis(inputs: &[GraphInput], input: &GraphInput) -> Option<us
     }
 }
 
+/// How many samples these inputs hold.
+pub(crate) fn batch_size(inputs: &[GraphInput], tensors: &[Tensor]) -> Option<i64> {
+    inputs.iter().zip(tensors).find_map(|(input, tensor)| tensor.size().get(batch_axis(inputs, input)?).copied())
+}
+
 /// The batch size that the file insists on, if it does.
 pub(crate) fn fixed_batch(inputs: &[GraphInput]) -> Option<i64> {
     let sizes = inputs.iter().filter_map(|input| match input.dims.as_deref()?.get(batch_axis(inputs, input)?)? {
@@ -42,7 +47,8 @@ fn batch_symbol(inputs: &[GraphInput]) -> Option<&str> {
             _ => None,
         })
     };
-    let named = symbols().find(|name| name.to_lowercase().contains("batch")).or_else(|| symbols().find(|&name| name == "N"));
+    let named =
+        symbols().find(|name| name.to_lowercase().contains("batch")).or_else(|| symbols().find(|&name| name == "N"));
     named.or_else(|| match inputs.first()?.dims.as_deref()?.first()? {
         Dim::Symbol(name) => Some(name),
         _ => None,
@@ -78,7 +84,8 @@ fn tensor(
     if !(0..=MOST_ELEMENTS).contains(&elements) {
         return Err(Error::limit(format!("input `{}` would have {elements} elements at size {size:?}", input.name)));
     }
-    let values: Vec<f32> = (0..elements).map(|_| if kind == Kind::Float { numbers.normal() } else { numbers.bit() }).collect();
+    let values: Vec<f32> =
+        (0..elements).map(|_| if kind == Kind::Float { numbers.normal() } else { numbers.bit() }).collect();
     Ok(Tensor::f_from_slice(&values)?.f_reshape(&size[..])?.f_to_kind(kind)?)
 }
 

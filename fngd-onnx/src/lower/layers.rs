@@ -7,7 +7,9 @@ use crate::analysis::{Analysis, LayerInfo};
 use crate::graph::{Graph, Node, ValueId};
 use crate::{Error, Result};
 use fngd_core::{Geometry, Layer};
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use tch::Tensor;
 
 /// A module's layers. A weight that several nodes use is one layer.
@@ -22,6 +24,9 @@ pub(crate) struct Entry {
     pub layer: Layer,
     /// `None`: preconditioned.
     pub plain_because: Option<String>,
+    /// Rows of activations are `[positions · B, in]`, the samples of one position side by side: what a Reshape makes of
+    /// `[positions, B, in]`. The layer is then shown that.
+    pub is_interleaved: Rc<Cell<bool>>,
 }
 
 /// A node as a layer: what it reads and what it writes.
@@ -64,7 +69,7 @@ impl Layers {
                     None => Layer::linear(&*info.name, tensor, held)?,
                     Some(plan) => Layer::convolution(&*info.name, tensor, held, plan.geometry())?,
                 };
-                self.uses.push(Entry { layer, plain_because: None });
+                self.uses.push(Entry { layer, plain_because: None, is_interleaved: Rc::default() });
                 self.by_weight.insert(info.weight, self.uses.len() - 1);
                 self.uses.len() - 1
             }
@@ -79,9 +84,9 @@ impl Layers {
         if let Some(reason) = &info.plain_because {
             entry.plain_because = Some(reason.clone());
         }
-        let layer = entry.layer.clone();
+        let (layer, is_interleaved) = (entry.layer.clone(), entry.is_interleaved.clone());
         Ok(Some(LayerNode {
-            operator: LayerOperator { number, layer, convolution },
+            operator: LayerOperator { number, layer, convolution, is_interleaved },
             inputs: vec![Some(info.activations), bias.added],
             output: if bias.replaces.is_some() { info.output } else { node.output(0).unwrap_or(info.output) },
             replaces: bias.replaces,
@@ -153,7 +158,8 @@ impl LayerBias {
             Some(add) => graph.nodes[add].inputs.iter().flatten().copied().find(|&value| Some(value) != node.output(0)),
             None => in_place,
         };
-        let shared = analysis.layers.values().filter(|other| other.weight == info.weight).all(|other| other.bias == info.bias);
+        let shared =
+            analysis.layers.values().filter(|other| other.weight == info.weight).all(|other| other.bias == info.bias);
         let trainable = parameters.of_value(info.weight).map(|weight| weight.info.trainable);
         let bias = info.bias.and_then(|bias| parameters.of_value(bias)).filter(|bias| {
             shared && value.is_some() && bias.tensor.dim() == 1 && Some(bias.info.trainable) == trainable
@@ -170,6 +176,7 @@ pub(crate) struct LayerOperator {
     number: usize,
     layer: Layer,
     convolution: Option<ConvolutionPlan>,
+    is_interleaved: Rc<Cell<bool>>,
 }
 
 impl Operator for LayerOperator {
@@ -178,7 +185,7 @@ impl Operator for LayerOperator {
         let size = x.size();
         let activations = match &self.convolution {
             Some(plan) => plan.before(&x)?,
-            None => as_rows(x, &size)?,
+            None => as_rows(x, &size, run.batch.filter(|_| self.is_interleaved.get()))?,
         };
         if let Some(record) = run.record {
             // A later Relu may overwrite them.
@@ -199,27 +206,30 @@ impl Operator for LayerOperator {
     }
 
     fn output_may_be_overwritten(&self) -> bool {
-        true
+        // A linear layer's output may be a view, and writing into a view costs backward more than it saves.
+        self.convolution.is_some()
     }
 }
 
-/// A layer takes 2 to 4 dimensions: a single row becomes a batch of one, more dimensions merge in the middle.
-fn as_rows(x: Tensor, size: &[i64]) -> Result<Tensor> {
-    Ok(match size.len() {
-        2..=4 => x,
-        0 => return Err(Error::mismatch("a linear layer needs rows, found a single number")),
-        1 => x.f_unsqueeze(0)?,
-        rank => x.f_reshape([size[0], -1, size[rank - 1]])?,
+/// A layer takes 2 to 4 dimensions: a single row becomes a batch of one, more dimensions merge in the middle. Rows that are
+/// interleaved from `batch` samples become `[positions, batch, in]`.
+fn as_rows(x: Tensor, size: &[i64], batch: Option<i64>) -> Result<Tensor> {
+    Ok(match (size, batch) {
+        ([rows, features], Some(batch)) if batch > 0 && rows % batch == 0 => {
+            x.f_reshape([rows / batch, batch, *features])?
+        }
+        ([_, _] | [_, _, _] | [_, _, _, _], _) => x,
+        ([], _) => return Err(Error::mismatch("a linear layer needs rows, found a single number")),
+        ([_], _) => x.f_unsqueeze(0)?,
+        ([first, .., last], _) => x.f_reshape([*first, -1, *last])?,
     })
 }
 
+/// The output for activations that had `size` before [`as_rows`].
 fn as_before(y: Tensor, size: &[i64]) -> Result<Tensor> {
-    Ok(match size.len() {
-        2..=4 => y,
-        1 => y.f_squeeze_dim(0)?,
-        rank => {
-            let features = y.size()[2];
-            y.f_reshape([&size[..rank - 1], &[features]].concat())?
-        }
-    })
+    if y.dim() == size.len() {
+        return Ok(y);
+    }
+    let features = y.size().last().copied().unwrap_or(0);
+    Ok(y.f_reshape([&size[..size.len() - 1], &[features]].concat())?)
 }

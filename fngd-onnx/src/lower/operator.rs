@@ -44,6 +44,8 @@ pub(crate) struct Run<'a> {
     pub dropout: bool,
     /// Where the parameters are.
     pub device: Device,
+    /// Samples in the batch, if the inputs say.
+    pub batch: Option<i64>,
     /// Collects the activations of every layer.
     pub record: Option<&'a Record>,
 }
@@ -57,7 +59,7 @@ const MOST_SHAPE_ELEMENTS: usize = 16;
 impl Run<'_> {
     /// A pass that changes nothing: what constants are folded with.
     pub fn evaluation(device: Device) -> Self {
-        Self { training: false, dropout: false, device, record: None }
+        Self { training: false, dropout: false, device, batch: None, record: None }
     }
 
     /// A tensor made on the host, moved to where such tensors are used: small integer tensors stay.

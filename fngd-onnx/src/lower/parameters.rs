@@ -29,7 +29,8 @@ impl Parameters {
         for (&value, info) in &analysis.parameters {
             let data = stored_data(graph, value)
                 .ok_or_else(|| Error::malformed(format!("parameter `{}` has no stored value", info.name)))?;
-            let tensor = leaf(data, info, device, channels_last).map_err(|error| error.at(format!("parameter `{}`", info.name)))?;
+            let tensor = leaf(data, info, device, channels_last)
+                .map_err(|error| error.at(format!("parameter `{}`", info.name)))?;
             by_value.insert(value, stored.len());
             stored.push(Stored { tensor, info: info.clone() });
         }

@@ -47,9 +47,14 @@ impl Plan {
             if !step.outputs().iter().flatten().any(|output| read_later.contains(output)) {
                 continue;
             }
-            let outputs = step.outputs().iter().map(|output| output.filter(|output| read_later.contains(output))).collect();
-            let mut is_last: Vec<bool> =
-                step.inputs().iter().rev().map(|source| slot(source).is_some_and(|slot| read_later.insert(slot))).collect();
+            let outputs =
+                step.outputs().iter().map(|output| output.filter(|output| read_later.contains(output))).collect();
+            let mut is_last: Vec<bool> = step
+                .inputs()
+                .iter()
+                .rev()
+                .map(|source| slot(source).is_some_and(|slot| read_later.insert(slot)))
+                .collect();
             is_last.reverse();
             schedule.push(Scheduled { step: index, is_last, outputs });
         }

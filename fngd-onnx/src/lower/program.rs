@@ -69,12 +69,14 @@ impl Program {
     pub fn run(&self, plan: &Plan, parameters: &Parameters, inputs: &[Tensor], run: &Run) -> Result<Vec<Tensor>> {
         if inputs.len() != self.inputs.len() {
             let names: Vec<_> = self.inputs.iter().map(|input| input.name.as_str()).collect();
-            let message = format!("the model has {} inputs ({}), found {}", names.len(), names.join(", "), inputs.len());
+            let message =
+                format!("the model has {} inputs ({}), found {}", names.len(), names.join(", "), inputs.len());
             return Err(Error::mismatch(message));
         }
         let mut slots: Vec<Option<Tensor>> = std::iter::repeat_with(|| None).take(self.slots).collect();
         for (input, tensor) in self.inputs.iter().zip(inputs) {
-            slots[input.slot] = Some(self.prepared(input, tensor).map_err(|error| error.at(format!("input `{}`", input.name)))?);
+            slots[input.slot] =
+                Some(self.prepared(input, tensor).map_err(|error| error.at(format!("input `{}`", input.name)))?);
         }
         let mut held = Inputs::default();
         for scheduled in &plan.schedule {
@@ -88,7 +90,8 @@ impl Program {
             }
             let outputs = self.run_step(step, &mut held, run).map_err(|error| error.at(&step.place))?;
             if outputs.len() < scheduled.outputs.iter().rposition(Option::is_some).map_or(0, |last| last + 1) {
-                let message = format!("computes {} outputs, found {} in the file", outputs.len(), scheduled.outputs.len());
+                let message =
+                    format!("computes {} outputs, found {} in the file", outputs.len(), scheduled.outputs.len());
                 return Err(Error::unsupported(message).at(&step.place));
             }
             for (tensor, slot) in outputs.into_iter().zip(&scheduled.outputs) {
@@ -123,8 +126,11 @@ impl Program {
         let (host, metadata) = (step.operator.host_inputs(), step.operator.metadata_inputs());
         let is_data = |position: usize| !host.contains(&position) && !metadata.contains(&position);
         let on_host = |tensor: &Tensor| tensor.device() == Device::Cpu;
-        let any_on_device =
-            held.0.iter().enumerate().any(|(position, tensor)| is_data(position) && tensor.as_ref().is_some_and(|t| !on_host(t)));
+        let any_on_device = held
+            .0
+            .iter()
+            .enumerate()
+            .any(|(position, tensor)| is_data(position) && tensor.as_ref().is_some_and(|t| !on_host(t)));
         for (position, slot) in held.0.iter_mut().enumerate() {
             let Some(tensor) = slot else { continue };
             if host.contains(&position) && !on_host(tensor) {
@@ -143,7 +149,8 @@ impl Program {
     fn prepared(&self, input: &GraphInput, tensor: &Tensor) -> Result<Tensor> {
         if let Some(dims) = &input.dims {
             let size = tensor.size();
-            let fits = |(dim, &size): (&Dim, &i64)| if let Dim::Known(known) = dim { *known as i64 == size } else { true };
+            let fits =
+                |(dim, &size): (&Dim, &i64)| if let Dim::Known(known) = dim { *known as i64 == size } else { true };
             if dims.len() != size.len() || !dims.iter().zip(&size).all(fits) {
                 return Err(Error::mismatch(format!("expected {}, found {size:?}", describe(dims))));
             }

@@ -2,8 +2,8 @@
 
 use super::operator::Build;
 use super::ops::{
-    activation, attention, batch_normalisation, constant, convolution, dropout, elementwise, index, matmul, normalise, pad,
-    parts, pool, power, random, reduce, resize, shape, softmax,
+    activation, attention, batch_normalisation, constant, convolution, dropout, elementwise, index, matmul, normalise,
+    pad, parts, pool, power, random, reduce, resize, shape, softmax,
 };
 use crate::graph::Node;
 use std::ops::RangeInclusive;
@@ -139,5 +139,34 @@ mod tests {
     fn the_table_is_sorted_and_holds_the_91_operators_of_the_first_release() {
         assert!(OPERATORS.is_sorted_by(|left, right| left.op_type < right.op_type));
         assert_eq!(OPERATORS.len(), 91);
+    }
+
+    #[test]
+    fn what_reading_accepts_can_be_built() {
+        let found = |op_type: &str, opset: i64| {
+            let (name, domain) = (String::new(), String::new());
+            let (attributes, metadata) = Default::default();
+            let (inputs, outputs) = (Vec::new(), Vec::new());
+            find(&Node {
+                index: 0,
+                name,
+                op_type: op_type.into(),
+                domain,
+                opset,
+                inputs,
+                outputs,
+                attributes,
+                metadata,
+            })
+            .is_some()
+        };
+        for operator in crate::supported::OPERATORS {
+            assert!(
+                found(operator.op_type, operator.since) && found(operator.op_type, NEWEST_OPSET),
+                "{}",
+                operator.op_type
+            );
+        }
+        assert!(!found("Gelu", 19) && !found("Relu", NEWEST_OPSET + 1) && !found("Elephant", 17));
     }
 }

@@ -39,7 +39,8 @@ pub(crate) fn from_data(data: &TensorData) -> Result<Tensor> {
     let bytes = elements.and_then(|elements| elements.checked_mul(data.element_type.size() as u64));
     // libtorch copies as many bytes as the dimensions say.
     if bytes != Some(data.bytes.len() as u64) {
-        let message = format!("a tensor of size {:?} has {} bytes of {:?}", data.dims, data.bytes.len(), data.element_type);
+        let message =
+            format!("a tensor of size {:?} has {} bytes of {:?}", data.dims, data.bytes.len(), data.element_type);
         return Err(Error::malformed(message));
     }
     let flat = match data.element_type {
@@ -52,7 +53,8 @@ pub(crate) fn from_data(data: &TensorData) -> Result<Tensor> {
                 ElementType::Bfloat16 => Kind::BFloat16,
                 other => kind_of(other),
             };
-            let size = if data.bytes.is_empty() { 0 } else { (data.bytes.len() / stored_kind.elt_size_in_bytes()) as i64 };
+            let size =
+                if data.bytes.is_empty() { 0 } else { (data.bytes.len() / stored_kind.elt_size_in_bytes()) as i64 };
             Tensor::f_from_data_size(&data.bytes, &[size], stored_kind)?
         }
     };

@@ -1,6 +1,7 @@
 //! From bytes to a checked [`Graph`].
 
 mod attribute;
+mod sequences;
 mod tensor;
 mod value;
 
@@ -11,7 +12,7 @@ use crate::error::quoted;
 use crate::external::{Place, Reader};
 use crate::graph::{Graph, Node, TensorData, ValueId};
 use crate::proto_generated::{GraphProto, ModelProto, NodeProto};
-use crate::spans::{self, Spans};
+use crate::spans::Spans;
 use crate::{Error, Result};
 use prost::Message;
 use prost::bytes::Bytes;
@@ -56,7 +57,7 @@ pub(crate) struct Header {
 /// Decodes `file`, whose external data is in `folder`.
 pub(crate) fn read(file: &Bytes, folder: &Path, limits: &Limits) -> Result<Imported> {
     let census = census::take(file, limits)?;
-    spans::only(file, 0, 7, "graph")?;
+    let spans = Spans::find(file)?;
     let model = ModelProto::decode(file.clone()).map_err(|error| {
         Error::malformed(format!("not an ONNX model: {}", quoted(&error.to_string()))).caused_by(error)
     })?;
@@ -72,8 +73,9 @@ pub(crate) fn read(file: &Bytes, folder: &Path, limits: &Limits) -> Result<Impor
         sources: BTreeMap::new(),
     };
     builder.build(&proto)?;
-    let Builder { graph, sources, .. } = builder;
-    Ok(Imported { graph, census, sources, spans: Spans::find(file)?, header })
+    let Builder { mut graph, sources, .. } = builder;
+    sequences::to_slices(&mut graph);
+    Ok(Imported { graph, census, sources, spans, header })
 }
 
 fn header(model: &ModelProto) -> Result<Header> {

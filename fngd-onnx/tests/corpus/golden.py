@@ -63,8 +63,8 @@ def compute(model, proto, inputs, names, per_position):
     if copies:
         # One PyTorch tensor, two initializers: `grad.` is what the tied tensor gets, `untied.` what each copy would get.
         metadata["tied"] = ";".join(",".join(group) for group in copies)
-        untie(model)
-        separate = {name: found for name, found in match(proto, model)[0].items() if name in sum(copies, [])}
+        separate = {name: found for name, found in matches.items() if name in sum(copies, [])}
+        separate = untie(model, proto, separate)
         add_gradients(tensors, "untied", separate, gradients_of(model, doubles, labels)[1])
     return {name: value.contiguous() for name, value in tensors.items()}, metadata
 
@@ -90,35 +90,40 @@ def add_gradients(tensors, prefix, matches, gradients):
             tensors[f"{prefix}norm.{name}"] = gradient.norm().reshape(1)
 
 
-def untie(model):
-    """Gives the output layer of a language model its own copy of the embedding."""
-    for parent in model.modules():
-        if getattr(parent, "lm_head", None) is not None:
-            parent.lm_head.weight = nn.Parameter(parent.lm_head.weight.detach().clone())
+def untie(model, proto, matches):
+    """Gives the output layer of a language model its own copy of the embedding; returns which initializer is which.
+
+    The exporter keeps one of the two names for the embedding, not always the embedding's, so the graph decides.
+    """
+    (parent,) = [module for module in model.modules() if hasattr(module, "lm_head")]
+    (table,) = {source for source, _ in matches.values()}
+    parent.lm_head.weight = nn.Parameter(parent.lm_head.weight.detach().clone())
+    (head,) = [name for name, value in model.named_parameters() if value is parent.lm_head.weight]
+    looked_up = {node.input[0] for node in proto.graph.node if node.op_type == "Gather"}
+    return {name: (table if name in looked_up else head, orient) for name, (_, orient) in matches.items()}
 
 
 def match(proto, model):
     """For each float initializer: the PyTorch tensor it holds and the map from that tensor's layout to the file's.
 
-    By name and value, else by value; same layout, transposed, reshaped, or the first rows of a table.
+    By name and value, else by value alone if no other tensor has it; same layout, transposed, reshaped, or the first rows of a
+    table.
     """
     state = {name: value.detach() for name, value in [*model.named_parameters(), *model.named_buffers()]
              if value.is_floating_point()}
     found, unmatched = {}, []
-    used = set()
     for initializer in proto.graph.initializer:
         if initializer.data_type != onnx.TensorProto.FLOAT:
             continue
         value = torch.from_numpy(numpy_helper.to_array(initializer).copy()).double()
         if value.numel() < 2:
             continue
-        candidates = sorted(state, key=lambda name: (not named_alike(name, initializer.name), name in used))
-        for name in candidates:
-            orient = layout(state[name], value)
-            if orient is not None:
-                found[initializer.name] = (name, orient)
-                used.add(name)
-                break
+        equal = [(name, orient) for name in state if (orient := layout(state[name], value)) is not None]
+        named = [pair for pair in equal if named_alike(pair[0], initializer.name)]
+        # Equal values under another name prove nothing if several layers have them.
+        choice = named or (equal if len(equal) == 1 else [])
+        if choice:
+            found[initializer.name] = choice[0]
         else:
             unmatched.append(initializer.name)
     return found, unmatched

@@ -42,6 +42,10 @@ impl Operator for Attention {
             key = Tensor::f_cat(&[past_key, &key], 2)?;
             value = Tensor::f_cat(&[past_value, &value], 2)?;
         }
+        // libtorch does not look.
+        if key.size()[2] != value.size()[2] {
+            return Err(Error::mismatch(format!("keys are {:?}, values {:?}", key.size(), value.size())));
+        }
         let output = if self.softcap == 0.0 && !(self.is_causal && (mask.is_some() || past > 0)) {
             let groups = query.size()[1] != key.size()[1];
             Tensor::f_scaled_dot_product_attention(&query, &key, &value, mask, 0.0, self.is_causal, self.scale, groups)?
@@ -60,10 +64,19 @@ impl Operator for Attention {
 
 impl Attention {
     /// For the combinations that libtorch's fused call does not have.
-    fn written_out(&self, query: &Tensor, key: &Tensor, value: &Tensor, mask: Option<&Tensor>, past: i64) -> Result<Tensor> {
+    fn written_out(
+        &self,
+        query: &Tensor,
+        key: &Tensor,
+        value: &Tensor,
+        mask: Option<&Tensor>,
+        past: i64,
+    ) -> Result<Tensor> {
         let (query_size, key_size) = (query.size(), key.size());
         let repeats = query_size[1] / key_size[1].max(1);
-        let spread = |x: &Tensor| if repeats == 1 { Ok(x.shallow_clone()) } else { x.f_repeat_interleave_self_int(repeats, 1, None) };
+        let spread = |x: &Tensor| {
+            if repeats == 1 { Ok(x.shallow_clone()) } else { x.f_repeat_interleave_self_int(repeats, 1, None) }
+        };
         let scale = self.scale.unwrap_or_else(|| 1.0 / (query_size[3] as f64).sqrt());
         let mut scores = query.f_matmul(&spread(key)?.f_transpose(-2, -1)?)?.f_mul_scalar(scale)?;
         if self.softcap != 0.0 {

@@ -1,5 +1,6 @@
 //! BatchNormalization.
 
+use super::normalise::epsilon;
 use crate::analysis::ParameterRole;
 use crate::graph::Node;
 use crate::lower::operator::{BuildContext, Inputs, Operator, Run};
@@ -22,10 +23,11 @@ pub(crate) fn build(node: &Node, context: &BuildContext) -> Result<Box<dyn Opera
     if node.opset < 9 && node.int("spatial", 1) == 0 {
         return Err(context.unsupported("attribute `spatial` is 0, only statistics per channel are supported"));
     }
-    let is_statistic = |position| context.parameter(position).is_some_and(|p| p.info.role == ParameterRole::RunningStatistic);
+    let is_statistic =
+        |position| context.parameter(position).is_some_and(|p| p.info.role == ParameterRole::RunningStatistic);
     let is_frozen = (1..5).any(|position| position != 2 && context.is_frozen(position));
     Ok(Box::new(BatchNormalization {
-        epsilon: f64::from(node.float("epsilon", 1e-5)),
+        epsilon: epsilon(node)?,
         momentum: f64::from(node.float("momentum", 0.9)),
         learns: is_statistic(3) && is_statistic(4) && !is_frozen,
     }))
@@ -38,7 +40,16 @@ impl Operator for BatchNormalization {
         let training = run.training && self.learns;
         let apply = |mean: &Tensor, variance: &Tensor| {
             let share_of_new = 1.0 - self.momentum;
-            x.f_batch_norm(Some(scale), Some(shift), Some(mean), Some(variance), training, share_of_new, self.epsilon, true)
+            x.f_batch_norm(
+                Some(scale),
+                Some(shift),
+                Some(mean),
+                Some(variance),
+                training,
+                share_of_new,
+                self.epsilon,
+                true,
+            )
         };
         if !training {
             return Ok(vec![apply(&mean, &variance)?]);

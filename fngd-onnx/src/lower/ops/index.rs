@@ -77,7 +77,8 @@ impl Operator for GatherNd {
         let (data, indices) = (inputs.get(0)?, inputs.get(1)?);
         let batch_dims = usize::try_from(self.batch_dims).unwrap_or(usize::MAX);
         if batch_dims >= data.dim().min(indices.dim()) {
-            let message = format!("`batch_dims` is {}, data {:?}, indices {:?}", self.batch_dims, data.size(), indices.size());
+            let message =
+                format!("`batch_dims` is {}, data {:?}, indices {:?}", self.batch_dims, data.size(), indices.size());
             return Err(Error::mismatch(message));
         }
         // The batch dimensions index themselves.
@@ -101,7 +102,9 @@ pub(crate) fn scatter_nd(node: &Node, context: &BuildContext) -> Result<Box<dyn 
     let adds = match node.string("reduction", "none") {
         "none" => false,
         "add" => true,
-        other => return Err(context.unsupported(format!("attribute `reduction` is `{other}`, expected `none` or `add`"))),
+        other => {
+            return Err(context.unsupported(format!("attribute `reduction` is `{other}`, expected `none` or `add`")));
+        }
     };
     Ok(Box::new(ScatterNd { adds }))
 }

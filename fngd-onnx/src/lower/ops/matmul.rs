@@ -15,10 +15,6 @@ impl Operator for MatMul {
     fn run(&self, inputs: &mut Inputs, _: &Run) -> Result<Vec<Tensor>> {
         Ok(vec![inputs.get(0)?.f_matmul(inputs.get(1)?)?])
     }
-
-    fn output_may_be_overwritten(&self) -> bool {
-        true
-    }
 }
 
 /// `alpha · A B + beta · C`, `A` and `B` transposed on request.

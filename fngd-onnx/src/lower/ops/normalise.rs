@@ -1,5 +1,6 @@
 //! Normalisations without running statistics: LayerNormalization, RMSNormalization, InstanceNormalization, GroupNormalization, LRN.
 
+use super::window::LARGEST;
 use crate::graph::Node;
 use crate::lower::arguments::axis_of;
 use crate::lower::operator::{BuildContext, Inputs, Operator, Run};
@@ -15,7 +16,7 @@ struct LayerNormalization {
 
 pub(crate) fn layer(node: &Node, _: &BuildContext) -> Result<Box<dyn Operator>> {
     let wants_statistics = node.output(1).is_some() || node.output(2).is_some();
-    Ok(Box::new(LayerNormalization { axis: node.int("axis", -1), epsilon: epsilon(node), wants_statistics }))
+    Ok(Box::new(LayerNormalization { axis: node.int("axis", -1), epsilon: epsilon(node)?, wants_statistics }))
 }
 
 impl Operator for LayerNormalization {
@@ -50,7 +51,7 @@ struct RmsNormalization {
 }
 
 pub(crate) fn rms(node: &Node, _: &BuildContext) -> Result<Box<dyn Operator>> {
-    Ok(Box::new(RmsNormalization { axis: node.int("axis", -1), epsilon: epsilon(node) }))
+    Ok(Box::new(RmsNormalization { axis: node.int("axis", -1), epsilon: epsilon(node)? }))
 }
 
 impl Operator for RmsNormalization {
@@ -72,7 +73,7 @@ struct InstanceNormalization {
 }
 
 pub(crate) fn instance(node: &Node, _: &BuildContext) -> Result<Box<dyn Operator>> {
-    Ok(Box::new(InstanceNormalization { epsilon: epsilon(node) }))
+    Ok(Box::new(InstanceNormalization { epsilon: epsilon(node)? }))
 }
 
 impl Operator for InstanceNormalization {
@@ -96,7 +97,7 @@ pub(crate) fn group(node: &Node, _: &BuildContext) -> Result<Box<dyn Operator>> 
     if groups < 1 {
         return Err(Error::malformed(format!("attribute `num_groups` is {groups}, expected at least 1")));
     }
-    Ok(Box::new(GroupNormalization { groups, epsilon: epsilon(node), scale_per_group: node.opset < 21 }))
+    Ok(Box::new(GroupNormalization { groups, epsilon: epsilon(node)?, scale_per_group: node.opset < 21 }))
 }
 
 impl Operator for GroupNormalization {
@@ -113,7 +114,13 @@ impl Operator for GroupNormalization {
             let spread = tensor.f_reshape([self.groups, 1])?.f_expand([self.groups, channels / self.groups], false)?;
             Ok(spread.f_reshape([channels])?)
         };
-        Ok(vec![x.f_group_norm(self.groups, Some(per_channel(scale)?), Some(per_channel(shift)?), self.epsilon, true)?])
+        Ok(vec![x.f_group_norm(
+            self.groups,
+            Some(per_channel(scale)?),
+            Some(per_channel(shift)?),
+            self.epsilon,
+            true,
+        )?])
     }
 }
 
@@ -127,8 +134,8 @@ struct LocalResponseNormalization {
 
 pub(crate) fn local_response(node: &Node, _: &BuildContext) -> Result<Box<dyn Operator>> {
     let size = node.int("size", 0);
-    if size < 1 {
-        return Err(Error::malformed(format!("attribute `size` is {size}, expected at least 1")));
+    if !(1..=LARGEST).contains(&size) {
+        return Err(Error::malformed(format!("attribute `size` is {size}, expected 1 to {LARGEST}")));
     }
     let float = |name, default| f64::from(node.float(name, default));
     let (alpha, beta, bias) = (float("alpha", 1e-4), float("beta", 0.75), float("bias", 1.0));
@@ -145,12 +152,18 @@ impl Operator for LocalResponseNormalization {
         let rows = x.f_square()?.f_reshape([size[0], 1, size[1], -1])?;
         let (front, behind) = ((self.size - 1) / 2, self.size / 2);
         let padded = rows.f_pad([0, 0, front, behind], "constant", 0.0)?;
-        let mean = padded.f_avg_pool2d([self.size, 1], [1, 1], [0, 0], false, true, None::<i64>)?.f_reshape(&size[..])?;
+        let mean =
+            padded.f_avg_pool2d([self.size, 1], [1, 1], [0, 0], false, true, None::<i64>)?.f_reshape(&size[..])?;
         let divisor = mean.f_mul_scalar(self.alpha)?.f_add_scalar(self.bias)?.f_pow_tensor_scalar(self.beta)?;
         Ok(vec![x.f_div(&divisor)?.f_to_kind(Kind::Float)?])
     }
 }
 
-fn epsilon(node: &Node) -> f64 {
-    f64::from(node.float("epsilon", 1e-5))
+/// Attribute `epsilon`, which libtorch takes as it is.
+pub(super) fn epsilon(node: &Node) -> Result<f64> {
+    let epsilon = node.float("epsilon", 1e-5);
+    if !(epsilon >= 0.0 && epsilon.is_finite()) {
+        return Err(Error::malformed(format!("attribute `epsilon` is {epsilon}, expected a number of at least 0")));
+    }
+    Ok(f64::from(epsilon))
 }

@@ -98,7 +98,8 @@ impl AveragePool {
         let share = 1.0 / kernel.iter().product::<i64>() as f64;
         let weight = Tensor::f_full([&[1, 1], &kernel[..]].concat(), share, (x.kind(), x.device()))?;
         let none = None::<&Tensor>;
-        let means = images.f_convolution(&weight, none, &stride[..], &zeros[..], &dilation[..], false, &zeros[..], 1)?;
+        let means =
+            images.f_convolution(&weight, none, &stride[..], &zeros[..], &dilation[..], false, &zeros[..], 1)?;
         Ok(means.f_reshape([&size[..2], &means.size()[2..]].concat())?)
     }
 }

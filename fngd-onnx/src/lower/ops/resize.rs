@@ -1,7 +1,7 @@
 //! Resize: nearest, linear and cubic interpolation along any axes.
 
 use crate::graph::Node;
-use crate::lower::arguments::{Integers, axes_of, floats, indices};
+use crate::lower::arguments::{Integers, affordable, axes_of, floats, indices};
 use crate::lower::operator::{BuildContext, Inputs, Operator, Run};
 use crate::{Error, Result};
 use tch::{Kind, Tensor};
@@ -92,6 +92,7 @@ pub(crate) fn resize(node: &Node, context: &BuildContext) -> Result<Box<dyn Oper
 impl Operator for Resize {
     fn run(&self, inputs: &mut Inputs, _: &Run) -> Result<Vec<Tensor>> {
         let resized = self.axes_to_resize(inputs)?;
+        affordable(&resized.iter().map(|axis| axis.outputs).collect::<Vec<_>>())?;
         let x = inputs.get(0)?;
         if let Some(result) = self.fused(x, &resized)? {
             return Ok(vec![result]);
@@ -164,7 +165,9 @@ impl Resize {
             Mode::Nearest if self.coordinates == Coordinates::Asymmetric && self.rounding == Rounding::Floor => {
                 Some(x.f_upsample_nearest2d(outputs, scales[0], scales[1])?)
             }
-            Mode::Linear if corners || half_pixel => Some(x.f_upsample_bilinear2d(outputs, corners, scales[0], scales[1])?),
+            Mode::Linear if corners || half_pixel => {
+                Some(x.f_upsample_bilinear2d(outputs, corners, scales[0], scales[1])?)
+            }
             Mode::Cubic if self.cubic == -0.75 && (corners || half_pixel) => {
                 Some(x.f_upsample_bicubic2d(outputs, corners, scales[0], scales[1])?)
             }
@@ -174,7 +177,8 @@ impl Resize {
 
     /// One axis, as a weighted sum of gathered slices.
     fn along(&self, x: &Tensor, axis: i64, length: i64, outputs: i64, scale: f64) -> Result<Tensor> {
-        let positions: Vec<f64> = (0..outputs).map(|output| self.position(output as f64, length, outputs, scale)).collect();
+        let positions: Vec<f64> =
+            (0..outputs).map(|output| self.position(output as f64, length, outputs, scale)).collect();
         let gathered = |offsets: &dyn Fn(f64) -> i64| -> Result<Tensor> {
             let picked: Vec<i64> = positions.iter().map(|&p| offsets(p).clamp(0, length - 1)).collect();
             Ok(x.f_index_select(axis, &indices(&picked, x.device())?)?)
@@ -190,7 +194,8 @@ impl Resize {
         let taps: std::ops::RangeInclusive<i64> = if self.mode == Mode::Linear { 0..=1 } else { -1..=2 };
         let mut shape = vec![1; x.dim()];
         shape[axis as usize] = outputs;
-        let weights: Vec<Vec<f64>> = positions.iter().map(|&position| self.weights(position, length, taps.clone())).collect();
+        let weights: Vec<Vec<f64>> =
+            positions.iter().map(|&position| self.weights(position, length, taps.clone())).collect();
         let mut sum: Option<Tensor> = None;
         for (index, tap) in taps.enumerate() {
             let column: Vec<f32> = weights.iter().map(|weights| weights[index] as f32).collect();

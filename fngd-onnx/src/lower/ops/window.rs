@@ -17,13 +17,18 @@ pub(crate) struct Window {
 /// How many elements are added in front and behind.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Padding {
-    Explicit { before: Vec<i64>, after: Vec<i64> },
+    Explicit {
+        before: Vec<i64>,
+        after: Vec<i64>,
+    },
     /// The output has `ceil(input / stride)` elements; an odd one is added behind (or in front).
-    Same { odd_behind: bool },
+    Same {
+        odd_behind: bool,
+    },
 }
 
 /// Larger attributes make libtorch overflow or hang instead of failing.
-const LARGEST: i64 = 1 << 20;
+pub(crate) const LARGEST: i64 = 1 << 20;
 
 impl Window {
     /// Reads a node whose kernel is `kernel`.
