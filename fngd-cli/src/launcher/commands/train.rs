@@ -189,9 +189,13 @@ impl Work<'_> {
         numbers.push(format!("training {training}, wall {wall}"));
         print_line(&format!("  {}", numbers.join("    ")));
         let mut saved: Vec<String> = recorder.exported.keys().map(|path| describe_export(path, checks)).collect();
-        saved.extend(drawn.iter().map(|name| (*name).to_owned()));
-        if !saved.is_empty() {
-            print_line(&format!("  saved   {}   in {run}", saved.join("   ")));
+        if !drawn.is_empty() {
+            saved.push(drawn.join("   "));
+        }
+        for (position, line) in saved.iter().enumerate() {
+            let label = if position == 0 { "saved" } else { "" };
+            let folder = if position + 1 == saved.len() { format!("   in {run}") } else { String::new() };
+            print_line(&format!("  {label:<7} {line}{folder}"));
         }
         if matches!(outcome.status, Status::Interrupted | Status::Terminated) {
             print_line(&format!("  resume  fngd-cli resume {run}"));
