@@ -45,7 +45,7 @@ pub fn check(model: &Path, reference: &Path) -> Check {
         .and_then(|trained| Ok((trained, std::fs::read(&output)?)))
         .map_err(|error| error.to_string())
         .and_then(|(trained, exported)| compare(&trained, &exported));
-    compared.unwrap_or_else(|why| Check::Unavailable(why))
+    compared.unwrap_or_else(Check::Unavailable)
 }
 
 /// Runs `fngd-cli __reference` and says why it failed.
