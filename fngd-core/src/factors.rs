@@ -6,6 +6,7 @@
 use crate::Result;
 use crate::layer::{BatchAxis, Convolution, Geometry};
 use crate::samples;
+use crate::weighting::Use;
 use tch::Tensor;
 
 /// Factors of one use. Positions T of a sample run over sequence steps or output pixels; G is the number of groups.
@@ -27,7 +28,7 @@ pub(crate) struct WeightLayout {
 }
 
 impl WeightLayout {
-    fn contiguous(weight_size: &[i64]) -> Self {
+    pub fn contiguous(weight_size: &[i64]) -> Self {
         Self { view: weight_size.to_vec(), permutation: (0..weight_size.len() as i64).collect() }
     }
 
@@ -38,29 +39,30 @@ impl WeightLayout {
 }
 
 impl Factors {
-    /// Unfolds `activations` and `output_grads` of one use of a layer with this `geometry` and weight size.
+    /// Unfolds every use of one layer with this `geometry` and weight size, all in the same order.
     ///
     /// Cost for a convolution: a copy of the activations, each element once per kernel position.
-    pub fn unfold(
-        geometry: &Geometry,
-        weight_size: &[i64],
-        activations: &Tensor,
-        output_grads: &Tensor,
-        axis: BatchAxis,
-        batch_size: i64,
-    ) -> Result<Self> {
-        match geometry {
-            Geometry::Linear => Ok(Self {
-                inputs: samples::rows_by_sample(activations, axis, batch_size)?.f_unsqueeze(1)?,
-                outputs: samples::rows_by_sample(output_grads, axis, batch_size)?.f_unsqueeze(1)?,
-                layout: WeightLayout::contiguous(weight_size),
-            }),
-            // A transposed convolution is the convolution whose input and output have changed places.
-            Geometry::Convolution(g) if g.transposed => {
-                Self::convolution(g, weight_size, output_grads, activations, batch_size)
+    pub fn unfold(geometry: &Geometry, weight_size: &[i64], uses: &[Use], batch_size: i64) -> Result<Vec<Self>> {
+        let whole_pixels =
+            uses.iter().all(|used| is_channels_last(&used.activations) && is_channels_last(&used.output_grads));
+        let unfold = |used: &Use| {
+            let Use { activations, output_grads, axis } = used;
+            match geometry {
+                Geometry::Linear => Ok(Self {
+                    inputs: samples::rows_by_sample(activations, *axis, batch_size)?.f_unsqueeze(1)?,
+                    outputs: samples::rows_by_sample(output_grads, *axis, batch_size)?.f_unsqueeze(1)?,
+                    layout: WeightLayout::contiguous(weight_size),
+                }),
+                // A transposed convolution is the convolution whose input and output have changed places.
+                Geometry::Convolution(g) if g.transposed => {
+                    Self::convolution(g, weight_size, output_grads, activations, batch_size, whole_pixels)
+                }
+                Geometry::Convolution(g) => {
+                    Self::convolution(g, weight_size, activations, output_grads, batch_size, whole_pixels)
+                }
             }
-            Geometry::Convolution(g) => Self::convolution(g, weight_size, activations, output_grads, batch_size),
-        }
+        };
+        uses.iter().map(unfold).collect()
     }
 
     fn convolution(
@@ -69,15 +71,16 @@ impl Factors {
         patched: &Tensor,
         rows: &Tensor,
         batch_size: i64,
+        whole_pixels: bool,
     ) -> Result<Self> {
         let (groups, rank) = (geometry.groups, geometry.stride.len());
         // Several images per sample, [B·k, C, ...]: their positions are the sample's positions.
         let images = patched.size()[0] / batch_size;
         let kernel = &weight_size[2..];
         let positions = &rows.size()[2..];
-        let channels_last = groups == 1 && rank == 2 && images == 1 && is_channels_last(patched);
+        let whole_pixels = whole_pixels && groups == 1 && rank == 2 && images == 1;
         let windows = windows(geometry, patched, kernel, positions)?;
-        let (inputs, layout) = if channels_last {
+        let (inputs, layout) = if whole_pixels {
             // [B, C, k, k, o, o] → [B, o, o, k, k, C]: the copy then moves whole pixels.
             let order = [0, 4, 5, 2, 3, 1];
             let inputs = windows.f_permute(order)?.f_reshape([batch_size, 1, positions.iter().product(), -1])?;
@@ -156,6 +159,7 @@ fn windows(geometry: &Convolution, input: &Tensor, kernel: &[i64], positions: &[
     Ok(padded.f_as_strided(&size[..], &window_strides[..], None)?)
 }
 
+/// Whether a tensor keeps the channels of a pixel side by side.
 fn is_channels_last(tensor: &Tensor) -> bool {
     let (size, stride) = (tensor.size(), tensor.stride());
     size.len() == 4 && size[1] > 1 && stride[1] == 1 && stride[3] == size[1] && stride[2] == size[1] * size[3]

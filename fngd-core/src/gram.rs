@@ -4,7 +4,11 @@
 //! factor; only the reported damping λ does.
 
 use crate::Result;
-use crate::factors::Factors;
+use crate::contributions::Contributions;
+use crate::factors::{Factors, WeightLayout};
+use crate::layer::Geometry;
+use crate::tap::product_transposed;
+use crate::weighting::Use;
 use tch::{Kind, Tensor};
 
 /// How a Gram matrix was formed.
@@ -51,12 +55,12 @@ impl GramMethod {
 /// A layer's Gram matrix, and what its making left behind.
 #[derive(Debug)]
 pub(crate) struct Gram {
-    /// `[B, B]`, float32 or better, over contributions of weight and bias together.
+    /// `[B, B]`, float32 or better.
     pub matrix: Tensor,
-    /// How the weight's part was formed (that of the first use, where there are several).
+    /// How it was formed.
     pub method: GramMethod,
-    /// All weight contributions `[B, n]`, if they were formed in one piece: the weighted gradient is then one product.
-    pub contributions: Option<Tensor>,
+    /// All weight contributions `[B, n]`, if they were formed in one piece, and how a weighted sum of them becomes a weight.
+    pub contributions: Option<(Tensor, WeightLayout)>,
 }
 
 /// Blocks larger than this gain nothing: they are large enough for full speed, and memory is better left to the model.
@@ -66,33 +70,63 @@ const BLOCK_BYTES: u64 = 48 << 20;
 /// Gram matrix of the weight's contributions, summed over the uses of a layer before squaring: tied weights get their cross
 /// terms.
 ///
-/// `memory` caps the bytes of temporary blocks; the unfolded factors themselves come on top.
-pub(crate) fn of_weight(uses: &[Factors], memory: u64) -> Result<Gram> {
-    let size = uses[0].outputs.size();
-    let (batch_size, groups, out_features) = (size[0], size[1], size[3]);
-    let in_features = uses[0].inputs.size()[3];
-    let positions = uses.iter().map(|factors| factors.outputs.size()[2]).sum();
-    by_method(GramMethod::cheapest(batch_size, positions, in_features, out_features, groups), uses, memory)
+/// `memory` caps the bytes of temporary blocks; unfolded patches, of one layer at a time, come on top.
+pub(crate) fn of_weight(
+    geometry: &Geometry,
+    weight: &Tensor,
+    uses: &[Use],
+    batch_size: i64,
+    memory: u64,
+) -> Result<Gram> {
+    let size = weight.size();
+    let (groups, positions) = match geometry {
+        Geometry::Linear => (1, positions(uses, |used| used.activations.numel() as i64 / size[1]) / batch_size),
+        Geometry::Convolution(g) => {
+            let rows = |used: &Use| if g.transposed { used.activations.size() } else { used.output_grads.size() };
+            (g.groups, positions(uses, |used| rows(used)[0] * rows(used)[2..].iter().product::<i64>()) / batch_size)
+        }
+    };
+    let in_features = size[1..].iter().product();
+    let method = GramMethod::cheapest(batch_size, positions, in_features, size[0] / groups, groups);
+    by_method(method, geometry, weight, uses, batch_size, memory)
 }
 
 /// [`of_weight`] by a given method. [`GramMethod::Pairwise`] is for one group only.
-pub(crate) fn by_method(method: GramMethod, uses: &[Factors], memory: u64) -> Result<Gram> {
+pub(crate) fn by_method(
+    method: GramMethod,
+    geometry: &Geometry,
+    weight: &Tensor,
+    uses: &[Use],
+    batch_size: i64,
+    memory: u64,
+) -> Result<Gram> {
     let block = memory.min(BLOCK_BYTES);
     match method {
         GramMethod::KhatriRao | GramMethod::Pairwise => {
             // Several uses of one weight are one use with more positions.
-            let inputs = concatenate(uses.iter().map(|factors| &factors.inputs))?;
-            let outputs = concatenate(uses.iter().map(|factors| &factors.outputs))?;
+            let factors = Factors::unfold(geometry, &weight.size(), uses, batch_size)?;
+            let inputs = concatenate(factors.iter().map(|factors| &factors.inputs))?;
+            let outputs = concatenate(factors.iter().map(|factors| &factors.outputs))?;
             Ok(Gram { matrix: pairwise(&inputs, &outputs, block)?, method, contributions: None })
         }
-        GramMethod::Instantiate => instantiate(uses, block),
+        GramMethod::Instantiate => {
+            let groups = if let Geometry::Convolution(g) = geometry { g.groups } else { 1 };
+            let contributions = Contributions::new(geometry, weight, uses, batch_size)?;
+            let feature_bytes = (weight.numel() as i64 / weight.size()[0] * groups * batch_size) as u64;
+            let features = block / (feature_bytes * element_bytes(weight.kind())).max(1);
+            instantiate(&contributions, weight.size()[0] / groups, features)
+        }
     }
+}
+
+fn positions(uses: &[Use], rows: impl Fn(&Use) -> i64) -> i64 {
+    uses.iter().map(rows).sum()
 }
 
 /// Gram matrix `C Cᵀ` of contributions `[B, n]`.
 pub(crate) fn of_contributions(contributions: &Tensor) -> Result<Tensor> {
     let wide = at_least_float(contributions)?;
-    Ok(wide.f_matmul(&wide.f_transpose(0, 1)?)?)
+    product_transposed(&wide, &wide)
 }
 
 /// Σ_{t,s} (x_it · x_js)(g_it · g_js), over blocks of samples i.
@@ -106,8 +140,8 @@ fn pairwise(inputs: &Tensor, outputs: &Tensor, block_bytes: u64) -> Result<Tenso
     let mut rows = Vec::new();
     for from in (0..batch_size).step_by(samples as usize) {
         let count = samples.min(batch_size - from);
-        let mut product = flat(&inputs.f_narrow(0, from, count)?)?.f_matmul(&all_inputs.f_transpose(0, 1)?)?;
-        let other = flat(&outputs.f_narrow(0, from, count)?)?.f_matmul(&all_outputs.f_transpose(0, 1)?)?;
+        let mut product = product_transposed(&flat(&inputs.f_narrow(0, from, count)?)?, &all_inputs)?;
+        let other = product_transposed(&flat(&outputs.f_narrow(0, from, count)?)?, &all_outputs)?;
         product = product.f_mul_(&other)?;
         if positions > 1 {
             let by_sample = product.f_view([count, positions, batch_size, positions])?;
@@ -118,31 +152,23 @@ fn pairwise(inputs: &Tensor, outputs: &Tensor, block_bytes: u64) -> Result<Tenso
     if rows.len() == 1 { Ok(rows.remove(0)) } else { Ok(Tensor::f_cat(&rows, 0)?) }
 }
 
-/// C Cᵀ with C formed in blocks of output features.
-fn instantiate(uses: &[Factors], block_bytes: u64) -> Result<Gram> {
-    let size = uses[0].outputs.size();
-    let (batch_size, groups, out_features) = (size[0], size[1], size[3]);
-    let in_features = uses[0].inputs.size()[3];
-    let kind = uses[0].outputs.kind();
-    let feature_bytes = (batch_size * groups * in_features) as u64 * element_bytes(kind);
-    let features = (block_bytes / feature_bytes.max(1)).clamp(1, out_features as u64) as i64;
+/// C Cᵀ with C formed in blocks of at most `block_features` output features of each group.
+fn instantiate(contributions: &Contributions, out_features: i64, block_features: u64) -> Result<Gram> {
+    let features = block_features.clamp(1, out_features as u64) as i64;
     let mut sum: Option<Tensor> = None;
-    let mut contributions = None;
+    let mut whole = None;
     for from in (0..out_features).step_by(features as usize) {
         let count = features.min(out_features - from);
-        let mut block = uses[0].contributions(from, count)?;
-        for factors in &uses[1..] {
-            block = block.f_add_(&factors.contributions(from, count)?)?;
-        }
+        let block = contributions.block(from, count)?;
         let matrix = of_contributions(&block)?;
         sum = Some(if let Some(mut sum) = sum { sum.f_add_(&matrix)? } else { matrix });
         if count == out_features {
-            contributions = Some(block);
+            whole = Some((block, contributions.layout()));
         }
     }
     // OK because a layer has at least one output feature, so the loop ran.
     let matrix = sum.unwrap();
-    Ok(Gram { matrix, method: GramMethod::Instantiate, contributions })
+    Ok(Gram { matrix, method: GramMethod::Instantiate, contributions: whole })
 }
 
 fn concatenate<'a>(uses: impl Iterator<Item = &'a Tensor>) -> Result<Tensor> {

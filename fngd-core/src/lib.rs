@@ -9,6 +9,7 @@ extern crate self as fngd_core;
 pub mod __private;
 mod bank;
 mod config;
+mod contributions;
 mod error;
 mod factors;
 mod fngd;

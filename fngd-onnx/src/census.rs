@@ -175,3 +175,64 @@ impl Census {
 fn over(field: &Field<'_>, what: &str, limit: u64) -> Error {
     Error::limit(format!("byte {}: more than {limit} {what}", field.span.start))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto_generated::{AttributeProto, GraphProto, ModelProto};
+    use prost::Message as _;
+
+    /// The slow way: decode and count.
+    fn count(graph: &GraphProto, census: &mut Census) {
+        census.nodes += graph.node.len() as u64;
+        census.tensors += graph.initializer.len() as u64;
+        census.values += (graph.input.len() + graph.output.len() + graph.value_info.len()) as u64;
+        for attribute in graph.node.iter().flat_map(|node| &node.attribute) {
+            census.attributes += 1;
+            census.tensors += u64::from(attribute.t.is_some());
+            attribute.g.iter().for_each(|inner| count(inner, census));
+        }
+    }
+
+    #[test]
+    fn counts_what_decoding_finds() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/small");
+        let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let files: Vec<_> =
+            files.filter(|path| path.extension().is_some_and(|extension| extension == "onnx")).collect();
+        assert!(files.len() > 15);
+        for path in files {
+            let bytes = std::fs::read(&path).unwrap();
+            let found = take(&bytes, &Limits::default()).unwrap();
+            let model = ModelProto::decode(bytes.as_slice()).unwrap();
+            let mut wanted = Census::default();
+            count(model.graph.as_ref().unwrap(), &mut wanted);
+            let of = |census: &Census| [census.nodes, census.attributes, census.tensors, census.values];
+            assert_eq!(of(&found), of(&wanted), "{}", path.display());
+            assert!(found.depth >= 4 && found.unknown_bytes == 0);
+            // Each limit holds exactly.
+            let exact = Limits { nodes: found.nodes, values: found.values, depth: found.depth, ..Limits::default() };
+            take(&bytes, &exact).unwrap();
+            for limits in [
+                Limits { nodes: exact.nodes - 1, ..exact },
+                Limits { values: exact.values - 1, ..exact },
+                Limits { depth: exact.depth - 1, ..exact },
+            ] {
+                assert!(take(&bytes, &limits).unwrap_err().is_limit());
+            }
+        }
+    }
+
+    #[test]
+    fn subgraphs_count_too() {
+        let mut graph = GraphProto::default();
+        for _ in 0..5 {
+            let attribute = AttributeProto { g: Some(graph.clone()), ..AttributeProto::default() };
+            let node = crate::proto_generated::NodeProto { attribute: vec![attribute], ..Default::default() };
+            graph = GraphProto { node: vec![node], ..GraphProto::default() };
+        }
+        let model = ModelProto { graph: Some(graph), ..ModelProto::default() };
+        let census = take(&model.encode_to_vec(), &Limits::default()).unwrap();
+        assert_eq!((census.nodes, census.attributes, census.depth), (5, 5, 17));
+    }
+}

@@ -179,3 +179,24 @@ fn files_that_are_in_the_way_survive() {
     assert_eq!(fs::read(out.join("precious-notes.txt")).unwrap(), b"mine");
     assert_eq!(tensors(&open(&out.join("external.onnx"))), trained(&model));
 }
+
+#[test]
+fn tensors_on_the_same_bytes_must_stay_equal() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = copy_to(folder.path());
+    // The bias moves onto the first row of the weight: offset 61 becomes 06.
+    let mut bytes = fs::read(&path).unwrap();
+    let offset = bytes.windows(2).rposition(|window| window == b"61").unwrap();
+    bytes[offset..offset + 2].copy_from_slice(b"06");
+    fs::write(&path, bytes).unwrap();
+    let model = open(&path);
+    let target = folder.path().join("out/external.onnx");
+    model.write(&target, &tensors(&model)).unwrap();
+    let error = model.write(&target, &trained(&model)).unwrap_err();
+    assert!(error.is_unsupported());
+    assert_eq!(
+        error.to_string(),
+        "tensors `fc.bias` and `fc.weight` share bytes of `external.onnx.data`, but have different values now; \
+         save the model again with onnx.save"
+    );
+}

@@ -119,17 +119,18 @@ fn gradients_are_those_of_a_loop_over_samples() -> Result<(), Failure> {
         optimizer.begin(&Batch { epoch: 0, slot: 0, samples: (0..per_sample.len() as i64).collect() })?;
         let loss = problem.loss(&problem.inputs, &problem.labels)?;
         optimizer.backward(&loss, 1)?;
+        let largest = expected.values().map(|grad| grad.norm().double_value(&[])).fold(0.0, f64::max);
         for (name, tensor) in problem.parameters() {
             let (found, expected) = (tensor.grad().to_kind(Kind::Double), &expected[&name]);
-            let error = (&found - expected).norm().double_value(&[]) / expected.norm().double_value(&[]).max(1e-12);
+            // The gradient of an attention's key bias is zero but for rounding: it is measured against the largest.
+            let scale = expected.norm().double_value(&[]).max(1e-4 * largest);
+            let error = (&found - expected).norm().double_value(&[]) / scale;
             assert!(error < 2e-3, "{file}: gradient of {name} is off by {error:.1e}");
         }
         let report = optimizer.step(0.01)?;
         assert_eq!((report.solved, report.unknown, report.fallbacks), (layers.len(), 0, 0), "{file}");
-        assert!(
-            problem.loss(&problem.inputs, &problem.labels)?.double_value(&[]) < loss.double_value(&[]),
-            "{file}: the loss falls"
-        );
+        let after = tch::no_grad(|| problem.loss(&problem.inputs, &problem.labels))?;
+        assert!(after.double_value(&[]) < loss.double_value(&[]), "{file}: the loss falls");
     }
     Ok(())
 }

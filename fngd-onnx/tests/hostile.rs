@@ -218,7 +218,7 @@ fn truncated_and_mutated_files_never_panic() {
             let mut mutant = bytes.clone();
             for _ in 0..1 + next(&mut state) % 4 {
                 let position = next(&mut state) as usize % mutant.len();
-                mutant[position] = if next(&mut state) % 2 == 0 {
+                mutant[position] = if next(&mut state).is_multiple_of(2) {
                     next(&mut state) as u8
                 } else {
                     mutant[position] ^ 1 << (next(&mut state) % 8)

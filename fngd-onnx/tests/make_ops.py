@@ -211,6 +211,8 @@ def indices():
 def products():
     case("MatMul", 13, [f(2, 3, 4), f(4, 5)])
     case("MatMul", 13, [f(4), f(4)], name="vectors")
+    case("MatMul", 13, [f(4), f(4, 3)], name="one row")
+    case("MatMul", 13, [f(2, 1, 3, 2, 4), f(4, 3)], name="five dims")
     case("Gemm", 13, [f(2, 3), f(3, 4), f(4)])
     case("Gemm", 13, [f(3, 2), f(4, 3), f(2, 1)], transA=1, transB=1, alpha=0.5, beta=2.0, name="everything")
     case("Gemm", 11, [f(2, 3), f(3, 4)], name="no C")

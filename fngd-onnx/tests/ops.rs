@@ -1,6 +1,6 @@
 //! Every operator against onnxruntime, in every form that operator sets gave it (`make_ops.py` made the numbers).
 
-use fngd_onnx::analysis::Analysis;
+use fngd_onnx::analysis::{Analysis, LayerInfo, ParameterInfo, ParameterRole};
 use fngd_onnx::graph::{Attribute, ElementType, Graph, Node, TensorData, ValueId, ValueInfo};
 use fngd_onnx::{BuildOptions, TrainableModule};
 use serde_json::Value;
@@ -13,6 +13,8 @@ enum Known {
     Nothing,
     AllButTheFirst,
     Everything,
+    /// The second input is the weight of a layer, the third its bias.
+    Layer,
 }
 
 fn cases() -> Vec<Value> {
@@ -71,7 +73,7 @@ fn attribute(value: &Value) -> Attribute {
 fn run(case: &Value, known: Known) -> Result<Vec<Tensor>, fngd_onnx::Error> {
     let mut graph = Graph::default();
     let mut given = Vec::new();
-    let mut declare = |name: String, graph: &mut Graph| {
+    let declare = |name: String, graph: &mut Graph| {
         graph.values.push(ValueInfo { name, ..ValueInfo::default() });
         ValueId(graph.values.len() - 1)
     };
@@ -98,7 +100,7 @@ fn run(case: &Value, known: Known) -> Result<Vec<Tensor>, fngd_onnx::Error> {
         }
         let value = declare(format!("x{position}"), &mut graph);
         node.inputs.push(Some(value));
-        if known == Known::Everything || (known == Known::AllButTheFirst && position > 0) {
+        if known == Known::Everything || (known != Known::Nothing && position > 0) {
             graph.initializers.insert(value, data(input));
         } else {
             graph.inputs.push(value);
@@ -110,8 +112,39 @@ fn run(case: &Value, known: Known) -> Result<Vec<Tensor>, fngd_onnx::Error> {
         node.outputs.push(Some(value));
         graph.outputs.push(value);
     }
+    let analysis = if known == Known::Layer { layer(&graph, &node) } else { Analysis::default() };
     graph.nodes.push(node);
-    TrainableModule::from_graph(&graph, &Analysis::default(), &BuildOptions::default())?.forward(&given)
+    TrainableModule::from_graph(&graph, &analysis, &BuildOptions::default())?.forward(&given)
+}
+
+/// What analysis would say of a graph of this one node.
+fn layer(graph: &Graph, node: &Node) -> Analysis {
+    let is_convolution = node.op_type.starts_with("Conv");
+    let weight = node.inputs[1].expect("a weight");
+    let bias = node.inputs.get(2).copied().flatten().filter(|bias| graph.initializers[bias].dims.len() == 1);
+    let parameter = |name: &str, role, transposed| {
+        let (name, reason) = (name.to_owned(), String::new());
+        ParameterInfo { name, role, trainable: true, preconditioned: true, reason, transposed }
+    };
+    let role = if is_convolution { ParameterRole::ConvolutionWeight } else { ParameterRole::LinearWeight };
+    let mut analysis = Analysis::default();
+    let transposed = !is_convolution && node.int("transB", 0) == 0;
+    analysis.parameters.insert(weight, parameter("weight", role, transposed));
+    if let Some(bias) = bias {
+        analysis.parameters.insert(bias, parameter("bias", ParameterRole::Bias, false));
+    }
+    let has_other_bias = bias.is_none() && node.inputs.get(2).copied().flatten().is_some();
+    let info = LayerInfo {
+        name: "layer".into(),
+        weight,
+        bias,
+        bias_add: None,
+        activations: node.inputs[0].expect("activations"),
+        output: node.outputs[0].expect("an output"),
+        plain_because: has_other_bias.then(|| "its bias is no vector".into()),
+    };
+    analysis.layers.insert(0, info);
+    analysis
 }
 
 fn difference(found: &Tensor, expected: &Tensor) -> Option<String> {
@@ -137,7 +170,11 @@ fn difference(found: &Tensor, expected: &Tensor) -> Option<String> {
 fn operators_compute_what_onnxruntime_does() {
     let mut failures = Vec::new();
     for case in cases() {
-        for known in [Known::Nothing, Known::AllButTheFirst, Known::Everything] {
+        let op_type = case["op_type"].as_str().expect("op_type");
+        let is_layer = ["Conv", "ConvTranspose", "Gemm", "MatMul"].contains(&op_type)
+            && case["inputs"][1]["dims"].as_array().is_some_and(|dims| dims.len() >= 2);
+        let forms = [Known::Nothing, Known::AllButTheFirst, Known::Everything, Known::Layer];
+        for known in forms.into_iter().filter(|known| is_layer || *known != Known::Layer) {
             let name = format!("{} ({known:?} known)", case["name"].as_str().expect("name"));
             match run(&case, known) {
                 Err(error) => failures.push(format!("{name}: {error}")),

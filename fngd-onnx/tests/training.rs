@@ -275,6 +275,43 @@ fn errors_name_the_node() -> Result<(), Failure> {
     Ok(())
 }
 
+/// Calls that end the process inside libtorch, or return nonsense, must not reach it.
+#[test]
+fn dangerous_arithmetic_is_defused() -> Result<(), Failure> {
+    for (op_type, expected) in [("Div", i64::MIN), ("Mod", 0)] {
+        let mut sketch = Sketch::default();
+        let (x, y) = (sketch.value("x"), sketch.value("y"));
+        sketch.graph.inputs.extend([x, y]);
+        let z = sketch.node(op_type, &[x, y], &[]);
+        let outputs = sketch.build(z)?.forward(&[Tensor::from_slice(&[i64::MIN]), Tensor::from_slice(&[-1i64])])?;
+        assert_eq!(outputs[0].int64_value(&[0]), expected, "{op_type}");
+    }
+    let refused = |op_type: &str, constants: &[&[f32]], attributes: &[(&str, Attribute)]| {
+        let mut sketch = Sketch::default();
+        let x = sketch.input("x", &[]);
+        let mut inputs = vec![x];
+        for (number, values) in constants.iter().enumerate() {
+            inputs.push(sketch.constant(&format!("c{number}"), &[values.len() as u64], values));
+        }
+        let y = sketch.node(op_type, &inputs, attributes);
+        let module = match sketch.build(y) {
+            Err(error) => return error.to_string(),
+            Ok(module) => module,
+        };
+        module.forward(&[Tensor::from(1f32)]).unwrap_err().to_string()
+    };
+    assert_eq!(
+        refused("Gather", &[&[0.0]], &[]),
+        "node `gather` (Gather, opset 17): axis 0 is outside a tensor of 0 dimensions"
+    );
+    let expected = "node `tile` (Tile, opset 17): a result of size [1099511627776, 1] is too large";
+    assert_eq!(refused("Tile", &[&[1_099_511_627_776.0]], &[]), expected);
+    let attributes = [("kernel_shape", Attribute::Ints(vec![2])), ("dilations", Attribute::Ints(vec![1 << 62]))];
+    let expected = "node `maxpool` (MaxPool, opset 17): attribute `dilations` is [4611686018427387904], expected 1 numbers from 1 to 1048576";
+    assert_eq!(refused("MaxPool", &[], &attributes), expected);
+    Ok(())
+}
+
 fn corpus(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(name)
 }

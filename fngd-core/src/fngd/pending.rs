@@ -2,7 +2,7 @@
 
 use super::Facts;
 use crate::Result;
-use crate::factors::{Factors, WeightLayout, bias_contributions};
+use crate::factors::{WeightLayout, bias_contributions};
 use crate::gram::{self, GramMethod};
 use crate::layer::Geometry;
 use crate::tap::ParameterGrads;
@@ -39,11 +39,7 @@ impl Pending {
     /// matrix gains (Σ_t g)(Σ_t g)ᵀ.
     pub fn form(index: usize, facts: &Facts, uses: Vec<Use>, batch_size: i64, memory: u64) -> Result<Self> {
         let Facts { geometry, weight, .. } = facts;
-        let unfold = |used: &Use| {
-            Factors::unfold(geometry, &weight.size(), &used.activations, &used.output_grads, used.axis, batch_size)
-        };
-        let mut factors = uses.iter().map(unfold).collect::<Result<Vec<_>>>()?;
-        let gram = gram::of_weight(&factors, memory)?;
+        let gram = gram::of_weight(geometry, weight, &uses, batch_size, memory)?;
         let mut matrix = gram.matrix;
         let mut bias = None;
         if facts.bias.is_some() {
@@ -52,7 +48,7 @@ impl Pending {
             bias = Some(sums);
         }
         let kept = match gram.contributions {
-            Some(flat) => Kept::Contributions { flat, layout: factors.swap_remove(0).layout },
+            Some((flat, layout)) => Kept::Contributions { flat, layout },
             None => Kept::Uses(uses),
         };
         Ok(Self { index, gram: matrix, method: gram.method, kept, bias })

@@ -91,6 +91,17 @@ pub(crate) fn convolution_backward(
     Ok(unsafe { (Tensor::from_ptr(weight_grad), (!bias_grad.is_null()).then(|| Tensor::from_ptr(bias_grad))) })
 }
 
+/// a bᵀ for two matrices, by the fastest product that libtorch has.
+pub(crate) fn product_transposed(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let mut result = null_mut();
+    // SAFETY: both tensors outlive the call; `message` has `capacity` bytes.
+    with_message(|message, capacity| unsafe {
+        sys::fngd_product_transposed(&raw mut result, a.as_ptr(), b.as_ptr(), message, capacity)
+    })?;
+    // SAFETY: status 0 means that `result` is a tensor that we own.
+    Ok(unsafe { Tensor::from_ptr(result) })
+}
+
 /// Adds `grad` to the gradient of a parameter, or makes it the gradient if there is none. Keeps a reference, not a copy.
 pub(crate) fn accumulate_grad(parameter: &Tensor, grad: &Tensor) -> Result<()> {
     // SAFETY: both tensors outlive the call; `message` has `capacity` bytes.

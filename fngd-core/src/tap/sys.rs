@@ -46,6 +46,14 @@ unsafe extern "C" {
         capacity: usize,
     ) -> c_int;
 
+    pub fn fngd_product_transposed(
+        result: *mut *mut C_tensor,
+        a: *const C_tensor,
+        b: *const C_tensor,
+        message: *mut c_char,
+        capacity: usize,
+    ) -> c_int;
+
     pub fn fngd_accumulate_grad(
         tensor: *const C_tensor,
         grad: *const C_tensor,

@@ -2,6 +2,7 @@
 
 use super::problems::{Problem, Shape, linear_shapes, shapes};
 use super::reference::{self, assert_close};
+use crate::contributions::Contributions;
 use crate::factors::Factors;
 use crate::fngd::Pending;
 use crate::gram::{self, GramMethod};
@@ -14,14 +15,6 @@ use tch::{Device, Kind, Tensor};
 const MEMORY: u64 = 1 << 30;
 /// So small that every block holds one sample or one output feature.
 const NO_MEMORY: u64 = 1;
-
-fn unfold(problem: &Problem) -> Vec<Factors> {
-    let (weight, axis) = (problem.weight.size(), problem.axis);
-    let unfold = |(activations, output_grads): &(Tensor, Tensor)| {
-        Factors::unfold(&problem.geometry, &weight, activations, output_grads, axis, problem.batch_size).unwrap()
-    };
-    problem.uses.iter().map(unfold).collect()
-}
 
 /// The joint Gram matrix as the preconditioner forms it.
 fn joint_gram(problem: &Problem, memory: u64) -> Pending {
@@ -39,15 +32,25 @@ proptest! {
     fn contributions_equal_batches_of_one(shape in shapes()) {
         let problem = Problem::new(&shape, Kind::Double);
         let (expected, _) = reference::contributions(&problem);
-        let factors = unfold(&problem);
-        let features = factors[0].outputs.size()[3];
-        let mut sum = factors[0].contributions(0, features).unwrap();
-        for factors in &factors[1..] {
-            sum += factors.contributions(0, features).unwrap();
+        let uses = problem.recorded_uses();
+        let unfolded = Factors::unfold(&problem.geometry, &problem.weight.size(), &uses, problem.batch_size).unwrap();
+        let features = unfolded[0].outputs.size()[3];
+        let cheapest = Contributions::new(&problem.geometry, &problem.weight, &uses, problem.batch_size).unwrap();
+        let mut ways = vec![Contributions::Unfolded(unfolded), cheapest];
+        if let Geometry::Convolution(geometry) = &problem.geometry
+            && shape.merged == 1
+            && geometry.groups == 1
+            && !geometry.transposed
+        {
+            let (weight, batch_size) = (&problem.weight, problem.batch_size);
+            ways.push(Contributions::Grouped { uses: &uses, weight, geometry, batch_size });
         }
-        for sample in 0..problem.batch_size {
-            let found = factors[0].layout.weight(&sum.get(sample)).unwrap().reshape([-1]);
-            assert_close(&found, &expected.get(sample), 1e-12, "contribution");
+        for contributions in ways {
+            let sum = contributions.block(0, features).unwrap();
+            for sample in 0..problem.batch_size {
+                let found = contributions.layout().weight(&sum.get(sample)).unwrap().reshape([-1]);
+                assert_close(&found, &expected.get(sample), 1e-12, "contribution");
+            }
         }
     }
 
@@ -65,13 +68,12 @@ proptest! {
     #[test]
     fn every_method_gives_the_same_gram(shape in linear_shapes()) {
         let problem = Problem::new(&Shape { uses: 1, ..shape }, Kind::Double);
-        let factors = unfold(&problem);
+        let uses = problem.recorded_uses();
         let expected = reference::gram(&(reference::contributions(&problem).0, None));
-        for memory in [MEMORY, NO_MEMORY] {
-            let found = gram::by_method(GramMethod::Pairwise, &factors, memory).unwrap().matrix;
-            assert_close(&found, &expected, 1e-12, "pairwise");
-            let found = gram::by_method(GramMethod::Instantiate, &factors, memory).unwrap().matrix;
-            assert_close(&found, &expected, 1e-12, "instantiate");
+        for (method, memory) in [GramMethod::Pairwise, GramMethod::Instantiate].into_iter().flat_map(|method| [(method, MEMORY), (method, NO_MEMORY)]) {
+            let Problem { geometry, weight, batch_size, .. } = &problem;
+            let found = gram::by_method(method, geometry, weight, &uses, *batch_size, memory).unwrap().matrix;
+            assert_close(&found, &expected, 1e-12, "gram by a given method");
         }
     }
 

@@ -6,6 +6,7 @@ mod constants;
 mod layers;
 mod logits;
 mod parameters;
+mod ties;
 mod uses;
 
 pub(crate) use uses::Uses;
@@ -37,7 +38,7 @@ impl Analysis {
         let constants = constants::find(graph, &uses);
         let mut found = layers::find(graph, &uses);
         let frozen = parameters::frozen(graph, freeze);
-        layers::settle(graph, &uses, &mut found, &frozen);
+        ties::settle(graph, &uses, &mut found, &frozen);
         let (parameters, constants) = parameters::find(graph, &uses, &found, constants, &frozen);
         let layers = found.into_iter().map(|(node, layer)| (node, layer.info)).collect();
         Self { parameters, layers, logits: logits::find(graph, &uses), constants, frozen }

@@ -67,6 +67,7 @@ pub(crate) fn write(model: &OnnxModel, path: &Path, tensors: &BTreeMap<String, T
         plan.tensor(model, *id, bytes, &stored)?;
     }
     structure::separate(model, &stored, &mut plan.edits, &mut plan.report.edits)?;
+    refuse_shared_bytes(model, &stored)?;
     let locations = plan.locations(model, path)?;
     let mut file = model.file.to_vec();
     for (start, bytes) in &plan.patches {
@@ -181,6 +182,45 @@ impl Plan {
         }
         Ok(renamed)
     }
+}
+
+/// Tensors that lie on the same bytes of a data file cannot hold different values.
+fn refuse_shared_bytes(model: &OnnxModel, stored: &BTreeMap<ValueId, Vec<u8>>) -> Result<()> {
+    let graph = &model.imported.graph;
+    let mut placed = Vec::new();
+    for (id, source) in &model.imported.sources {
+        let place = match source {
+            Source::Initializer { external, .. } | Source::Constant { external, .. } => external.as_ref(),
+            Source::Copy { .. } | Source::Alias { .. } => None,
+        };
+        let old = graph.initializers.get(id).map(|data| &data.bytes);
+        if let (Some(place), Some(old)) = (place, old) {
+            placed.push((&place.location, place.offset, place.length, *id, stored.get(id).unwrap_or(old), old));
+        }
+    }
+    placed.sort();
+    // Sorted by their first byte: what overlaps any earlier tensor overlaps the one that reaches furthest.
+    let mut furthest = placed.first();
+    for current in placed.iter().skip(1) {
+        let Some(before) = furthest else { continue };
+        let (location, start, length, first, a, a_old) = before;
+        let (other, next, other_length, second, b, b_old) = current;
+        if location != other || next.saturating_add(*other_length) > start.saturating_add(*length) {
+            furthest = Some(current);
+        }
+        let overlap = location == other && *next < start.saturating_add(*length) && *other_length > 0;
+        let same = start == next && a == b;
+        if overlap && !same && (a != a_old || b != b_old) {
+            let name = |id: &ValueId| quoted(graph.values.get(id.0).map_or("", |info| &info.name));
+            return Err(Error::unsupported(format!(
+                "tensors {} and {} share bytes of {}, but have different values now; save the model again with onnx.save",
+                name(first),
+                name(second),
+                quoted(location)
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Where the file keeps a constant.

@@ -78,6 +78,7 @@ fn message(file: &[u8], range: &Range<usize>, edits: &[&Edit], out: &mut Vec<u8>
 mod tests {
     use super::*;
     use crate::wire::put_bytes;
+    use proptest::prelude::*;
 
     fn nested(leaves: &[&[u8]]) -> Vec<u8> {
         let (mut inner, mut outer) = (Vec::new(), vec![0x08, 1]);
@@ -100,7 +101,7 @@ mod tests {
         put_bytes(&mut fields, 2, &long);
         let edit = |range: Range<usize>, fields: &[u8]| Edit { range, fields: fields.to_vec() };
         let replace = edit(inner[1].span.clone(), &fields);
-        assert_eq!(splice(&file, &[replace.clone()]).unwrap(), nested(&[b"one", &long, b"three"]));
+        assert_eq!(splice(&file, std::slice::from_ref(&replace)).unwrap(), nested(&[b"one", &long, b"three"]));
         let remove = edit(inner[0].span.clone(), &[]);
         assert_eq!(splice(&file, &[replace.clone(), remove]).unwrap(), nested(&[&long, b"three"]));
         let insert = edit(inner[2].span.start..inner[2].span.start, &fields);
@@ -111,6 +112,69 @@ mod tests {
         // The end of the graph is also the start of the next field of the model: see `append`.
         assert_ne!(splice(&file, &[end]).unwrap(), nested(&[b"one", b"two", b"three", &long]));
         assert_eq!(splice(&file, &[]).unwrap(), file);
+    }
+
+    /// A message of messages, and what splicing should make of it: the slow, obvious version.
+    #[derive(Debug, Clone)]
+    enum Tree {
+        Leaf(Vec<u8>, Option<Vec<u8>>),
+        Branch(Vec<Tree>),
+    }
+
+    impl Tree {
+        fn write(&self, out: &mut Vec<u8>, edited: bool) {
+            match self {
+                Self::Leaf(_, Some(new)) if edited => out.extend_from_slice(new),
+                Self::Leaf(contents, _) => put_bytes(out, 3, contents),
+                Self::Branch(parts) => {
+                    let mut contents = Vec::new();
+                    parts.iter().for_each(|part| part.write(&mut contents, edited));
+                    put_bytes(out, 4, &contents);
+                }
+            }
+        }
+
+        /// The edits, if this is written at `start`; returns the end.
+        fn edits(&self, start: usize, edits: &mut Vec<Edit>) -> usize {
+            let mut bytes = Vec::new();
+            self.write(&mut bytes, false);
+            let end = start + bytes.len();
+            match self {
+                Self::Leaf(_, None) => (),
+                Self::Leaf(_, Some(new)) => edits.push(Edit { range: start..end, fields: new.clone() }),
+                Self::Branch(parts) => {
+                    let contents = wire::fields(&bytes, start).next().unwrap().unwrap().contents;
+                    parts.iter().fold(contents.start, |start, part| part.edits(start, edits));
+                }
+            }
+            end
+        }
+    }
+
+    fn trees() -> impl Strategy<Value = Tree> {
+        let field = |contents: Vec<u8>| {
+            let mut out = Vec::new();
+            put_bytes(&mut out, 5, &contents);
+            out
+        };
+        let new =
+            prop::option::of(prop_oneof![Just(Vec::new()), prop::collection::vec(any::<u8>(), 0..300).prop_map(field)]);
+        let leaf =
+            (prop::collection::vec(any::<u8>(), 0..150), new).prop_map(|(contents, new)| Tree::Leaf(contents, new));
+        leaf.prop_recursive(5, 40, 6, |inner| prop::collection::vec(inner, 1..6).prop_map(Tree::Branch))
+    }
+
+    proptest! {
+        #[test]
+        fn splicing_is_writing_the_edited_tree(parts in prop::collection::vec(trees(), 1..5)) {
+            let (mut file, mut wanted, mut edits, mut start) = (Vec::new(), Vec::new(), Vec::new(), 0);
+            for part in &parts {
+                part.write(&mut file, false);
+                part.write(&mut wanted, true);
+                start = part.edits(start, &mut edits);
+            }
+            prop_assert_eq!(splice(&file, &edits).unwrap(), wanted);
+        }
     }
 
     #[test]

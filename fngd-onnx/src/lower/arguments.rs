@@ -106,7 +106,7 @@ pub(crate) fn floats(tensor: &Tensor) -> Result<Vec<f64>> {
 /// `axis`, counted from the front. Valid for a tensor of `rank` dimensions.
 pub(crate) fn axis_of(axis: i64, rank: usize) -> Result<i64> {
     let signed_rank = rank as i64;
-    if axis < -signed_rank || axis >= signed_rank.max(1) {
+    if axis < -signed_rank || axis >= signed_rank {
         return Err(Error::mismatch(format!("axis {axis} is outside a tensor of {rank} dimensions")));
     }
     Ok(if axis < 0 { axis + signed_rank } else { axis })
@@ -120,6 +120,16 @@ pub(crate) fn axes_of(axes: &[i64], rank: usize) -> Result<Vec<i64>> {
 /// The product of dimensions.
 pub(crate) fn product(dims: &[i64]) -> i64 {
     dims.iter().product()
+}
+
+/// Refuses a result that no training has use for: a broken file must not take all memory.
+pub(crate) fn affordable(size: &[i64]) -> Result<()> {
+    const MOST_ELEMENTS: i64 = 1 << 34;
+    let elements = size.iter().try_fold(1i64, |product, &dim| product.checked_mul(dim)).unwrap_or(i64::MAX);
+    if !(0..=MOST_ELEMENTS).contains(&elements) {
+        return Err(Error::limit(format!("a result of size {size:?} is too large")));
+    }
+    Ok(())
 }
 
 /// A one-dimensional integer tensor on the host.

@@ -3,6 +3,7 @@
 mod arguments;
 pub(crate) mod batch_axis;
 pub(crate) mod builder;
+mod drafts;
 mod drop_path;
 pub(crate) mod example;
 pub(crate) mod layers;

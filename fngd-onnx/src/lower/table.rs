@@ -140,4 +140,33 @@ mod tests {
         assert!(OPERATORS.is_sorted_by(|left, right| left.op_type < right.op_type));
         assert_eq!(OPERATORS.len(), 91);
     }
+
+    #[test]
+    fn what_reading_accepts_can_be_built() {
+        let found = |op_type: &str, opset: i64| {
+            let (name, domain) = (String::new(), String::new());
+            let (attributes, metadata) = Default::default();
+            let (inputs, outputs) = (Vec::new(), Vec::new());
+            find(&Node {
+                index: 0,
+                name,
+                op_type: op_type.into(),
+                domain,
+                opset,
+                inputs,
+                outputs,
+                attributes,
+                metadata,
+            })
+            .is_some()
+        };
+        for operator in crate::supported::OPERATORS {
+            assert!(
+                found(operator.op_type, operator.since) && found(operator.op_type, NEWEST_OPSET),
+                "{}",
+                operator.op_type
+            );
+        }
+        assert!(!found("Gelu", 19) && !found("Relu", NEWEST_OPSET + 1) && !found("Elephant", 17));
+    }
 }

@@ -23,18 +23,18 @@ impl Operator for Relu {
 
 /// `x` where it is positive, `slope · x` elsewhere.
 struct LeakyRelu {
-    slope: Tensor,
+    slope: f64,
 }
 
 pub(crate) fn leaky_relu(node: &Node, _: &BuildContext) -> Result<Box<dyn Operator>> {
-    // tch's own leaky_relu takes no slope; prelu with one constant slope is the same function.
-    Ok(Box::new(LeakyRelu { slope: Tensor::f_from_slice(&[node.float("alpha", 0.01)])? }))
+    Ok(Box::new(LeakyRelu { slope: f64::from(node.float("alpha", 0.01)) }))
 }
 
 impl Operator for LeakyRelu {
     fn run(&self, inputs: &mut Inputs, _: &Run) -> Result<Vec<Tensor>> {
         let x = inputs.get(0)?;
-        Ok(vec![x.f_prelu(&self.slope.f_to_device(x.device())?)?])
+        // tch's own leaky_relu takes no slope; prelu with one constant slope is the same function.
+        Ok(vec![x.f_prelu(&Tensor::f_full([1], self.slope, (x.kind(), x.device()))?)?])
     }
 }
 

@@ -42,6 +42,10 @@ impl Operator for Attention {
             key = Tensor::f_cat(&[past_key, &key], 2)?;
             value = Tensor::f_cat(&[past_value, &value], 2)?;
         }
+        // libtorch does not look.
+        if key.size()[2] != value.size()[2] {
+            return Err(Error::mismatch(format!("keys are {:?}, values {:?}", key.size(), value.size())));
+        }
         let output = if self.softcap == 0.0 && !(self.is_causal && (mask.is_some() || past > 0)) {
             let groups = query.size()[1] != key.size()[1];
             Tensor::f_scaled_dot_product_attention(&query, &key, &value, mask, 0.0, self.is_causal, self.scale, groups)?

@@ -1,5 +1,6 @@
 //! BatchNormalization.
 
+use super::normalise::epsilon;
 use crate::analysis::ParameterRole;
 use crate::graph::Node;
 use crate::lower::operator::{BuildContext, Inputs, Operator, Run};
@@ -26,7 +27,7 @@ pub(crate) fn build(node: &Node, context: &BuildContext) -> Result<Box<dyn Opera
         |position| context.parameter(position).is_some_and(|p| p.info.role == ParameterRole::RunningStatistic);
     let is_frozen = (1..5).any(|position| position != 2 && context.is_frozen(position));
     Ok(Box::new(BatchNormalization {
-        epsilon: f64::from(node.float("epsilon", 1e-5)),
+        epsilon: epsilon(node)?,
         momentum: f64::from(node.float("momentum", 0.9)),
         learns: is_statistic(3) && is_statistic(4) && !is_frozen,
     }))

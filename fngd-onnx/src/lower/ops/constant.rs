@@ -1,7 +1,7 @@
 //! Operators that make values: Constant, ConstantOfShape, Range, Cast, CastLike, Where.
 
 use crate::graph::{Attribute, Node};
-use crate::lower::arguments::{Integers, number};
+use crate::lower::arguments::{Integers, affordable, number};
 use crate::lower::operator::{BuildContext, Inputs, Operator, Run};
 use crate::lower::tensors::{self, kind_of_number};
 use crate::{Error, Result};
@@ -48,6 +48,7 @@ pub(crate) fn constant_of_shape(node: &Node, context: &BuildContext) -> Result<B
 impl Operator for ConstantOfShape {
     fn run(&self, inputs: &mut Inputs, run: &Run) -> Result<Vec<Tensor>> {
         let shape = self.shape.require(inputs, "input")?;
+        affordable(&shape)?;
         Ok(vec![run.place(Tensor::f_full(&shape[..], self.value, (self.kind, Device::Cpu))?)?])
     }
 
@@ -69,6 +70,7 @@ impl Operator for Range {
         if delta == 0.0 {
             return Err(Error::mismatch("`delta` is 0"));
         }
+        affordable(&[((limit - start) / delta).abs() as i64])?;
         let kind = inputs.get(0)?.kind();
         // libtorch refuses what ONNX calls empty.
         let limit = if (limit - start) / delta < 0.0 { start } else { limit };

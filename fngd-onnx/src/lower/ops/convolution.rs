@@ -1,6 +1,6 @@
 //! Conv and ConvTranspose: how the file's padding becomes libtorch's, for layers and for plain convolutions alike.
 
-use super::window::{Padding, Window, pad, spatial_sizes};
+use super::window::{LARGEST, Padding, Window, pad, spatial_sizes};
 use crate::graph::Node;
 use crate::lower::operator::{BuildContext, Inputs, Operator, Run};
 use crate::{Error, Result};
@@ -35,8 +35,10 @@ impl ConvolutionPlan {
         let output_padding = node.ints("output_padding").map_or_else(|| vec![0; kernel.len()], <[i64]>::to_vec);
         let output_shape = node.ints("output_shape").map(<[i64]>::to_vec);
         let lengths = [Some(&output_padding), output_shape.as_ref()];
-        if lengths.into_iter().flatten().any(|list| list.len() != kernel.len()) {
-            let message = "attributes `output_padding` and `output_shape` need one number per spatial dimension";
+        let fits = |list: &Vec<i64>| list.len() == kernel.len() && list.iter().all(|size| (0..=LARGEST).contains(size));
+        if !lengths.into_iter().flatten().all(fits) {
+            let message =
+                "attributes `output_padding` and `output_shape` need one reasonable number per spatial dimension";
             return Err(Error::malformed(message));
         }
         Ok(Self { window, groups, transposed: node.op_type == "ConvTranspose", output_padding, output_shape })

@@ -69,8 +69,8 @@ pub(crate) fn binary(node: &Node, _: &BuildContext) -> Result<Box<dyn Operator>>
         "Sub" => Tensor::f_sub,
         "Mul" => Tensor::f_mul,
         "Div" => divide,
-        "Mod" if node.int("fmod", 0) != 0 => Tensor::f_fmod_tensor,
-        "Mod" => Tensor::f_remainder_tensor,
+        "Mod" if node.int("fmod", 0) != 0 => truncated_remainder,
+        "Mod" => remainder,
         "Equal" => Tensor::f_eq_tensor,
         "Less" => Tensor::f_lt_tensor,
         "LessOrEqual" => Tensor::f_le_tensor,
@@ -110,13 +110,34 @@ pub(crate) fn variadic(node: &Node, _: &BuildContext) -> Result<Box<dyn Operator
 
 /// Division; integers are cut towards zero, as ONNX wants it.
 fn divide(left: &Tensor, right: &Tensor) -> std::result::Result<Tensor, TchError> {
-    if matches!(left.kind(), Kind::Float | Kind::Double) {
+    if is_float(left) {
         return left.f_div(right);
     }
     // The smallest integer divided by -1 ends the process inside libtorch; negation wraps instead.
     let negative_one = right.f_eq(-1)?;
     let quotient = left.f_div_tensor_mode(&right.f_masked_fill(&negative_one, 1)?, "trunc")?;
     quotient.f_neg()?.f_where_self(&negative_one, &quotient)
+}
+
+/// The remainder with the divisor's sign.
+fn remainder(left: &Tensor, right: &Tensor) -> std::result::Result<Tensor, TchError> {
+    if is_float(left) {
+        return left.f_remainder_tensor(right);
+    }
+    // Ends the process for the smallest integer and -1 too; the remainder by 1 is the same 0.
+    left.f_remainder_tensor(&right.f_masked_fill(&right.f_eq(-1)?, 1)?)
+}
+
+/// The remainder with the dividend's sign.
+fn truncated_remainder(left: &Tensor, right: &Tensor) -> std::result::Result<Tensor, TchError> {
+    if is_float(left) {
+        return left.f_fmod_tensor(right);
+    }
+    left.f_fmod_tensor(&right.f_masked_fill(&right.f_eq(-1)?, 1)?)
+}
+
+fn is_float(tensor: &Tensor) -> bool {
+    matches!(tensor.kind(), Kind::Float | Kind::Double)
 }
 
 fn lined_up(right: &Tensor, rank: usize, axis: i64) -> Result<Tensor> {

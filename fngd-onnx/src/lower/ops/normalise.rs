@@ -1,5 +1,6 @@
 //! Normalisations without running statistics: LayerNormalization, RMSNormalization, InstanceNormalization, GroupNormalization, LRN.
 
+use super::window::LARGEST;
 use crate::graph::Node;
 use crate::lower::arguments::axis_of;
 use crate::lower::operator::{BuildContext, Inputs, Operator, Run};
@@ -15,7 +16,7 @@ struct LayerNormalization {
 
 pub(crate) fn layer(node: &Node, _: &BuildContext) -> Result<Box<dyn Operator>> {
     let wants_statistics = node.output(1).is_some() || node.output(2).is_some();
-    Ok(Box::new(LayerNormalization { axis: node.int("axis", -1), epsilon: epsilon(node), wants_statistics }))
+    Ok(Box::new(LayerNormalization { axis: node.int("axis", -1), epsilon: epsilon(node)?, wants_statistics }))
 }
 
 impl Operator for LayerNormalization {
@@ -50,7 +51,7 @@ struct RmsNormalization {
 }
 
 pub(crate) fn rms(node: &Node, _: &BuildContext) -> Result<Box<dyn Operator>> {
-    Ok(Box::new(RmsNormalization { axis: node.int("axis", -1), epsilon: epsilon(node) }))
+    Ok(Box::new(RmsNormalization { axis: node.int("axis", -1), epsilon: epsilon(node)? }))
 }
 
 impl Operator for RmsNormalization {
@@ -72,7 +73,7 @@ struct InstanceNormalization {
 }
 
 pub(crate) fn instance(node: &Node, _: &BuildContext) -> Result<Box<dyn Operator>> {
-    Ok(Box::new(InstanceNormalization { epsilon: epsilon(node) }))
+    Ok(Box::new(InstanceNormalization { epsilon: epsilon(node)? }))
 }
 
 impl Operator for InstanceNormalization {
@@ -96,7 +97,7 @@ pub(crate) fn group(node: &Node, _: &BuildContext) -> Result<Box<dyn Operator>> 
     if groups < 1 {
         return Err(Error::malformed(format!("attribute `num_groups` is {groups}, expected at least 1")));
     }
-    Ok(Box::new(GroupNormalization { groups, epsilon: epsilon(node), scale_per_group: node.opset < 21 }))
+    Ok(Box::new(GroupNormalization { groups, epsilon: epsilon(node)?, scale_per_group: node.opset < 21 }))
 }
 
 impl Operator for GroupNormalization {
@@ -133,8 +134,8 @@ struct LocalResponseNormalization {
 
 pub(crate) fn local_response(node: &Node, _: &BuildContext) -> Result<Box<dyn Operator>> {
     let size = node.int("size", 0);
-    if size < 1 {
-        return Err(Error::malformed(format!("attribute `size` is {size}, expected at least 1")));
+    if !(1..=LARGEST).contains(&size) {
+        return Err(Error::malformed(format!("attribute `size` is {size}, expected 1 to {LARGEST}")));
     }
     let float = |name, default| f64::from(node.float(name, default));
     let (alpha, beta, bias) = (float("alpha", 1e-4), float("beta", 0.75), float("bias", 1.0));
@@ -158,6 +159,11 @@ impl Operator for LocalResponseNormalization {
     }
 }
 
-fn epsilon(node: &Node) -> f64 {
-    f64::from(node.float("epsilon", 1e-5))
+/// Attribute `epsilon`, which libtorch takes as it is.
+pub(super) fn epsilon(node: &Node) -> Result<f64> {
+    let epsilon = node.float("epsilon", 1e-5);
+    if !(epsilon >= 0.0 && epsilon.is_finite()) {
+        return Err(Error::malformed(format!("attribute `epsilon` is {epsilon}, expected a number of at least 0")));
+    }
+    Ok(f64::from(epsilon))
 }

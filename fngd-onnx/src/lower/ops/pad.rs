@@ -2,7 +2,7 @@
 
 use super::window;
 use crate::graph::Node;
-use crate::lower::arguments::{Integers, Number, axes_of, indices};
+use crate::lower::arguments::{Integers, Number, affordable, axes_of, indices};
 use crate::lower::operator::{BuildContext, Inputs, Operator, Run};
 use crate::{Error, Result};
 use tch::Tensor;
@@ -50,10 +50,13 @@ impl Operator for Pad {
         if pads.len() != 2 * axes.len() {
             return Err(Error::mismatch(format!("`pads` has {} numbers for {} axes", pads.len(), axes.len())));
         }
+        let size: Vec<i64> = x.size().iter().map(|&dim| dim.max(1)).collect();
         let (mut before, mut after) = (vec![0; rank], vec![0; rank]);
         for (index, &axis) in axes.iter().enumerate() {
             (before[axis as usize], after[axis as usize]) = (pads[index], pads[index + axes.len()]);
         }
+        let grown = |axis: usize| size[axis].saturating_add(before[axis].max(0)).saturating_add(after[axis].max(0));
+        affordable(&(0..rank).map(grown).collect::<Vec<_>>())?;
         if self.mode == Mode::Constant {
             return Ok(vec![window::pad(x, &before, &after, value)?]);
         }

@@ -34,8 +34,8 @@ pub(crate) fn split(node: &Node, context: &BuildContext) -> Result<Box<dyn Opera
     // Lengths are an attribute until operator set 12, an input from 13 on; 18 added `num_outputs`.
     let lengths = Integers::attribute_or_input(node, context, "split", 1)?;
     let parts = node.int("num_outputs", node.outputs.len() as i64);
-    if parts < 1 {
-        return Err(Error::malformed(format!("`num_outputs` is {parts}, expected at least 1")));
+    if !(1..=1 << 16).contains(&parts) {
+        return Err(Error::malformed(format!("`num_outputs` is {parts}, expected 1 to 65536")));
     }
     Ok(Box::new(Split { axis: node.int("axis", 0), lengths, parts }))
 }

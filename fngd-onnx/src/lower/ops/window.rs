@@ -28,7 +28,7 @@ pub(crate) enum Padding {
 }
 
 /// Larger attributes make libtorch overflow or hang instead of failing.
-const LARGEST: i64 = 1 << 20;
+pub(crate) const LARGEST: i64 = 1 << 20;
 
 impl Window {
     /// Reads a node whose kernel is `kernel`.
