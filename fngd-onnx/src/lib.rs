@@ -32,5 +32,6 @@ pub use export::WriteReport;
 #[cfg(feature = "torch")]
 pub use lower::batch_axis::LayerBatchAxis;
 pub use model::{ImportOptions, OnnxModel, ParameterRow};
+#[cfg(feature = "torch")]
 pub use module::{BuildOptions, TrainableModule};
 pub use report::{EXPORT_AGAIN, ImportReport};
