@@ -127,7 +127,7 @@ fn a_run_leaves_everything_that_is_promised() {
     assert_eq!(
         said.out,
         "\n  best val acc 20.0 % (epoch 2)    test acc 75.0 %    training 2.0 s, wall 2.5 s\n  \
-         saved   best.onnx   curves.svg   curves.png   in runs/r\n  \
+         saved   best.onnx\n          curves.svg   curves.png   in runs/r\n  \
          next    fngd-cli eval runs/r · fngd-cli export runs/r\n"
     );
     assert!(!said.err.contains('\r') && !said.err.contains('\x1b'), "{}", said.err);
@@ -554,4 +554,45 @@ fn later_sources_win() {
     ] {
         assert!(config.contains(origin), "{origin}{config}");
     }
+}
+
+/// A run that exports the model unchanged, with a reference to check it by.
+fn export_with(reference: &[u8]) -> (Bench, Said) {
+    let finish = FINISH.replace("\"reference\":null", "\"reference\":\"'$run/reference'\"");
+    let bench = Bench::new(&format!("{TWO_EPOCHS} cp reference \"$run/reference\"; {finish}"));
+    std::fs::write(bench.path("reference"), reference).unwrap();
+    let said = train(&bench, &["-q"]);
+    (bench, said)
+}
+
+#[test]
+fn an_exported_file_is_run_by_tract() {
+    let (bench, said) = export_with(include_bytes!("golden/tiny.reference.safetensors"));
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.out.contains("saved   best.onnx (checked by tract: max |Δ| vs trained graph "), "{}", said.out);
+    let result: serde_json::Value = serde_json::from_str(&bench.read("runs/r/result.json")).unwrap();
+    assert_eq!(result["checks"][0]["agrees"], true);
+    assert!(result["checks"][0]["max_difference"].as_f64().unwrap() < 1e-5);
+    assert!(!bench.path("runs/r/reference").exists());
+}
+
+#[test]
+fn an_exported_file_that_computes_something_else_is_no_result() {
+    let (bench, said) = export_with(include_bytes!("golden/tiny.wrong.safetensors"));
+    assert_eq!(said.code, Some(1));
+    assert!(
+        said.err
+            .starts_with("error: best.onnx run by tract differs from the trained graph: output `y`, max |Δ| 1.0e-2\n"),
+        "{}",
+        said.err
+    );
+    assert!(bench.path("runs/r/reference").exists());
+}
+
+#[test]
+fn what_tract_cannot_check_is_a_warning() {
+    let (_, said) = export_with(b"no safetensors");
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.err.starts_with("warning: best.onnx could not be checked by tract: "), "{}", said.err);
+    assert!(said.out.contains("saved   best.onnx (not checked)\n"), "{}", said.out);
 }

@@ -135,21 +135,6 @@ impl std::error::Error for Error {
     }
 }
 
-impl From<tch::TchError> for Error {
-    fn from(error: tch::TchError) -> Self {
-        // libtorch appends a C++ stack trace of many lines; the first lines hold the facts.
-        let text = error.to_string();
-        let message = text.split("\nException raised from").next().unwrap_or(&text).trim().to_owned();
-        Self { kind: Kind::Torch, message, source: Some(Box::new(error)) }
-    }
-}
-
-impl From<fngd_core::Error> for Error {
-    fn from(error: fngd_core::Error) -> Self {
-        Self { kind: Kind::Torch, message: error.to_string(), source: Some(Box::new(error)) }
-    }
-}
-
 /// A name from the file, fit for a message: in backticks, control characters escaped, cut to 120 characters.
 pub(crate) fn quoted(name: &str) -> String {
     const LONGEST: usize = 120;

@@ -6,8 +6,10 @@ mod error;
 mod export;
 mod external;
 pub mod graph;
+#[cfg(feature = "torch")]
 mod lower;
 mod model;
+#[cfg(feature = "torch")]
 mod module;
 mod names;
 #[rustfmt::skip]
@@ -20,12 +22,16 @@ mod schema;
 mod spans;
 pub mod supported;
 mod tensor;
+#[cfg(feature = "torch")]
+mod torch_error;
 mod wire;
 
 pub use census::{Census, Limits};
 pub use error::{Error, Result};
 pub use export::WriteReport;
+#[cfg(feature = "torch")]
 pub use lower::batch_axis::LayerBatchAxis;
 pub use model::{ImportOptions, OnnxModel, ParameterRow};
+#[cfg(feature = "torch")]
 pub use module::{BuildOptions, TrainableModule};
 pub use report::{EXPORT_AGAIN, ImportReport};

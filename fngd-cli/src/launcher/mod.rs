@@ -1,11 +1,11 @@
 //! The launcher: command line, settings, run directories, front ends. Nothing here touches libtorch.
 
-pub mod arguments;
+mod arguments;
 mod commands;
 mod curves;
 mod download;
 mod engine;
-pub mod failure;
+mod failure;
 mod front;
 mod keys;
 mod libtorch;
@@ -13,7 +13,7 @@ mod metrics;
 mod model;
 mod recorder;
 mod reference;
-pub mod resolve;
+mod resolve;
 mod run_directory;
 mod system;
 mod tensorboard;

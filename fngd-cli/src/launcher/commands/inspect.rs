@@ -4,8 +4,8 @@ use crate::launcher::arguments::{Global, Inspect};
 use crate::launcher::failure::{Failure, Result};
 use crate::launcher::model::{self, Totals, describe, role};
 use crate::launcher::{front, print_line, text};
-use fngd_onnx::analysis::ParameterRole;
-use fngd_onnx::{OnnxModel, ParameterRow};
+use fngd_onnx_pure::analysis::ParameterRole;
+use fngd_onnx_pure::{OnnxModel, ParameterRow};
 
 pub fn run(arguments: &Inspect, global: &Global) -> Result<u8> {
     const METHODS: [&str; 3] = ["fngd", "sgd", "adamw"];
@@ -32,7 +32,7 @@ pub fn run(arguments: &Inspect, global: &Global) -> Result<u8> {
 
 fn heading(model: &OnnxModel) {
     let report = model.report();
-    let list = |values: &[fngd_onnx::graph::ValueInfo]| values.iter().map(describe).collect::<Vec<_>>().join(", ");
+    let list = |values: &[fngd_onnx_pure::graph::ValueInfo]| values.iter().map(describe).collect::<Vec<_>>().join(", ");
     let name = text::name(&model.path().file_name().unwrap_or_default().to_string_lossy());
     let parameters = text::count(Totals::of(model).parameters());
     print_line(&format!("  {name}   opset {}   {parameters} parameters", report.opset));
@@ -80,7 +80,11 @@ fn groups(model: &OnnxModel, method: &str) {
     }
     print_line(&format!("  {:<20} {:>7} {:>13}   {:<9} note", "parameters", "tensors", "numbers", "trained"));
     for group in groups {
-        let note = group.reason.map_or("several reasons: see --layers".to_owned(), text::name);
+        let note = match group.reason {
+            Some(reason) if group.tensors > 1 || group.trainer != "FNGD" => text::name(reason),
+            None if group.trainer != "FNGD" => "several reasons: see --layers".to_owned(),
+            _ => String::new(),
+        };
         let Group { role, trainer, tensors, parameters, .. } = group;
         let line = format!("  {role:<20} {tensors:>7} {:>13}   {trainer:<9} {note}", text::count(parameters));
         print_line(line.trim_end());

@@ -189,9 +189,13 @@ impl Work<'_> {
         numbers.push(format!("training {training}, wall {wall}"));
         print_line(&format!("  {}", numbers.join("    ")));
         let mut saved: Vec<String> = recorder.exported.keys().map(|path| describe_export(path, checks)).collect();
-        saved.extend(drawn.iter().map(|name| (*name).to_owned()));
-        if !saved.is_empty() {
-            print_line(&format!("  saved   {}   in {run}", saved.join("   ")));
+        if !drawn.is_empty() {
+            saved.push(drawn.join("   "));
+        }
+        for (position, line) in saved.iter().enumerate() {
+            let label = if position == 0 { "saved" } else { "" };
+            let folder = if position + 1 == saved.len() { format!("   in {run}") } else { String::new() };
+            print_line(&format!("  {label:<7} {line}{folder}"));
         }
         if matches!(outcome.status, Status::Interrupted | Status::Terminated) {
             print_line(&format!("  resume  fngd-cli resume {run}"));
@@ -244,19 +248,16 @@ fn announce(resolved: &Resolved, front: &mut dyn FrontEnd) {
         "data",
         &format!("{}, augmentation {}, seed {}", settings.data.spec, settings.data.aug, settings.train.seed),
     );
-    let mut knobs = Vec::new();
-    let mut knob = |name: &str, words: &str, value: Option<String>| {
-        let default = matches!(resolved.origin(name), Some(Origin::Default | Origin::DefaultOf(_)));
-        knobs.extend(value.map(|value| format!("{words} {value}{}", if default { " (default)" } else { "" })));
-    };
     let optimizer = &settings.optimizer;
-    knob("optimizer.lr", "lr", optimizer.lr.map(|lr| lr.to_string()));
+    let is_default = matches!(resolved.origin("optimizer.lr"), Some(Origin::Default | Origin::DefaultOf(_)));
+    let lr = optimizer.lr.unwrap_or_default();
     let schedule = format!("{}, warm-up {}", settings.schedule.kind, settings.schedule.warmup);
-    knob("optimizer.inner", "over", optimizer.inner.clone());
-    knob("optimizer.damping", "damping", optimizer.damping.map(|damping| damping.to_string()));
-    knob("optimizer.momentum", "momentum", optimizer.momentum.map(|momentum| momentum.to_string()));
-    knob("optimizer.weight_decay", "wd", optimizer.weight_decay.map(|decay| decay.to_string()));
-    knobs.insert(1.min(knobs.len()), schedule);
+    let mut knobs = vec![format!("lr {lr}{} → {schedule}", if is_default { " (default)" } else { "" })];
+    let mut knob = |words: &str, value: Option<String>| knobs.extend(value.map(|value| format!("{words} {value}")));
+    knob("over", optimizer.inner.clone());
+    knob("damping", optimizer.damping.map(|damping| damping.to_string()));
+    knob("momentum", optimizer.momentum.map(|momentum| momentum.to_string()));
+    knob("wd", optimizer.weight_decay.map(|decay| decay.to_string()));
     front.fact(&optimizer.name, &knobs.join("   "));
     for warning in &resolved.warnings {
         front.warning(warning);
@@ -271,6 +272,10 @@ pub fn check_exports(recorder: &Recorder<'_>, front: &mut dyn FrontEnd) -> Vec<(
         let check = reference::check(path, reference);
         if let Check::Unavailable(why) = &check {
             front.warning(&format!("{} could not be checked by tract: {why}", file_name(path)));
+        }
+        if matches!(check, Check::Agrees { .. }) {
+            // It has served; after any other answer somebody may want to look at it.
+            let _ = std::fs::remove_file(reference);
         }
         checks.push((file_name(path), check));
     }

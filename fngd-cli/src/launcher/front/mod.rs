@@ -168,7 +168,7 @@ fn facts(event: &Event) -> Vec<(&'static str, String)> {
                 plan.layers,
                 text::bytes(plan.state_bytes)
             );
-            let mut facts = vec![("samples", data), ("model", model), ("method", plan.method.clone())];
+            let mut facts = vec![("samples", data), ("model", model)];
             if !plan.learning_rates.is_empty() {
                 let highest = plan.learning_rates.iter().copied().fold(0.0, f64::max);
                 let line = text::sparkline(&plan.learning_rates);

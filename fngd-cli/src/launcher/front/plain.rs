@@ -189,7 +189,7 @@ mod tests {
     fn an_epoch_is_one_line() {
         assert_eq!(
             shown(&[Event::Epoch(epoch(2))]),
-            "NOW epoch=2/0 loss=1 acc=0.5500 val_loss=1.13 val_acc=0.5250 lr=0.1 img_s=1024 data_pct=2 precond_pct=4 \
+            "NOW epoch=2/0 loss=1 acc=0.5500 val_loss=1.12 val_acc=0.5250 lr=0.1 img_s=1024 data_pct=2 precond_pct=4 \
              train_s=2.5 wall_s=3.0 best=false eta=-\n"
         );
     }
