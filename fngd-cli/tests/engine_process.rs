@@ -207,6 +207,13 @@ fn failures_have_codes_and_say_what_to_do() {
     let end = " is [batch, 3, 32, 32], a sample of the data is [1, 8, 8]";
     assert!(code == 4 && message.ends_with(end), "{code}: {message}");
 
+    let (code, message, help) = failed(train(&|settings| {
+        settings.optimizer.lr = Some(1e30);
+        settings.train.batch = 64;
+    }));
+    assert!(code == 6 && message.contains("; first found in the output of layer `"), "{code}: {message}");
+    assert!(help.starts_with("there is no checkpoint yet"), "{help}");
+
     let (code, message, _) = failed(Engine::start("{\"job\":\"dance\"}"));
     assert!(code == 1 && message.starts_with("not a job: unknown variant `dance`"), "{code}: {message}");
 }

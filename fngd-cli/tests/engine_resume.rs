@@ -98,9 +98,9 @@ fn stopping_changes_nothing(chosen: &OptimizerSettings, accumulation: usize, sto
     for &stop in stops {
         let (status, state, events, _) = session(parted.path(), &settings, chosen, Some(stop));
         assert_eq!((status, state.step), (Status::Terminated, stop));
-        let saved =
+        let mut saved =
             events.iter().filter_map(|event| if let Event::Saved { step, .. } = event { Some(*step) } else { None });
-        assert_eq!(saved.last(), Some(stop), "the last word of a stopped run is its checkpoint");
+        assert_eq!(saved.next_back(), Some(stop), "the last word of a stopped run is its checkpoint");
         parted_rows.extend(rows(&events));
     }
     let (_, state, last_events, found) = session(parted.path(), &settings, chosen, None);

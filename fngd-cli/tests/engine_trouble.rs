@@ -90,7 +90,7 @@ fn training_goes_on_after_a_few_bad_steps() {
 }
 
 #[test]
-fn ten_bad_steps_in_a_row_end_the_run_and_name_step_samples_layer_and_checkpoint() {
+fn too_many_bad_steps_end_the_run_and_name_step_samples_layer_and_checkpoint() {
     let mut network = SmallNetwork::new(2);
     // Epoch 1 has 7 steps; the trouble starts in epoch 2 and fills it.
     network.bad_passes = 9..1000;
@@ -99,8 +99,7 @@ fn ten_bad_steps_in_a_row_end_the_run_and_name_step_samples_layer_and_checkpoint
     let failure = outcome.unwrap_err();
     assert_eq!(failure.cause().code(), 6);
     let text = failure.to_string();
-    let start =
-        "training diverged at step 13: 4 of 6 steps of this epoch had a loss or gradient that is not finite (samples ";
+    let start = "training diverged at step 13: 4 of the 7 steps of this epoch had a loss or gradient that is not finite (samples ";
     assert!(text.starts_with(start), "{text}");
     assert!(text.ends_with("; first found in layer `conv`"), "{text}");
     let good = folder.path().join("step-0000000007");

@@ -233,7 +233,8 @@ def drop_path():
     nodes = [
         helper.make_node("Gemm", ["x", "fc1.weight"], ["a"], "fc1", transB=1),
         helper.make_node("RandomUniformLike", ["a"], ["u1"], "random1"),
-        helper.make_node("Less", ["u1", "rate"], ["l1"], "less1"),
+        helper.make_node("CastLike", ["rate", "u1"], ["r1"], "like1"),
+        helper.make_node("Less", ["u1", "r1"], ["l1"], "less1"),
         helper.make_node("Cast", ["l1"], ["k1"], "cast1", to=TensorProto.FLOAT),
         helper.make_node("Div", ["k1", "rate"], ["m1"], "div1"),
         helper.make_node("Mul", ["m1", "a"], ["b"], "drop1"),

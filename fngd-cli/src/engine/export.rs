@@ -57,7 +57,7 @@ pub fn export(
     reference: Option<(&Path, &Tensor)>,
     events: &Events,
 ) -> Result<()> {
-    let report = network.export(path)?;
+    let report = network.module.export(&network.model, path)?;
     let reference = match reference {
         Some((file, sample)) => {
             save_reference(network, file, sample)?;

@@ -61,14 +61,14 @@ pub fn spoil_gradient(network: &dyn Network) -> Result<()> {
     Ok(())
 }
 
-/// Whether so many skipped steps are too many; if so, why.
-pub fn verdict(state: &RunState) -> Option<String> {
-    let EpochSums { skipped, steps, .. } = state.sums;
+/// Whether so many skipped steps are too many for an epoch of `steps`; if so, why.
+pub fn verdict(state: &RunState, steps: u64) -> Option<String> {
+    let EpochSums { skipped, .. } = state.sums;
     if state.skipped_in_row >= MOST_IN_ROW {
         return Some(format!("{} steps in a row had a loss or gradient that is not finite", state.skipped_in_row));
     }
     if skipped > A_FEW && skipped as f64 > MOST_OF_EPOCH * steps as f64 {
-        return Some(format!("{skipped} of {steps} steps of this epoch had a loss or gradient that is not finite"));
+        return Some(format!("{skipped} of the {steps} steps of this epoch had a loss or gradient that is not finite"));
     }
     None
 }
@@ -120,16 +120,15 @@ mod tests {
 
     #[test]
     fn ten_in_a_row_or_a_twentieth_of_an_epoch_is_too_much() {
-        let state = |in_row, skipped, steps| RunState {
-            skipped_in_row: in_row,
-            sums: EpochSums { skipped, steps, ..Default::default() },
-            ..Default::default()
+        let verdict = |in_row, skipped, steps| {
+            let sums = EpochSums { skipped, ..Default::default() };
+            verdict(&RunState { skipped_in_row: in_row, sums, ..Default::default() }, steps)
         };
-        assert_eq!(verdict(&state(9, 9, 400)), None);
-        assert!(verdict(&state(10, 10, 400)).unwrap().starts_with("10 steps in a row"));
-        assert_eq!(verdict(&state(1, 3, 20)), None);
-        assert_eq!(verdict(&state(1, 5, 100)), None);
-        assert!(verdict(&state(1, 6, 100)).unwrap().starts_with("6 of 100 steps of this epoch"));
+        assert_eq!(verdict(9, 9, 400), None);
+        assert!(verdict(10, 10, 400).unwrap().starts_with("10 steps in a row"));
+        assert_eq!(verdict(1, 3, 20), None);
+        assert_eq!(verdict(1, 5, 100), None);
+        assert!(verdict(1, 6, 100).unwrap().starts_with("6 of the 100 steps of this epoch"));
     }
 
     #[test]

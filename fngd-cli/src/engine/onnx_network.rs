@@ -5,8 +5,8 @@ use super::failure::{Failure, Result};
 use super::network::Network;
 use fngd_core::{FngdModule, Path, Visitor};
 use fngd_onnx::analysis::ParameterRole;
-use fngd_onnx::graph::{Dim, ElementType, TensorData};
-use fngd_onnx::{BuildOptions, ImportOptions, OnnxModel, TrainableModule, WriteReport};
+use fngd_onnx::graph::Dim;
+use fngd_onnx::{BuildOptions, ImportOptions, OnnxModel, TrainableModule};
 use std::collections::HashSet;
 use tch::Tensor;
 
@@ -37,22 +37,6 @@ impl OnnxNetwork {
         let module = TrainableModule::build(&model, options)?;
         Ok(Self { model, module })
     }
-
-    /// Writes the model file with the module's values in place of the stored ones.
-    pub fn export(&self, path: &std::path::Path) -> Result<WriteReport> {
-        let tensors = self.module.tensors();
-        let stored = tensors.iter().map(|(name, tensor)| Ok((name.clone(), stored_form(tensor)?)));
-        Ok(self.model.write(path, &stored.collect::<Result<_>>()?)?)
-    }
-}
-
-fn stored_form(tensor: &Tensor) -> Result<TensorData> {
-    let tensor = tensor.f_to_device(tch::Device::Cpu)?.f_to_kind(tch::Kind::Float)?.f_contiguous()?;
-    let mut bytes = vec![0; tensor.numel() * 4];
-    tensor.f_copy_data_u8(&mut bytes, tensor.numel())?;
-    // OK because libtorch's sizes are never negative.
-    let dims = tensor.size().iter().map(|&size| u64::try_from(size).expect("not negative")).collect();
-    Ok(TensorData { element_type: ElementType::Float32, dims, bytes })
 }
 
 /// Makes the head of `model` as wide as the data has classes. Returns the width if it was replaced.
@@ -132,7 +116,21 @@ impl Network for OnnxNetwork {
 
     fn first_non_finite(&self, input: &Tensor) -> Result<Option<String>> {
         let _no_grad = tch::no_grad_guard();
+        // The same graph once more, with every layer's output as an output of the graph, in the order of computation.
+        let mut graph = self.model.graph().clone();
+        let layers = &self.model.analysis().layers;
+        graph.outputs = layers.values().map(|layer| layer.output).collect();
+        let options = BuildOptions { device: input.device(), ..BuildOptions::default() };
+        let mut probe = TrainableModule::from_graph(&graph, self.model.analysis(), &options)?;
+        probe.load_tensors(&self.module.tensors())?;
+        probe.set_training(true);
+        let outputs = probe.forward(std::slice::from_ref(input))?;
+        for (layer, output) in layers.values().zip(outputs) {
+            if !is_finite(&output)? {
+                return Ok(Some(format!("the output of layer `{}`", layer.name)));
+            }
+        }
         let is_finite = is_finite(&self.logits(input)?)?;
-        Ok((!is_finite).then(|| "the logits, while every parameter is finite".to_owned()))
+        Ok((!is_finite).then(|| "the logits, after every layer's output".to_owned()))
     }
 }

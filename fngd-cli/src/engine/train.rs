@@ -166,7 +166,7 @@ impl<'a, N: Network> Trainer<'a, N> {
 
     /// Ends the run if too many steps were skipped, and says where the trouble starts.
     fn judge(&mut self, order: &Epoch<'_>, tally: &StepTally, slot: usize) -> Result<()> {
-        let Some(why) = guard::verdict(&self.state) else {
+        let Some(why) = guard::verdict(&self.state, steps_per_epoch(self.settings, &self.parts.train)) else {
             return Ok(());
         };
         let batch = order.batch(slot)?;

@@ -11,6 +11,7 @@ use crate::graph::{Graph, Node, ValueId};
 use crate::read::Imported;
 use crate::wire::put_bytes;
 use crate::{Error, Result};
+use std::collections::BTreeSet;
 
 /// One random mask.
 struct Mask<'a> {
@@ -49,7 +50,9 @@ pub(crate) fn left_over(graph: &Graph) -> usize {
 fn masks(graph: &Graph) -> Vec<Mask<'_>> {
     let uses = Uses::of(graph);
     let random = graph.nodes.iter().filter(|node| node.op_type == "RandomUniformLike" && node.domain.is_empty());
-    random.filter_map(|node| mask(graph, &uses, node)).collect()
+    let mut products = BTreeSet::new();
+    // A product of two masks stays: it cannot become an Identity of both.
+    random.filter_map(|node| mask(graph, &uses, node)).filter(|mask| products.insert(mask.product.index)).collect()
 }
 
 /// Follows the random numbers to the Mul, as long as nobody else reads them.
@@ -59,18 +62,35 @@ fn mask<'a>(graph: &'a Graph, uses: &Uses, random: &'a Node) -> Option<Mask<'a>>
     let mut is_binary = false;
     let mut value: ValueId = random.output(0)?;
     loop {
-        let (index, slot) = uses.only_reader(value)?;
-        let node = graph.nodes.get(index)?;
+        // Dynamo casts the rate to the type of the random numbers: that reads their type only, and goes with them.
+        let (types, values): (Vec<_>, Vec<_>) = uses.readers(value).iter().partition(|(index, slot)| {
+            *slot == 1 && graph.nodes.get(*index).is_some_and(|node| node.op_type == "CastLike")
+        });
+        nodes.extend(types.iter().filter_map(|(index, _)| graph.nodes.get(*index)));
+        let [(index, slot)] = values.as_slice() else { return None };
+        let node = graph.nodes.get(*index)?;
         match node.op_type.as_str() {
             "Less" | "LessOrEqual" | "Greater" | "GreaterOrEqual" | "Floor" if !is_binary => is_binary = true,
             "Add" if !is_binary => (),
-            "Cast" | "CastLike" | "Identity" | "Div" if slot == 0 => (),
-            "Mul" if is_binary && node.inputs.len() == 2 => return Some(Mask { nodes, product: node, slot }),
+            "Cast" | "CastLike" | "Identity" | "Div" if *slot == 0 => (),
+            "Mul" if is_binary && node.inputs.len() == 2 => {
+                return removable(graph, uses, &nodes, node).then_some(Mask { nodes, product: node, slot: *slot });
+            }
             _ => return None,
         }
         nodes.push(node);
         value = node.output(0)?;
     }
+}
+
+/// Whether nothing but `product` needs what `nodes` compute.
+fn removable(graph: &Graph, uses: &Uses, nodes: &[&Node], product: &Node) -> bool {
+    let gone: BTreeSet<usize> = nodes.iter().copied().chain([product]).map(|node| node.index).collect();
+    let stays = |index: usize| graph.nodes.get(index).is_none_or(|node| !gone.contains(&node.index));
+    nodes
+        .iter()
+        .flat_map(|node| node.outputs.iter().flatten())
+        .all(|output| !uses.is_output(*output) && uses.readers(*output).iter().all(|(index, _)| !stays(*index)))
 }
 
 fn lost() -> Error {

@@ -26,7 +26,7 @@ pub(crate) fn build(
     device: Device,
     channels_last: bool,
 ) -> Result<(Program, Layers)> {
-    let mut layers = Layers::default();
+    let mut layers = Layers::of(graph, analysis);
     let drafts = drafts::of(graph, analysis, parameters, &mut layers)?;
     drafts::refuse_unsupported(&drafts)?;
     let mut builder = Builder::new(graph, analysis, parameters, device, &drafts)?;

@@ -8,7 +8,7 @@ use crate::graph::{Graph, Node, ValueId};
 use crate::{Error, Result};
 use fngd_core::{Geometry, Layer};
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 use tch::Tensor;
 
@@ -17,6 +17,10 @@ use tch::Tensor;
 pub(crate) struct Layers {
     uses: Vec<Entry>,
     by_weight: BTreeMap<ValueId, usize>,
+    /// The node that computes each value.
+    producers: HashMap<ValueId, usize>,
+    /// Weights whose uses do not all add the same bias.
+    with_many_biases: BTreeSet<ValueId>,
 }
 
 /// One layer.
@@ -40,6 +44,21 @@ pub(crate) struct LayerNode {
 }
 
 impl Layers {
+    /// No layers yet, but what is needed to find them in time that grows with the graph and no faster.
+    pub fn of(graph: &Graph, analysis: &Analysis) -> Self {
+        let mut layers = Self::default();
+        for (index, node) in graph.nodes.iter().enumerate() {
+            layers.producers.extend(node.outputs.iter().flatten().map(|output| (*output, index)));
+        }
+        let mut biases = BTreeMap::new();
+        for info in analysis.layers.values() {
+            if *biases.entry(info.weight).or_insert(info.bias) != info.bias {
+                layers.with_many_biases.insert(info.weight);
+            }
+        }
+        layers
+    }
+
     /// Every layer, in the order of the graph.
     pub fn iter(&self) -> impl Iterator<Item = &Entry> {
         self.uses.iter()
@@ -55,8 +74,8 @@ impl Layers {
     ) -> Result<Option<LayerNode>> {
         let (node, info) = (&graph.nodes[index], &analysis.layers[&index]);
         let Some(weight) = parameters.of_value(info.weight) else { return Ok(None) };
-        let Some(form) = Form::of(graph, node, info, weight.info.transposed) else { return Ok(None) };
-        let bias = LayerBias::of(graph, analysis, parameters, node, info);
+        let Some(form) = self.form(graph, node, info, weight.info.transposed) else { return Ok(None) };
+        let bias = LayerBias::of(graph, parameters, node, info, self.with_many_biases.contains(&info.weight));
         let convolution = match form {
             Form::Linear => None,
             Form::Convolution => Some(ConvolutionPlan::read(node, &weight.tensor.size())?),
@@ -99,15 +118,15 @@ enum Form {
     Convolution,
 }
 
-impl Form {
-    fn of(graph: &Graph, node: &Node, info: &LayerInfo, is_transposed: bool) -> Option<Self> {
-        let swaps = swaps_between(graph, node.input(1)?, info.weight)?;
+impl Layers {
+    fn form(&self, graph: &Graph, node: &Node, info: &LayerInfo, is_transposed: bool) -> Option<Form> {
+        let swaps = self.swaps_between(graph, node.input(1)?, info.weight)?;
         if node.input(0)? != info.activations {
             return None;
         }
-        let linear = |transposes: bool| (transposes == is_transposed).then_some(Self::Linear);
+        let linear = |transposes: bool| (transposes == is_transposed).then_some(Form::Linear);
         match node.op_type.as_str() {
-            "Conv" | "ConvTranspose" if swaps == 0 && !is_transposed => Some(Self::Convolution),
+            "Conv" | "ConvTranspose" if swaps == 0 && !is_transposed => Some(Form::Convolution),
             // The node multiplies by `[in, out]`, the layer keeps `[out, in]`.
             "MatMul" => linear(swaps % 2 == 0),
             "Gemm" => {
@@ -121,22 +140,22 @@ impl Form {
             _ => None,
         }
     }
-}
 
-/// How many transpositions lie between a parameter and the value that a node reads, if nothing else does.
-fn swaps_between(graph: &Graph, mut value: ValueId, parameter: ValueId) -> Option<usize> {
-    let mut swaps = 0;
-    while value != parameter {
-        let node = graph.nodes.iter().find(|node| node.output(0) == Some(value))?;
-        match node.op_type.as_str() {
-            // Every floating-point type runs as float32, so a Cast of a parameter changes nothing.
-            "Identity" | "Cast" => {}
-            "Transpose" if node.ints("perm").is_none_or(|order| order == [1, 0]) => swaps += 1,
-            _ => return None,
+    /// How many transpositions lie between a parameter and the value that a node reads, if nothing else does.
+    fn swaps_between(&self, graph: &Graph, mut value: ValueId, parameter: ValueId) -> Option<usize> {
+        let mut swaps = 0;
+        while value != parameter {
+            let node = &graph.nodes[*self.producers.get(&value)?];
+            match node.op_type.as_str() {
+                // Every floating-point type runs as float32, so a Cast of a parameter changes nothing.
+                "Identity" | "Cast" => {}
+                "Transpose" if node.ints("perm").is_none_or(|order| order == [1, 0]) => swaps += 1,
+                _ => return None,
+            }
+            value = node.input(0)?;
         }
-        value = node.input(0)?;
+        Some(swaps)
     }
-    Some(swaps)
 }
 
 /// Where a layer's bias comes from.
@@ -149,7 +168,7 @@ struct LayerBias {
 }
 
 impl LayerBias {
-    fn of(graph: &Graph, analysis: &Analysis, parameters: &Parameters, node: &Node, info: &LayerInfo) -> Self {
+    fn of(graph: &Graph, parameters: &Parameters, node: &Node, info: &LayerInfo, varies: bool) -> Self {
         // The analysis leaves a bias out where it is proven to be zero.
         let is_zero = info.bias.is_none() && info.plain_because.is_none();
         let in_place = if node.op_type == "MatMul" || is_zero { None } else { node.input(2) };
@@ -158,11 +177,9 @@ impl LayerBias {
             Some(add) => graph.nodes[add].inputs.iter().flatten().copied().find(|&value| Some(value) != node.output(0)),
             None => in_place,
         };
-        let shared =
-            analysis.layers.values().filter(|other| other.weight == info.weight).all(|other| other.bias == info.bias);
         let trainable = parameters.of_value(info.weight).map(|weight| weight.info.trainable);
         let bias = info.bias.and_then(|bias| parameters.of_value(bias)).filter(|bias| {
-            shared && value.is_some() && bias.tensor.dim() == 1 && Some(bias.info.trainable) == trainable
+            !varies && value.is_some() && bias.tensor.dim() == 1 && Some(bias.info.trainable) == trainable
         });
         match bias {
             Some(bias) => Self { held: Some(bias.tensor.shallow_clone()), added: None, replaces },
