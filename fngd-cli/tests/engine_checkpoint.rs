@@ -26,9 +26,14 @@ fn open(disk: &dyn Disk) -> std::io::Result<Store<'_>> {
 }
 
 fn snapshot(step: u64) -> Snapshot {
+    snapshot_of(step, 0)
+}
+
+/// The same weights in another state: `epoch` epochs are complete.
+fn snapshot_of(step: u64, epoch: u64) -> Snapshot {
     let tensor = |offset: f32| ("w".to_owned(), Tensor::from_slice(&[step as f32, offset]));
     let best = Some(Best { accuracy: 0.5, epoch: BEST[step as usize], step: BEST[step as usize] });
-    Snapshot::take(&RunState { step, best, ..Default::default() }, &[tensor(1.0)], &[tensor(2.0)]).unwrap()
+    Snapshot::take(&RunState { step, epoch, best, ..Default::default() }, &[tensor(1.0)], &[tensor(2.0)]).unwrap()
 }
 
 fn is_right(checkpoint: &Checkpoint) -> bool {
@@ -37,47 +42,62 @@ fn is_right(checkpoint: &Checkpoint) -> bool {
         && checkpoint.optimizer[0].1 == Tensor::from_slice(&[step, 2.0])
 }
 
-/// Commits steps 1 to 5; whatever fails is tried again once, as training does at its next interval. Returns the steps called saved.
-fn history(disk: &Memory) -> Vec<u64> {
+/// Commits steps 1 to 5, the last one once more after its epoch is complete; whatever fails is tried again once, as training does at
+/// its next interval. Returns the steps and epochs called saved.
+fn history(disk: &Memory) -> Vec<(u64, u64)> {
     let mut saved = Vec::new();
     let Ok(store) = open(disk).or_else(|_| open(disk)) else { return saved };
-    for step in 1..=LAST {
-        let commit = || store.commit(&snapshot(step), Some(BEST[step as usize]));
+    for (step, epoch) in (1..=LAST).map(|step| (step, 0)).chain([(LAST, 1)]) {
+        let commit = || store.commit(&snapshot_of(step, epoch), Some(BEST[step as usize]));
         if commit().or_else(|_| commit()).is_ok() {
-            saved.push(step);
+            saved.push((step, epoch));
         }
     }
     saved
 }
 
 /// Problems found by the process that comes after.
-fn problems_after(disk: &Memory, saved: &[u64]) -> Option<String> {
+fn problems_after(disk: &Memory, saved: &[(u64, u64)]) -> Option<String> {
     let store = match open(disk) {
         Ok(store) => store,
         // Power was lost before even the folder was there.
         Err(error) => return (!saved.is_empty()).then(|| format!("cannot open: {error}")),
     };
-    if let Some(name) = disk.list(&root()).unwrap().iter().find(|name| name.starts_with(".tmp-")) {
+    if let Some(name) = disk.list(&root()).unwrap().iter().find(|name| name.contains('.')) {
         return Some(format!("{name} is left"));
     }
     let newest = match store.newest() {
         Ok(newest) => newest.map(|(checkpoint, _)| checkpoint),
         Err(failure) => return (!saved.is_empty()).then(|| failure.to_string()),
     };
-    if newest.as_ref().map_or(0, |checkpoint| checkpoint.state.step) < saved.last().copied().unwrap_or(0) {
-        return Some(format!("step {:?} was saved, {:?} is found", saved.last(), newest.map(|found| found.state.step)));
+    let found = newest.as_ref().map(|checkpoint| (checkpoint.state.step, checkpoint.state.epoch));
+    if found < saved.last().copied() {
+        return Some(format!("{:?} was saved, {found:?} is found", saved.last()));
     }
     if newest.as_ref().is_some_and(|checkpoint| !is_right(checkpoint)) {
         return Some("the content is wrong".to_owned());
     }
-    let best = BEST[saved.last().copied().unwrap_or(0) as usize];
-    if best > 0 && read(disk, &root().join(format!("step-{best:010}"))).is_err() {
+    let best = saved.last().map_or(0, |&(step, _)| BEST[step as usize]);
+    if best > 0 && read(disk, &root().join(folder(best))).is_err() {
         return Some(format!("the best, step {best}, is gone"));
     }
-    match store.commit(&snapshot(LAST), Some(LAST)) {
-        Ok(_) => None,
-        Err(error) => Some(format!("the next commit fails: {error}")),
+    if best > 0 && !read(disk, &root().join("best")).is_ok_and(|named| named.state.step >= best) {
+        return Some(format!("`best` does not lead to step {best}"));
     }
+    // Whatever was interrupted: the next commit makes `best` right, even if it is not the best itself.
+    let best = BEST[4];
+    match store.commit(&snapshot(4), Some(best)) {
+        Err(error) => Some(format!("the next commit fails: {error}")),
+        Ok(_) if read(disk, &root().join(folder(best))).is_err() => None,
+        Ok(_) => match read(disk, &root().join("best")) {
+            Ok(named) if named.state.step == best => None,
+            other => Some(format!("after the next commit `best` is {other:?}")),
+        },
+    }
+}
+
+fn folder(step: u64) -> String {
+    format!("step-{step:010}")
 }
 
 fn operations() -> usize {
@@ -126,7 +146,7 @@ fn an_error_at_any_operation_loses_nothing_and_the_next_commit_works() {
             let disk = Memory::new();
             disk.set_fault(at, Fault::Error(code));
             let saved = history(&disk);
-            assert_eq!(saved.last(), Some(&LAST), "operation {at}, error {code}");
+            assert_eq!(saved.last(), Some(&(LAST, 1)), "operation {at}, error {code}");
             assert_eq!(problems_after(&disk, &saved), None, "operation {at}, error {code}");
         }
     }
@@ -135,7 +155,7 @@ fn an_error_at_any_operation_loses_nothing_and_the_next_commit_works() {
 #[test]
 fn only_the_newest_two_and_the_best_are_kept() {
     let disk = Memory::new();
-    assert_eq!(history(&disk), [1, 2, 3, 4, 5]);
+    assert_eq!(history(&disk), [(1, 0), (2, 0), (3, 0), (4, 0), (5, 0), (5, 1)]);
     let expected = ["best", "last", "step-0000000004", "step-0000000005"];
     assert_eq!(disk.list(&root()).unwrap(), expected);
     let disk = Memory::new();
@@ -236,4 +256,41 @@ fn a_damaged_checkpoint_is_replaced_by_a_whole_one_of_the_same_step() {
     let store = Store::open(&RealDisk, path.clone(), identity(), Fingerprint::default()).unwrap();
     store.commit(&snapshot(2), Some(1)).unwrap();
     assert_eq!(newest_after(&path), (2, Vec::new()));
+}
+
+#[test]
+fn another_state_of_the_same_step_takes_its_place() {
+    let disk = Memory::new();
+    let store = open(&disk).unwrap();
+    for epoch in [0, 1] {
+        store.commit(&snapshot_of(3, epoch), Some(3)).unwrap();
+        assert_eq!(read(&disk, &root().join("last")).unwrap().state.epoch, epoch);
+    }
+    assert_eq!(disk.list(&root()).unwrap(), ["best", "last", "step-0000000003"]);
+}
+
+#[test]
+fn what_best_names_is_kept_while_the_best_itself_could_not_be_saved() {
+    let disk = Memory::new();
+    let store = open(&disk).unwrap();
+    store.commit(&snapshot(1), Some(1)).unwrap();
+    // Step 2 was the best, but the disk was full.
+    for step in 3..=LAST {
+        store.commit(&snapshot(step), Some(2)).unwrap();
+    }
+    assert_eq!(read(&disk, &root().join("best")).unwrap().state.step, 1);
+    assert_eq!(disk.list(&root()).unwrap(), ["best", "last", "step-0000000001", "step-0000000004", "step-0000000005"]);
+}
+
+#[test]
+fn a_save_does_not_read_older_checkpoints_again() {
+    let disk = Memory::new();
+    let store = open(&disk).unwrap();
+    for step in 1..=2 {
+        store.commit(&snapshot(step), Some(1)).unwrap();
+    }
+    disk.forget_reads();
+    store.commit(&snapshot(3), Some(1)).unwrap();
+    let read = disk.reads();
+    assert!(read.iter().all(|file| !file.ends_with("safetensors")), "{read:?}");
 }

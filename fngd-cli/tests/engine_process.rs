@@ -15,9 +15,13 @@ struct Engine {
 }
 
 impl Engine {
-    /// Without a descriptor for events they come on standard output.
     fn start(job: &str) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_fngd-engine"))
+        Self::start_by(Command::new(env!("CARGO_BIN_EXE_fngd-engine")), job)
+    }
+
+    /// Without a descriptor for events they come on standard output.
+    fn start_by(mut command: Command, job: &str) -> Self {
+        let mut child = command
             .env("FNGD_EVENTS_FD", "-1")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -97,6 +101,17 @@ fn weights(run: &Path) -> (u64, String) {
     )
 }
 
+/// The file of `model` with the number 64 in the place of its dimension `batch`.
+fn with_batches_of_64(model: &Path) -> Vec<u8> {
+    // A dimension of 7 bytes that names `batch`, and one that is 64, written as a varint of the same length.
+    let (symbol, number) = (b"\x0a\x07\x12\x05batch", b"\x0a\x07\x08\xc0\x80\x80\x80\x80\x00");
+    let mut bytes = std::fs::read(model).unwrap();
+    let places: Vec<usize> = (0..bytes.len() - symbol.len()).filter(|&at| bytes[at..].starts_with(symbol)).collect();
+    assert!(!places.is_empty());
+    places.iter().for_each(|&at| bytes[at..at + number.len()].copy_from_slice(number));
+    bytes
+}
+
 #[test]
 fn usr1_saves_and_goes_on_term_saves_and_ends_and_resuming_is_exact() {
     let (whole, parted) = (TempDir::new().unwrap(), TempDir::new().unwrap());
@@ -160,7 +175,19 @@ fn interrupting_ends_with_130() {
 }
 
 #[test]
-fn a_dry_run_plans_and_writes_nothing() {
+fn nohup_is_respected() {
+    let run = TempDir::new().unwrap();
+    let mut command = Command::new("nohup");
+    command.arg(env!("CARGO_BIN_EXE_fngd-engine"));
+    let mut engine = Engine::start_by(command, &serde_json::to_string(&job(2, run.path(), false)).unwrap());
+    engine.until(|event| matches!(event, Event::Step(_)));
+    engine.signal(libc::SIGHUP);
+    let (events, code) = engine.end();
+    assert_eq!(code, Some(0), "{:?}", events.last());
+}
+
+#[test]
+fn a_dry_run_plans_makes_one_step_and_writes_nothing() {
     let run = TempDir::new().unwrap();
     let Job::Train { settings, data, run: folder, resume, .. } = job(2, run.path(), false) else { unreachable!() };
     let (events, code) = Engine::run(&Job::Train { settings, data, run: folder, resume, dry_run: true }).end();
@@ -168,6 +195,11 @@ fn a_dry_run_plans_and_writes_nothing() {
     let plan = events.iter().find_map(|event| if let Event::Plan(plan) = event { Some(plan) } else { None }).unwrap();
     assert_eq!((plan.train_samples, plan.val_samples, plan.steps_per_epoch, plan.total_steps), (1298, 144, 6, 12));
     assert_eq!(plan.learning_rates.len(), 12);
+    let steps: Vec<_> =
+        events.iter().filter_map(|event| if let Event::Step(step) = event { Some(step) } else { None }).collect();
+    let [step] = steps[..] else { panic!("{steps:?}") };
+    assert!(step.step == 1 && step.loss.is_finite() && step.memory_mib > 0.0 && step.solved > 0, "{step:?}");
+    assert!(!events.iter().any(|event| matches!(event, Event::Warning { .. } | Event::Saved { .. })), "{events:?}");
     assert_eq!(std::fs::read_dir(run.path()).unwrap().count(), 0);
 }
 
@@ -206,6 +238,16 @@ fn failures_have_codes_and_say_what_to_do() {
     let (code, message, _) = failed(train(&|settings| settings.model.clone_from(&cifar)));
     let end = " is [batch, 3, 32, 32], a sample of the data is [1, 8, 8]";
     assert!(code == 4 && message.ends_with(end), "{code}: {message}");
+
+    let fixed = run.path().join("fixed.onnx");
+    std::fs::write(&fixed, with_batches_of_64(&settings(1).model)).unwrap();
+    let (code, message, help) = failed(train(&|settings| {
+        settings.model.clone_from(&fixed);
+        settings.train.batch = 64;
+    }));
+    let end = " takes batches of 64; the 1298 samples of the train split come with one of 18";
+    assert!(code == 4 && message.ends_with(end), "{code}: {message}");
+    assert!(help.starts_with("export the model with a symbolic batch dimension"), "{help}");
 
     let (code, message, help) = failed(train(&|settings| {
         settings.optimizer.lr = Some(1e30);

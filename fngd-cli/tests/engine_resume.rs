@@ -122,8 +122,8 @@ fn named(name: &str) -> OptimizerSettings {
 
 #[test]
 fn sgd() {
-    // The first step, the middle of an epoch, its last step but one, its end, and again.
-    stopping_changes_nothing(&named("sgd"), 1, &[1, 4, 6, 7, 15]);
+    // The first step, the middle of an epoch, its last step but one, its end, again, and the last step of all.
+    stopping_changes_nothing(&named("sgd"), 1, &[1, 4, 6, 7, 15, 21]);
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn fngd() {
 
 #[test]
 fn fngd_with_accumulation() {
-    stopping_changes_nothing(&named("fngd"), 3, &[1, 3, 5, 8]);
+    stopping_changes_nothing(&named("fngd"), 3, &[1, 3, 5, 8, 9]);
 }
 
 #[test]

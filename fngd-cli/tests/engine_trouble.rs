@@ -14,12 +14,13 @@ use fngd_cli::engine::stop::StopRule;
 use fngd_cli::engine::train::{Parts, Trainer};
 use fngd_cli::protocol::{Event, Status};
 use fngd_cli::settings::{StopSettings, TrainSettings};
-use fngd_core::optimizer::{self, Groups, Inner, Method, SgdConfig, StepOptions};
+use fngd_core::optimizer::{self, Batch, Groups, Inner, Method, Optimizer, SgdConfig, StepOptions, StepReport};
 use fngd_core::{FngdConfig, Schedule};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::path::Path;
 use std::rc::Rc;
+use tch::Tensor;
 use tempfile::TempDir;
 
 fn parts(network: SmallNetwork, method: &Method) -> Parts<SmallNetwork> {
@@ -106,6 +107,75 @@ fn too_many_bad_steps_end_the_run_and_name_step_samples_layer_and_checkpoint() {
     let expected = format!("the last good checkpoint is {}; a smaller --lr or --clip-norm may help", good.display());
     assert_eq!(help(&failure), expected);
     assert!(good.exists());
+}
+
+#[test]
+fn a_search_that_fails_does_not_hide_that_training_diverged() {
+    let mut network = SmallNetwork::new(2);
+    network.bad_passes = 0..1000;
+    network.is_hard_to_search = true;
+    let folder = TempDir::new().unwrap();
+    let (outcome, _) = train(&mut parts(network, &sgd()), &settings(1), &RealDisk, folder.path());
+    let failure = outcome.unwrap_err();
+    assert_eq!(failure.cause().code(), 6, "{failure}");
+    assert!(failure.to_string().ends_with(")"), "{failure}");
+}
+
+/// Trains nothing, and writes down the losses that it is given.
+#[derive(Clone, Default)]
+struct Listener(Rc<RefCell<Vec<f64>>>);
+
+impl Optimizer for Listener {
+    fn begin(&mut self, _: &Batch) -> fngd_core::Result<()> {
+        Ok(())
+    }
+    fn backward(&mut self, loss: &Tensor, accumulation: usize) -> fngd_core::Result<()> {
+        self.0.borrow_mut().push(f64::try_from(loss)? / accumulation as f64);
+        Ok(())
+    }
+    fn step(&mut self, _: f64) -> fngd_core::Result<StepReport> {
+        Ok(StepReport::default())
+    }
+    fn state(&self) -> fngd_core::Result<Vec<(String, Tensor)>> {
+        Ok(Vec::new())
+    }
+    fn load_state(&mut self, _: &[(String, Tensor)]) -> fngd_core::Result<()> {
+        Ok(())
+    }
+    fn state_bytes(&self) -> u64 {
+        0
+    }
+}
+
+#[test]
+fn every_sample_of_an_accumulated_step_counts_alike() {
+    // Tests share libtorch's generator, which draws weights and dropout: one drawing for all runs, and no dropout.
+    let weights = SmallNetwork::new(2).tensors();
+    let losses = |accumulation| {
+        let listener = Listener::default();
+        let heard = Rc::clone(&listener.0);
+        let mut network = SmallNetwork::new(2);
+        network.load_tensors(&weights).unwrap();
+        network.dropout = 0.0;
+        let mut parts = parts(network, &sgd());
+        parts.optimizer = Box::new(listener);
+        let settings = TrainSettings { accumulation, ..settings(1) };
+        let folder = TempDir::new().unwrap();
+        train(&mut parts, &settings, &RealDisk, folder.path()).0.unwrap();
+        heard.take()
+    };
+    // 50 samples: six micro-batches of 8 and one of 2.
+    let (alone, together) = (losses(1), losses(7));
+    assert_eq!((alone.len(), together.len()), (7, 7));
+    for (slot, (alone, weighted)) in alone.iter().zip(&together).enumerate() {
+        let expected = alone * if slot == 6 { 2.0 } else { 8.0 } / 50.0;
+        assert!((weighted - expected).abs() < 1e-6 * expected, "slot {slot}: {weighted}, expected {expected}");
+    }
+    // Equal ones are not touched.
+    let threes = losses(3);
+    for slot in 0..6 {
+        assert_eq!(threes[slot], alone[slot] / 3.0, "slot {slot}");
+    }
 }
 
 #[test]

@@ -200,7 +200,11 @@ impl Slots {
     }
 }
 
-fn channels_last(images: &Tensor) -> Result<Tensor> {
+/// Images with their channels innermost in memory; what is not 4-D stays as it is.
+pub(super) fn channels_last(images: &Tensor) -> Result<Tensor> {
+    if images.dim() != 4 {
+        return Ok(images.shallow_clone());
+    }
     Ok(images.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?)
 }
 

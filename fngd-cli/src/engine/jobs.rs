@@ -1,12 +1,13 @@
 //! The jobs other than benchmarks: train, evaluate, export.
 
+use super::checkpoint::tensors::Tensors;
 use super::checkpoint::{self, Checkpoint, Fingerprint, RealDisk, RunState, Store};
 use super::evaluate::evaluate;
 use super::events::Events;
 use super::export::{self, evaluation_batches};
 use super::failure::{Failure, Result};
 use super::network::Network;
-use super::onnx_network::{HeadRule, OnnxNetwork, check_input, fit_head};
+use super::onnx_network::{HeadRule, OnnxNetwork, check_batches, check_input, fit_head};
 use super::saver::Saver;
 use super::session::Session;
 use super::signals::Requests;
@@ -43,6 +44,9 @@ pub fn train(
     let mut state = session.first_state(settings);
     if dry_run {
         events.emit(&Event::Plan(session.plan(settings, 0)));
+        let io = (events.clone(), requests);
+        let saver = Saver::none(events.clone());
+        Trainer::new(&mut session.parts, &settings.train, stop, saver, io, state.clone())?.try_step()?;
         return Ok(done(&events, Status::Finished, &state, start));
     }
     let root = run.join("ckpt");
@@ -65,11 +69,31 @@ pub fn train(
     let io = (events.clone(), requests);
     let (status, state) = Trainer::new(&mut session.parts, &settings.train, stop, saver, io, state)?.run()?;
     if !matches!(status, Status::Interrupted | Status::Terminated) {
-        let best = state.best.as_ref().filter(|best| best.step != state.step);
-        let best = best.map(|_| checkpoint::read(&RealDisk, &root.join("best"))).transpose()?;
-        export::finish(&mut session, run, &state, best.as_ref().map(|best| best.model.as_slice()), &events)?;
+        let best = best_weights(&state, &root, &events);
+        export::finish(&mut session, run, &state, best.as_deref(), &events)?;
     }
     Ok(done(&events, status, &state, start))
+}
+
+/// The weights of the best checkpoint, if they are others than those in memory. Whatever is wrong with it, the run has an end: then
+/// `None`, and the user is told what is exported instead.
+fn best_weights(state: &RunState, root: &Path, events: &Events) -> Option<Tensors> {
+    let best = state.best.as_ref().filter(|best| best.step != state.step)?;
+    match checkpoint::read(&RealDisk, &root.join("best")) {
+        Ok(found) => {
+            if found.state.step != best.step {
+                let (epoch, step) = (best.epoch, found.state.step);
+                events.warn(format!(
+                    "the best weights, of epoch {epoch}, were not saved; best.onnx has those of step {step}"
+                ));
+            }
+            Some(found.model)
+        }
+        Err(failure) => {
+            events.warn(format!("the best checkpoint cannot be used: {failure}; best.onnx has the last weights"));
+            None
+        }
+    }
 }
 
 /// Evaluates a model file, or a run's weights in it.
@@ -96,6 +120,7 @@ pub fn evaluate_model(
     let model = OnnxNetwork::open(model, None)?;
     let mut network = network_at(model, from.as_ref(), &data, context.device)?;
     let batches = evaluation_batches(samples, &data, batch, context.device)?;
+    check_batches(&network.model, &[(split, &batches)])?;
     context.events.emit(&evaluate(&mut network, &batches)?.to_event(split));
     let state = from.map_or_else(RunState::default, |from| from.state);
     Ok(done(&context.events, Status::Finished, &state, context.start))
@@ -158,4 +183,23 @@ pub fn done(events: &Events, status: Status, state: &RunState, start: Instant) -
         wall_seconds: state.wall_seconds.max(start.elapsed().as_secs_f64()),
     });
     status
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::checkpoint::Best;
+    use super::*;
+
+    #[test]
+    fn a_best_checkpoint_that_is_gone_does_not_take_the_export_with_it() {
+        let (mut said, stream) = std::io::pipe().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let best = Some(Best { accuracy: 0.5, epoch: 1, step: 5 });
+        let state = RunState { step: 9, best, ..RunState::default() };
+        assert!(best_weights(&state, folder.path(), &Events::to(stream)).is_none());
+        let mut line = String::new();
+        std::io::Read::read_to_string(&mut said, &mut line).unwrap();
+        let start = "{\"event\":\"warning\",\"message\":\"the best checkpoint cannot be used: ";
+        assert!(line.starts_with(start) && line.ends_with("; best.onnx has the last weights\"}\n"), "{line}");
+    }
 }

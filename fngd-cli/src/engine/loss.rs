@@ -49,12 +49,10 @@ impl Rows {
 }
 
 /// Reads several scalars at once: this waits for the device, so once per step is enough.
-pub fn read_scalars<const N: usize>(scalars: [&Tensor; N]) -> Result<[f64; N]> {
-    let as_double = scalars.map(|scalar| scalar.f_detach().and_then(|scalar| scalar.f_to_kind(Kind::Double)));
-    let as_double = as_double.into_iter().collect::<std::result::Result<Vec<_>, _>>()?;
-    let values = Vec::<f64>::try_from(&Tensor::f_stack(&as_double, 0)?)?;
-    // OK because N scalars were stacked.
-    Ok(values.try_into().unwrap())
+pub fn read_scalars(scalars: &[Tensor]) -> Result<Vec<f64>> {
+    let as_double = scalars.iter().map(|scalar| scalar.f_detach().and_then(|scalar| scalar.f_to_kind(Kind::Double)));
+    let as_double = as_double.collect::<std::result::Result<Vec<_>, _>>()?;
+    Ok(Vec::try_from(&Tensor::f_stack(&as_double, 0)?)?)
 }
 
 #[cfg(test)]
@@ -84,7 +82,7 @@ mod tests {
             let loss = f64::try_from(&rows.cross_entropy(smoothing).unwrap()).unwrap();
             assert!((loss - oracle(smoothing)).abs() < 1e-6, "smoothing {smoothing}: {loss}, {}", oracle(smoothing));
         }
-        assert_eq!(read_scalars([&rows.correct().unwrap(), &Tensor::from(7)]).unwrap(), [2.0, 7.0]);
+        assert_eq!(read_scalars(&[rows.correct().unwrap(), Tensor::from(7)]).unwrap(), [2.0, 7.0]);
     }
 
     #[test]

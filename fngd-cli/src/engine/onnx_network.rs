@@ -1,5 +1,6 @@
 //! A model file as a network of the training loop.
 
+use super::batches::Batches;
 use super::checkpoint::tensors::is_finite;
 use super::failure::{Failure, Result};
 use super::network::Network;
@@ -74,6 +75,27 @@ pub fn check_input(model: &OnnxModel, sample: &[i64]) -> Result<()> {
     let message =
         format!("the model's input `{}` is [{}], a sample of the data is {sample:?}", input.name, shown.join(", "));
     Err(Failure::data(message).help("choose data of this size, or export the model for inputs of the data's size"))
+}
+
+/// Refuses splits that are cut into batches of other sizes than the model's, if that fixes one: better now than at the last batch
+/// of an epoch.
+pub fn check_batches(model: &OnnxModel, splits: &[(&str, &Batches)]) -> Result<()> {
+    let dims = model.inputs().first().and_then(|input| Some((input, input.dims.as_ref()?.first()?)));
+    let Some((input, &Dim::Known(fixed))) = dims else { return Ok(()) };
+    for (name, split) in splits {
+        // All batches but the last are alike.
+        let mut sizes = [0, split.slots() - 1].into_iter().map(|slot| split.size_of(slot));
+        if let Some(size) = sizes.find(|&size| size as u64 != fixed) {
+            let (input, samples) = (&input.name, split.samples());
+            let message = format!(
+                "the model's input `{input}` takes batches of {fixed}; the {samples} samples of the {name} split come with one of {size}"
+            );
+            return Err(Failure::data(message).help(format!(
+                "export the model with a symbolic batch dimension; or --batch {fixed} and splits that it divides"
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn show(dim: &Dim) -> String {

@@ -13,7 +13,8 @@ const MOST_FAILURES: u32 = 3;
 
 /// Saves a run, and counts what it could not save.
 pub struct Saver<'a> {
-    store: Store<'a>,
+    /// `None`: nothing is saved.
+    store: Option<Store<'a>>,
     events: Events,
     failures: u32,
     last: Option<PathBuf>,
@@ -22,7 +23,12 @@ pub struct Saver<'a> {
 impl<'a> Saver<'a> {
     /// `last`: the checkpoint that the run goes on from.
     pub fn new(store: Store<'a>, events: Events, last: Option<PathBuf>) -> Self {
-        Self { store, events, failures: 0, last }
+        Self { store: Some(store), events, failures: 0, last }
+    }
+
+    /// Saves nothing, for a run that only tries.
+    pub fn none(events: Events) -> Self {
+        Self { store: None, events, failures: 0, last: None }
     }
 
     /// Saves; what the disk refuses is a warning until it has refused [`MOST_FAILURES`] times in a row.
@@ -63,10 +69,11 @@ impl<'a> Saver<'a> {
         network: &dyn Network,
         optimizer: &dyn Optimizer,
     ) -> Result<std::io::Result<()>> {
+        let Some(store) = &self.store else { return Ok(Ok(())) };
         let snapshot = Snapshot::take(state, &network.tensors(), &optimizer.state()?)
             .map_err(|failure| failure.at(format!("step {} is not saved", state.step)).help(self.kept()))?;
         let best = state.best.as_ref().map(|best| best.step);
-        match self.store.commit(&snapshot, best) {
+        match store.commit(&snapshot, best) {
             Ok(path) => {
                 self.failures = 0;
                 self.last = Some(path.clone());

@@ -5,7 +5,7 @@ use super::batches::{BatchOptions, Batches};
 use super::checkpoint::{Checkpoint, Identity, RunState, free_bytes, sha256};
 use super::failure::{Failure, Result};
 use super::network::Network;
-use super::onnx_network::{HeadRule, OnnxNetwork, check_input, fit_head};
+use super::onnx_network::{HeadRule, OnnxNetwork, check_batches, check_input, fit_head};
 use super::train::{Parts, steps_per_epoch, total_steps};
 use super::{events::Events, method};
 use crate::data::{self, Dataset, Images};
@@ -43,6 +43,9 @@ impl Session {
         let val = data.val.take().or_else(|| data.test.clone());
         let val = val.ok_or_else(|| Failure::data(format!("data set `{}` has nothing to validate on", data.name)))?;
         let val = Batches::build(&val, &data.normalization, options.clone())?;
+        let splits = [("train", &*train), ("validation", &val)].into_iter();
+        let splits: Vec<_> = splits.chain(test.as_ref().map(|test| ("test", test))).collect();
+        check_batches(&network.model, &splits)?;
 
         let method = method::method(&settings.optimizer, settings.train.seed)?;
         let step_options = StepOptions { clip_norm: settings.train.clip_norm, ..StepOptions::default() };
@@ -60,16 +63,17 @@ impl Session {
         RunState { replaced_head: self.replaced_head, validation, ..RunState::default() }
     }
 
-    /// Refuses a run directory on a disk that cannot hold two checkpoints: better now than after an hour.
+    /// Refuses a run directory on a disk that cannot hold four checkpoints (the newest two, the best, and one being written): better
+    /// now than after an hour.
     pub fn require_space(&self, run: &Path) -> Result<()> {
         let tensors = self.parts.network.tensors();
         let weights: u64 = tensors.iter().map(|(_, tensor)| tensor.numel() as u64 * 4).sum();
         let checkpoint = weights + self.parts.optimizer.state_bytes();
-        let needed = (2.2 * checkpoint as f64) as u64;
+        let needed = 4 * checkpoint;
         match free_bytes(run) {
             Some(free) if free < needed => {
                 let message = format!(
-                    "{} has room for {} MiB; two checkpoints of this run need {} MiB",
+                    "{} has room for {} MiB; four checkpoints of this run need {} MiB",
                     run.display(),
                     free >> 20,
                     needed.div_ceil(1 << 20)

@@ -25,10 +25,13 @@ struct Flags {
 impl Requests {
     /// Listens to SIGINT, SIGTERM, SIGHUP and SIGUSR1, and to the end of standard input, which means that the launcher is gone.
     ///
+    /// SIGINT and SIGHUP stay ignored where they are ignored already: `nohup` and a shell's `&` ask for that.
+    ///
     /// `graceful`: the first request to stop is left to the caller and the second ends the process; otherwise the first does.
     pub fn listen(graceful: bool) -> io::Result<Self> {
         let requests = Self::default();
-        let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR1])?;
+        let heard = [SIGINT, SIGHUP].into_iter().filter(|&signal| !is_ignored(signal));
+        let mut signals = signal_hook::iterator::Signals::new(heard.chain([SIGTERM, SIGUSR1]))?;
         let listener = requests.clone();
         std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
             let mut first: Option<Instant> = None;
@@ -39,8 +42,7 @@ impl Requests {
                 }
                 let again = first.is_some_and(|first| first.elapsed() > SAME_REQUEST);
                 if again || !graceful {
-                    // Nothing half-written matters: checkpoints and exports become visible by a rename only.
-                    std::process::exit(exit_code(signal));
+                    end_at_once(signal);
                 }
                 first.get_or_insert_with(Instant::now);
                 listener.stop(signal);
@@ -54,7 +56,7 @@ impl Requests {
             if graceful {
                 watcher.stop(SIGTERM);
             } else {
-                std::process::exit(exit_code(SIGTERM));
+                end_at_once(SIGTERM);
             }
         })?;
         Ok(requests)
@@ -80,8 +82,22 @@ impl Requests {
     }
 }
 
-fn exit_code(signal: i32) -> i32 {
-    128 + signal
+/// Ends the process from whatever thread, with the code that a shell gives to a process that `signal` killed.
+fn end_at_once(signal: i32) -> ! {
+    // Nothing half-written matters: checkpoints and exports become visible by a rename only, and every event was flushed.
+    // SAFETY: `_exit` takes a number and does not return. Not `exit`: that would run the destructors of libtorch's statics while
+    // its threads still compute with them.
+    unsafe { libc::_exit(128 + signal) }
+}
+
+/// Whether `signal` is ignored, as the process that started this one may have arranged.
+fn is_ignored(signal: i32) -> bool {
+    let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: without a new action the call only fills the struct, which is plain numbers, zeroed here.
+    unsafe {
+        libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr()) == 0
+            && action.assume_init().sa_sigaction == libc::SIG_IGN
+    }
 }
 
 #[cfg(test)]

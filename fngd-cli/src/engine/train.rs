@@ -18,8 +18,10 @@ use crate::settings::TrainSettings;
 use fngd_core::Schedule;
 use fngd_core::optimizer::{Batch, Optimizer, StepReport};
 use fngd_core::random::Stream;
+use std::ops::Range;
 use std::rc::Rc;
 use std::time::Instant;
+use tch::Tensor;
 
 /// What is trained, on what, and how.
 pub struct Parts<N> {
@@ -66,8 +68,20 @@ impl<'a, N: Network> Trainer<'a, N> {
         Ok((status, self.state))
     }
 
+    /// Makes one step and reports it: whether everything fits, into memory and to each other. Saves nothing.
+    pub fn try_step(mut self) -> Result<()> {
+        self.parts.network.set_training(true);
+        let train = Rc::clone(&self.parts.train);
+        self.step(&train.epoch(self.state.epoch))?;
+        self.report_interval()
+    }
+
     fn epochs(&mut self) -> Result<Status> {
-        while self.state.epoch < self.settings.epochs && self.state.step < self.total_steps() {
+        // A run that was stopped after its last step still owes that epoch's validation.
+        let owes_validation = |state: &RunState, slots: usize| state.slot > 0 && state.slot == slots as u64;
+        while self.state.epoch < self.settings.epochs
+            && (self.state.step < self.total_steps() || owes_validation(&self.state, self.parts.train.slots()))
+        {
             if let Some(status) = self.epoch()? {
                 self.report_interval()?;
                 self.saver.save_finally(&self.state, &self.parts.network, &*self.parts.optimizer)?;
@@ -106,8 +120,19 @@ impl<'a, N: Network> Trainer<'a, N> {
         let mut tally = StepTally::default();
         self.guard.remember()?;
         let slots = self.slots_of_step();
+        let samples: usize = slots.clone().map(|slot| self.parts.train.size_of(slot)).sum();
+        let mut scalars = Vec::with_capacity(2 * slots.len());
+        let mut targets = Vec::with_capacity(slots.len());
         for slot in slots.clone() {
-            self.micro_batch(order, slot, slots.len(), &mut tally)?;
+            let (rows, loss) = self.micro_batch(order, slot, (slots.len(), samples), &mut tally)?;
+            scalars.extend([loss.f_detach()?, rows.correct()?]);
+            targets.push(rows.count());
+        }
+        // Once, and after all backward passes, so that a GPU has work while this waits for it.
+        for (scalars, count) in read_scalars(&scalars)?.chunks_exact(2).zip(targets) {
+            tally.loss += scalars[0] * count as f64;
+            tally.correct += scalars[1] as u64;
+            tally.targets += count;
         }
         if !tally.loss.is_finite() {
             guard::spoil_gradient(&self.parts.network)?;
@@ -120,17 +145,17 @@ impl<'a, N: Network> Trainer<'a, N> {
         tally.phases.add_optimizer(&report.time);
         tally.elapsed = start.elapsed();
         self.count(&tally, &report, learning_rate, slots.end as u64);
-        if report.skipped { self.judge(order, &tally, slots.start) } else { Ok(()) }
+        if report.skipped { self.judge(order, &tally, slots) } else { Ok(()) }
     }
 
-    /// Forward and backward of one micro-batch out of the `accumulation` of this step.
+    /// Forward and backward of one micro-batch out of the `accumulation` of this step, which have `step_samples` samples together.
     fn micro_batch(
         &mut self,
         order: &Epoch<'_>,
         slot: usize,
-        accumulation: usize,
+        (accumulation, step_samples): (usize, usize),
         tally: &mut StepTally,
-    ) -> Result<()> {
+    ) -> Result<(Rows, Tensor)> {
         let epoch = self.state.epoch;
         let batch = timed(&mut tally.phases.data, || order.batch(slot))?;
         let Parts { network, optimizer, .. } = &mut *self.parts;
@@ -143,14 +168,16 @@ impl<'a, N: Network> Trainer<'a, N> {
             let loss = rows.cross_entropy(self.settings.label_smoothing)?;
             Result::Ok((rows, loss))
         })?;
-        optimizer.backward(&loss, accumulation)?;
-        // After backward, so that a GPU has work while this waits for it.
-        let [mean_loss, correct] = read_scalars([&loss, &rows.correct()?])?;
-        tally.loss += mean_loss * rows.count() as f64;
-        tally.correct += correct as u64;
-        tally.targets += rows.count();
+        let samples = batch.indices.len();
+        if samples * accumulation == step_samples {
+            optimizer.backward(&loss, accumulation)?;
+        } else {
+            // Every sample of a step counts alike, also those of a smaller micro-batch; `backward` divides by `accumulation`.
+            let weight = (samples * accumulation) as f64 / step_samples as f64;
+            optimizer.backward(&loss.f_mul_scalar(weight)?, accumulation)?;
+        }
         tally.samples.extend(batch.indices);
-        Ok(())
+        Ok((rows, loss))
     }
 
     fn count(&mut self, tally: &StepTally, report: &StepReport, learning_rate: f64, slot: u64) {
@@ -165,19 +192,25 @@ impl<'a, N: Network> Trainer<'a, N> {
     }
 
     /// Ends the run if too many steps were skipped, and says where the trouble starts.
-    fn judge(&mut self, order: &Epoch<'_>, tally: &StepTally, slot: usize) -> Result<()> {
+    fn judge(&mut self, order: &Epoch<'_>, tally: &StepTally, mut slots: Range<usize>) -> Result<()> {
         let Some(why) = guard::verdict(&self.state, steps_per_epoch(self.settings, &self.parts.train)) else {
             return Ok(());
         };
+        // A search that fails itself must not hide that training diverged.
+        let place = slots.find_map(|slot| self.first_non_finite(order, slot).unwrap_or(None));
+        let failure = guard::diverged(&why, self.state.step, &tally.samples, place);
+        Err(failure.help(format!("{}; a smaller --lr or --clip-norm may help", self.saver.kept())))
+    }
+
+    /// Where a pass over one micro-batch first meets a value that is not finite.
+    fn first_non_finite(&mut self, order: &Epoch<'_>, slot: usize) -> Result<Option<String>> {
         let batch = order.batch(slot)?;
         let (epoch, samples) = (self.state.epoch, batch.indices.clone());
         // A tapped layer refuses a pass that nobody announced.
         self.parts.optimizer.begin(&Batch { epoch, slot: slot as u64, samples })?;
         let smoothing = self.settings.label_smoothing;
-        let loss = |logits: &tch::Tensor| Rows::of(logits, &batch.labels)?.cross_entropy(smoothing);
-        let place = guard::first_non_finite(&self.parts.network, &batch.images, loss)?;
-        let failure = guard::diverged(&why, self.state.step, &tally.samples, place);
-        Err(failure.help(format!("{}; a smaller --lr or --clip-norm may help", self.saver.kept())))
+        let loss = |logits: &Tensor| Rows::of(logits, &batch.labels)?.cross_entropy(smoothing);
+        guard::first_non_finite(&self.parts.network, &batch.images, loss)
     }
 
     fn report_and_save(&mut self) -> Result<()> {
@@ -239,7 +272,7 @@ impl<'a, N: Network> Trainer<'a, N> {
     }
 
     /// The micro-batches of the next step; the last step of an epoch may have fewer.
-    fn slots_of_step(&self) -> std::ops::Range<usize> {
+    fn slots_of_step(&self) -> Range<usize> {
         let first = self.state.slot as usize;
         first..(first + self.settings.accumulation.max(1)).min(self.parts.train.slots())
     }

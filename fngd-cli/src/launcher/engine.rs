@@ -245,7 +245,8 @@ fn understand(line: &[u8], after_hello: bool) -> Result<Event> {
     })
 }
 
-/// Passes SIGINT and SIGTERM on: the first one as it is, so that the engine finishes its step and saves; the next as SIGKILL.
+/// Passes SIGINT, SIGTERM and SIGHUP on: the first one so that the engine finishes its step and saves; the next as SIGKILL. What
+/// `nohup` or a shell's `&` has ignored stays ignored.
 struct Signals {
     shared: Arc<Shared>,
     handle: signal_hook::iterator::Handle,
@@ -261,9 +262,9 @@ struct Shared {
 
 impl Signals {
     fn forward_to(child: &Child) -> Result<Signals> {
-        let mut signals =
-            signal_hook::iterator::Signals::new([libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGUSR1])
-                .map_err(|error| Failure::new(Code::Internal, format!("cannot listen to signals: {error}")))?;
+        let heard = [libc::SIGINT, libc::SIGHUP].into_iter().filter(|&signal| !system::is_ignored(signal));
+        let mut signals = signal_hook::iterator::Signals::new(heard.chain([libc::SIGTERM, libc::SIGUSR1]))
+            .map_err(|error| Failure::new(Code::Internal, format!("cannot listen to signals: {error}")))?;
         let handle = signals.handle();
         let shared = Arc::new(Shared { process: Mutex::new(Some(child.id() as i32)), ..Shared::default() });
         let for_thread = Arc::clone(&shared);

@@ -38,6 +38,8 @@ struct State {
     operations: usize,
     fault: Option<(usize, Fault)>,
     is_dead: bool,
+    /// Files that were read.
+    reads: Vec<String>,
     /// Synchronising does nothing: what a careless program, or a lying disk, does.
     ignores_sync: bool,
 }
@@ -74,6 +76,15 @@ impl Memory {
 
     pub fn is_dead(&self) -> bool {
         self.state.borrow().is_dead
+    }
+
+    /// Paths of the files that were read since [`forget_reads`](Self::forget_reads).
+    pub fn reads(&self) -> Vec<String> {
+        self.state.borrow().reads.clone()
+    }
+
+    pub fn forget_reads(&self) {
+        self.state.borrow_mut().reads.clear();
     }
 
     /// The disk as the next process finds it.
@@ -256,6 +267,7 @@ impl Disk for Memory {
         let mut state = self.state.borrow_mut();
         state.whole()?;
         let node = state.find(file)?;
+        state.reads.push(file.display().to_string());
         match &state.nodes[node] {
             Node::File { content, .. } if content.len() as u64 <= limit => Ok(content.clone()),
             Node::File { .. } => Err(ErrorKind::FileTooLarge.into()),

@@ -5,7 +5,7 @@
 use fngd_cli::engine::augment::Augmentation;
 use fngd_cli::engine::batches::{BatchOptions, Batches};
 use fngd_cli::engine::events::Events;
-use fngd_cli::engine::failure::Result;
+use fngd_cli::engine::failure::{Failure, Result};
 use fngd_cli::engine::network::Network;
 use fngd_cli::protocol::Event;
 use fngd_core::{Convolution, FngdModule, Layer, Parameter, Path, Role, Visitor};
@@ -27,6 +27,10 @@ pub struct SmallNetwork {
     is_training: bool,
     /// Training passes whose convolution gives NaN, counted from 0.
     pub bad_passes: Range<u64>,
+    /// Share of activations that dropout clears in training.
+    pub dropout: f64,
+    /// Looking for the first value that is not finite fails.
+    pub is_hard_to_search: bool,
     passes: Cell<u64>,
 }
 
@@ -50,6 +54,8 @@ impl SmallNetwork {
             .unwrap(),
             is_training: true,
             bad_passes: 0..0,
+            dropout: 0.2,
+            is_hard_to_search: false,
             passes: Cell::new(0),
         }
     }
@@ -98,7 +104,7 @@ impl Network for SmallNetwork {
             1e-5,
             false,
         )?;
-        let x = x.f_relu()?.f_dropout(0.2, self.is_training)?;
+        let x = x.f_relu()?.f_dropout(self.dropout, self.is_training)?;
         Ok(self.head.forward(&x.f_flatten(1, -1)?)?)
     }
 
@@ -127,6 +133,9 @@ impl Network for SmallNetwork {
     }
 
     fn first_non_finite(&self, input: &Tensor) -> Result<Option<String>> {
+        if self.is_hard_to_search {
+            return Err(Failure::internal("out of ideas"));
+        }
         let finite = |x: &Tensor| bool::try_from(x.isfinite().all()).unwrap();
         let place = (!finite(&self.convolve(input)?)).then(|| "layer `conv`".to_owned());
         Ok(place)

@@ -1,8 +1,9 @@
 //! One optimizer with a network of its own, and the times of its steps.
 
 use super::statistics::median;
+use crate::engine::batches::channels_last;
 use crate::engine::failure::{Failure, Result};
-use crate::engine::loss::{Rows, read_scalars};
+use crate::engine::loss::Rows;
 use crate::engine::network::Network;
 use crate::engine::onnx_network::OnnxNetwork;
 use crate::engine::timing::{Phases, timed};
@@ -47,7 +48,9 @@ impl Contender {
         network.set_training(true);
         let batch = i64::try_from(job.batch).map_err(|_| Failure::usage("bench step: batch is too large"))?;
         let inputs = network.module.example_inputs(batch, &job.dims, 0)?;
-        let inputs = inputs.iter().map(|input| lay_out(input, job.channels_last)).collect::<Result<Vec<_>>>()?;
+        // As training gets them, so that no step pays for it.
+        let lay_out = |input: &Tensor| if job.channels_last { channels_last(input) } else { Ok(input.shallow_clone()) };
+        let inputs = inputs.iter().map(lay_out).collect::<fngd_core::Result<Vec<_>>>()?;
         let labels = labels(&mut network, &inputs, device)?;
         let optimizer = optimizer::build(&network, &method, &method::groups(&settings), &StepOptions::default())?;
         Ok(Self {
@@ -118,7 +121,7 @@ impl Contender {
             Rows::of(&logits, &self.labels)?.cross_entropy(0.0)
         })?;
         self.optimizer.backward(&loss, 1)?;
-        let [loss] = read_scalars([&loss])?;
+        let loss = f64::try_from(&loss)?;
         let report = self.optimizer.step(LEARNING_RATE)?;
         device::synchronize(self.device);
         let elapsed = start.elapsed();
@@ -137,14 +140,6 @@ fn labels(network: &mut OnnxNetwork, inputs: &[Tensor], device: Device) -> Resul
     let (classes, rows) = size.split_last().ok_or_else(|| Failure::model("the model answers with a scalar"))?;
     tch::manual_seed(0);
     Ok(Tensor::f_randint(*classes, rows, (Kind::Int64, Device::Cpu))?.f_to_device(device)?)
-}
-
-/// Images with their channels innermost in memory, if asked for.
-fn lay_out(input: &Tensor, channels_last: bool) -> Result<Tensor> {
-    if !channels_last || input.dim() != 4 {
-        return Ok(input.shallow_clone());
-    }
-    Ok(input.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?)
 }
 
 /// Median milliseconds of each phase.

@@ -9,6 +9,7 @@ use crate::protocol::{BenchStep, Event, Job};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
+use tch::Device;
 
 /// Steps of each kind: the second already reuses the memory of the first.
 const STEPS: usize = 3;
@@ -29,7 +30,11 @@ pub fn measure(context: &Context, job: &BenchStep) -> Result<Value> {
 }
 
 /// Adds `peak_mib` and, for FNGD, `first_epoch_peak_mib` to each row; nothing where the work is on a GPU.
-pub fn add_to(rows: &mut [Value], job: &BenchStep) -> Result<()> {
+pub fn add_to(rows: &mut [Value], job: &BenchStep, device: Device) -> Result<()> {
+    // What the kernel counts for a process is not what it holds on a GPU.
+    if device.is_cuda() {
+        return Ok(());
+    }
     for (row, name) in rows.iter_mut().zip(&job.optimizers) {
         let alone = BenchStep { optimizers: vec![name.clone()], rounds: 0, ..job.clone() };
         let measured = in_child(&alone).map_err(|failure| failure.at(format!("memory of `{name}`")))?;

@@ -52,7 +52,7 @@ fn compare(context: &Context, job: &BenchStep) -> Result<Value> {
     drop(contenders);
     let mut rows = rows;
     // Each in a process of its own: what one has touched stays with a process.
-    footprint::add_to(&mut rows, job)?;
+    footprint::add_to(&mut rows, job, context.device)?;
     Ok(json!({
         "model": job.model,
         "batch": job.batch,

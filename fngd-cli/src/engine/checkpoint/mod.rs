@@ -3,6 +3,7 @@
 //! ```text
 //! ckpt/step-0000000050/   model.safetensors  optimizer.safetensors  state.json  MANIFEST.json
 //! ckpt/last  ckpt/best    one line: the name of such a folder
+//! ckpt/step-*.old         made way for another state of the same step; put back at the next start if that is missing
 //! ckpt/.tmp-*             unfinished; removed at the next start
 //! ```
 
@@ -20,6 +21,7 @@ pub use state::{Best, EpochSums, RunState};
 
 use super::failure::{Failure, Result};
 use manifest::MANIFEST_LIMIT;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -32,6 +34,12 @@ const STATE: &str = "state.json";
 
 /// How many of the newest checkpoints are kept; the best is kept besides.
 const KEEP: usize = 2;
+
+/// Extension of the name of a checkpoint that made way.
+const OLD: &str = "old";
+
+/// Sizes and hashes of a checkpoint's files, by name.
+type Entries = BTreeMap<String, FileEntry>;
 
 /// A run at a step boundary, as bytes that nothing changes any more.
 #[derive(Debug, Clone)]
@@ -53,9 +61,8 @@ impl Snapshot {
         Ok(Self { step: state.step, files: BTreeMap::from(files) })
     }
 
-    /// Size on disk, without the manifest.
-    pub fn bytes(&self) -> u64 {
-        self.files.values().map(|content| content.len() as u64).sum()
+    fn entries(&self) -> Entries {
+        self.files.iter().map(|(&name, content)| (name.to_owned(), FileEntry::of(content))).collect()
     }
 }
 
@@ -75,10 +82,12 @@ pub struct Store<'a> {
     disk: &'a dyn Disk,
     identity: Identity,
     fingerprint: Fingerprint,
+    /// What this process wrote or read and found whole, by step: hashing it again at every save would hold training up.
+    whole: RefCell<BTreeMap<u64, Entries>>,
 }
 
 impl<'a> Store<'a> {
-    /// Opens (or creates) the folder `root` and removes what an earlier process left unfinished there.
+    /// Opens (or creates) the folder `root`, and removes or puts back what an earlier process left unfinished there.
     pub fn open(disk: &'a dyn Disk, root: PathBuf, identity: Identity, fingerprint: Fingerprint) -> io::Result<Self> {
         match disk.create_folder(&root) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -88,25 +97,44 @@ impl<'a> Store<'a> {
                 disk.sync_folder(root.parent().unwrap_or(Path::new("/")))?;
             }
         }
-        for name in disk.list(&root)?.iter().filter(|name| name.starts_with(disk::TEMPORARY)) {
+        let names = disk.list(&root)?;
+        for name in &names {
             let path = root.join(name);
-            disk.remove_folder(&path).or_else(|_| disk.remove_file(&path))?;
+            if name.starts_with(disk::TEMPORARY) {
+                disk.remove_folder(&path).or_else(|_| disk.remove_file(&path))?;
+            } else if path.extension().is_some_and(|extension| extension == OLD) {
+                let replaced = path.with_extension("");
+                if names.iter().any(|name| root.join(name) == replaced) {
+                    disk.remove_folder(&path)?;
+                } else {
+                    disk.rename(&path, &replaced)?;
+                    disk.sync_folder(&root)?;
+                }
+            }
         }
-        Ok(Self { root, disk, identity, fingerprint })
+        Ok(Self { root, disk, identity, fingerprint, whole: RefCell::default() })
     }
 
     /// Writes a checkpoint. When this returns `Ok`, and not before, it may be called saved.
     ///
-    /// `best` is the step of the best checkpoint so far, this one included; pruning spares it.
+    /// `best` is the step of the best checkpoint so far, this one included. `ckpt/best` names it from now on, if it could be saved,
+    /// and pruning spares it.
     pub fn commit(&self, snapshot: &Snapshot, best: Option<u64>) -> io::Result<PathBuf> {
         let target = self.root.join(folder_name(snapshot.step));
-        // A run that stopped at the end of an epoch comes here again after validating: same step, same weights.
-        if self.verify(&target).is_err() {
-            self.write(snapshot, &target)?;
+        let entries = snapshot.entries();
+        // A run that stopped at the end of an epoch comes here again after validating: same step, same weights, another state.
+        if self.entries(snapshot.step).is_none_or(|there| there != entries) {
+            self.whole.borrow_mut().remove(&snapshot.step);
+            self.write(snapshot, entries.clone(), &target)?;
+            self.whole.borrow_mut().insert(snapshot.step, entries);
         }
         self.point("last", snapshot.step)?;
-        if best == Some(snapshot.step) {
-            self.point("best", snapshot.step)?;
+        // Not only when this is the best: the commit that should have done it may have failed, or died before it came so far.
+        if let Some(best) = best
+            && self.named("best") != Some(best)
+            && self.steps()?.contains(&best)
+        {
+            self.point("best", best)?;
         }
         self.prune(best);
         Ok(target)
@@ -120,7 +148,10 @@ impl<'a> Store<'a> {
         let mut remarks = Vec::new();
         for step in self.steps().map_err(|error| Failure::io("read", &self.root, &error))?.into_iter().rev() {
             match read(self.disk, &self.root.join(folder_name(step))) {
-                Ok(checkpoint) => return Ok(Some((checkpoint, remarks))),
+                Ok(checkpoint) => {
+                    self.whole.borrow_mut().insert(step, checkpoint.manifest.files.clone());
+                    return Ok(Some((checkpoint, remarks)));
+                }
                 Err(failure) => remarks.push(format!("checkpoint not used: {failure}")),
             }
         }
@@ -130,30 +161,38 @@ impl<'a> Store<'a> {
         }
     }
 
-    fn write(&self, snapshot: &Snapshot, target: &Path) -> io::Result<()> {
+    fn write(&self, snapshot: &Snapshot, entries: Entries, target: &Path) -> io::Result<()> {
         let temporary = disk::beside(target);
-        let written = self.write_temporary(snapshot, &temporary).and_then(|()| {
-            // Something damaged may stand in the way; aside it counts as unfinished.
-            let aside = disk::beside(&target.with_extension("damaged"));
-            match self.disk.rename(target, &aside) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                moved => moved?,
-            }
-            self.disk.rename(&temporary, target)?;
-            let _ = self.disk.remove_folder(&aside);
-            self.disk.sync_folder(&self.root)
-        });
+        let written =
+            self.write_temporary(snapshot, entries, &temporary).and_then(|()| self.replace(&temporary, target));
         if written.is_err() {
             let _ = self.disk.remove_folder(&temporary);
         }
         written
     }
 
-    fn write_temporary(&self, snapshot: &Snapshot, folder: &Path) -> io::Result<()> {
+    /// Puts the folder `new` in the place of `target`. What stands there may be damaged, or be all that the run has: it makes way
+    /// under a name that the next start puts back, and goes when `new` is durable.
+    fn replace(&self, new: &Path, target: &Path) -> io::Result<()> {
+        let old = target.with_extension(OLD);
+        let make_way = || match self.disk.rename(target, &old) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            moved => moved,
+        };
+        // If `old` itself is in the way, it is one that could not be removed: `target` is what took its place.
+        make_way().or_else(|error| self.disk.remove_folder(&old).map_err(|_| error).and_then(|()| make_way()))?;
+        if let Err(error) = self.disk.rename(new, target) {
+            let _ = self.disk.rename(&old, target);
+            return Err(error);
+        }
+        self.disk.sync_folder(&self.root)?;
+        let _ = self.disk.remove_folder(&old);
+        Ok(())
+    }
+
+    fn write_temporary(&self, snapshot: &Snapshot, files: Entries, folder: &Path) -> io::Result<()> {
         self.disk.create_folder(folder)?;
-        let mut files = BTreeMap::new();
-        for (&name, content) in &snapshot.files {
-            files.insert(name.to_owned(), FileEntry::of(content));
+        for (name, content) in &snapshot.files {
             disk::write_durably(self.disk, &folder.join(name), content)?;
         }
         let (identity, fingerprint) = (self.identity.clone(), self.fingerprint.clone());
@@ -166,25 +205,39 @@ impl<'a> Store<'a> {
         replace_durably(self.disk, &self.root.join(name), format!("{}\n", folder_name(step)).as_bytes())
     }
 
-    /// Removes all but the newest [`KEEP`] whole checkpoints and the best. What cannot be removed stays; the next call tries again.
+    /// The step that `ckpt/<name>` names.
+    fn named(&self, name: &str) -> Option<u64> {
+        let folder = follow(self.disk, &self.root.join(name));
+        step_of(&folder.file_name()?.to_string_lossy())
+    }
+
+    /// Removes all but the newest [`KEEP`] whole checkpoints, the best, and what `ckpt/best` names. What cannot be removed stays;
+    /// the next call tries again.
     fn prune(&self, best: Option<u64>) {
         let mut whole = 0;
+        let named = self.named("best");
         for step in self.steps().unwrap_or_default().into_iter().rev() {
             if whole < KEEP {
-                // The newest was verified or written just now, the second one by the commit before.
-                whole += usize::from(self.verify(&self.root.join(folder_name(step))).is_ok());
-            } else if best != Some(step) {
+                whole += usize::from(self.entries(step).is_some());
+            } else if best != Some(step) && named != Some(step) {
                 let _ = self.disk.remove_folder(&self.root.join(folder_name(step)));
+                self.whole.borrow_mut().remove(&step);
             }
         }
     }
 
-    fn verify(&self, folder: &Path) -> Result<()> {
-        read_verified(self.disk, folder).map(|_| ())
+    /// What the checkpoint of `step` holds, if it is whole. Reads it only if this process has not met it yet.
+    fn entries(&self, step: u64) -> Option<Entries> {
+        if let Some(entries) = self.whole.borrow().get(&step) {
+            return Some(entries.clone());
+        }
+        let (manifest, _) = read_verified(self.disk, &self.root.join(folder_name(step))).ok()?;
+        self.whole.borrow_mut().insert(step, manifest.files.clone());
+        Some(manifest.files)
     }
 
     fn steps(&self) -> io::Result<Vec<u64>> {
-        Ok(self.disk.list(&self.root)?.iter().filter_map(|name| name.strip_prefix("step-")?.parse().ok()).collect())
+        Ok(self.disk.list(&self.root)?.iter().filter_map(|name| step_of(name)).collect())
     }
 }
 
@@ -246,4 +299,8 @@ fn read_verified(disk: &dyn Disk, folder: &Path) -> Result<(Manifest, BTreeMap<S
 
 fn folder_name(step: u64) -> String {
     format!("step-{step:010}")
+}
+
+fn step_of(folder_name: &str) -> Option<u64> {
+    folder_name.strip_prefix("step-")?.parse().ok()
 }
