@@ -1,6 +1,6 @@
 //! Random crops, mirror images and holes for a whole batch at once, as a function of (seed, epoch, slot).
 
-use crate::data::random::Stream;
+use fngd_cli::data::random::Stream;
 use fngd_core::{Error, Result};
 use tch::{Device, Kind, Tensor};
 
@@ -28,7 +28,7 @@ impl Augmentation {
     /// | `standard` | padding = side / 8 (4 pixels at 32x32, 1 at 8x8) | if `mirror_images` | – |
     /// | `strong` | as `standard` | if `mirror_images` | side / 2 (16 at 32x32) if `mirror_images`, else side / 4 |
     ///
-    /// The side is the shorter one. `mirror_images` is [`crate::data::Dataset::mirror_images`]: a mirrored digit is no digit, and
+    /// The side is the shorter one. `mirror_images` is [`fngd_cli::data::Dataset::mirror_images`]: a mirrored digit is no digit, and
     /// a hole of half its side can hide what tells a 3 from an 8. Samples that are not images (`[channels, height, width]`)
     /// are left alone.
     ///

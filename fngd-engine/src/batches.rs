@@ -1,8 +1,8 @@
 //! Micro-batches of a split, as a function of (seed, epoch, slot): any of them can be made without making those before it.
 
 use super::augment::{Augmentation, DrawKey};
-use crate::data::random::Stream;
-use crate::data::{Images, Normalization, Split};
+use fngd_cli::data::random::Stream;
+use fngd_cli::data::{Images, Normalization, Split};
 use fngd_core::{Error, Result};
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
@@ -207,8 +207,8 @@ fn channels_last(images: &Tensor) -> Result<Tensor> {
 #[cfg(test)]
 mod tests {
     use super::{BatchOptions, Batches, Slots};
-    use crate::data::{Images, Normalization, Split};
-    use crate::engine::augment::Augmentation;
+    use crate::augment::Augmentation;
+    use fngd_cli::data::{Images, Normalization, Split};
     use tch::{Device, Kind, Tensor};
 
     fn split(samples: usize) -> Split {

@@ -4,7 +4,7 @@ use super::batches::Batches;
 use super::failure::Result;
 use super::loss::Rows;
 use super::network::Network;
-use crate::protocol::Event;
+use fngd_cli::protocol::Event;
 use tch::{Kind, Tensor};
 
 /// What an evaluation found.

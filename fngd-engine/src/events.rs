@@ -1,6 +1,6 @@
 //! Where events go: one JSON object a line, on a stream that no library prints to.
 
-use crate::protocol::Event;
+use fngd_cli::protocol::Event;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{FromRawFd, RawFd};

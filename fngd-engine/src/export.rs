@@ -8,7 +8,7 @@ use super::failure::{Failure, Result};
 use super::network::Network;
 use super::onnx_network::OnnxNetwork;
 use super::session::Session;
-use crate::protocol::Event;
+use fngd_cli::protocol::Event;
 use fngd_core::state;
 use fngd_onnx::graph::Dim;
 use std::path::Path;
@@ -85,8 +85,8 @@ pub fn sample(split: &Batches, network: &OnnxNetwork) -> Result<Option<Tensor>> 
 
 /// Batches to take a reference sample from, of `split` of a data set.
 pub fn evaluation_batches(
-    split: &crate::data::Split,
-    data: &crate::data::Dataset,
+    split: &fngd_cli::data::Split,
+    data: &fngd_cli::data::Dataset,
     batch: usize,
     device: Device,
 ) -> Result<Batches> {

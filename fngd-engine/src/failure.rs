@@ -110,8 +110,8 @@ impl Failure {
     }
 
     /// What went wrong, for `Event::Failed`.
-    pub fn to_event(&self) -> crate::protocol::Event {
-        crate::protocol::Event::Failed {
+    pub fn to_event(&self) -> fngd_cli::protocol::Event {
+        fngd_cli::protocol::Event::Failed {
             code: self.cause.code(),
             kind: self.cause.kind().to_owned(),
             message: self.message.clone(),
@@ -153,6 +153,13 @@ impl From<fngd_core::Error> for Failure {
 impl From<fngd_onnx::Error> for Failure {
     fn from(error: fngd_onnx::Error) -> Self {
         let message = error.to_string();
+        if error.is_file() { Self::environment(message) } else { Self::model(message) }
+    }
+}
+
+impl From<fngd_module::Error> for Failure {
+    fn from(error: fngd_module::Error) -> Self {
+        let message = error.to_string();
         if error.is_torch() {
             // The same tests for memory as for the core's errors.
             fngd_core::Error::torch(message).into()
@@ -164,8 +171,8 @@ impl From<fngd_onnx::Error> for Failure {
     }
 }
 
-impl From<crate::data::DataError> for Failure {
-    fn from(error: crate::data::DataError) -> Self {
+impl From<fngd_cli::data::DataError> for Failure {
+    fn from(error: fngd_cli::data::DataError) -> Self {
         let cause = match error.exit_code() {
             2 => Cause::Usage,
             5 => Cause::Environment,

@@ -1,5 +1,7 @@
 //! The engine: does one job with libtorch and reports what happens.
 
+#![allow(missing_docs)] // The library serves this package's program and tests, and nobody else.
+
 pub mod augment;
 pub mod batches;
 mod bench;
@@ -24,11 +26,11 @@ pub mod stop;
 mod timing;
 pub mod train;
 
-use crate::protocol::{Event, Job, PROTOCOL, Status};
 use checkpoint::Fingerprint;
 use device::ChosenDevice;
 use events::Events;
 use failure::{Failure, Result};
+use fngd_cli::protocol::{Event, Job, PROTOCOL, Status};
 use jobs::Context;
 use signals::Requests;
 use std::panic::{AssertUnwindSafe, catch_unwind};

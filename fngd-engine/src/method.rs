@@ -1,7 +1,7 @@
 //! From settings to a method of training and a schedule of learning rates.
 
 use super::failure::{Failure, Result};
-use crate::settings::{OptimizerSettings, ScheduleSettings};
+use fngd_cli::settings::{OptimizerSettings, ScheduleSettings};
 use fngd_core::optimizer::{AdamwConfig, Groups, Inner, Method, SgdConfig};
 use fngd_core::{
     Ablation, Fisher, FngdConfig, Refresh, Schedule, ScheduleConfig, ScheduleShape, Share, StepScale, WarmUp,

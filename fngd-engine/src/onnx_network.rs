@@ -4,9 +4,10 @@ use super::checkpoint::tensors::is_finite;
 use super::failure::{Failure, Result};
 use super::network::Network;
 use fngd_core::{FngdModule, Path, Visitor};
+use fngd_module::{BuildOptions, TrainableModule};
 use fngd_onnx::analysis::ParameterRole;
 use fngd_onnx::graph::Dim;
-use fngd_onnx::{BuildOptions, ImportOptions, OnnxModel, TrainableModule};
+use fngd_onnx::{ImportOptions, OnnxModel};
 use std::collections::HashSet;
 use tch::Tensor;
 

@@ -3,7 +3,7 @@
 use super::checkpoint::{EpochSums, RunState};
 use super::memory;
 use super::timing::Phases;
-use crate::protocol::{EpochEvent, LayerEvent, StepEvent};
+use fngd_cli::protocol::{EpochEvent, LayerEvent, StepEvent};
 use fngd_core::GramMethod;
 use fngd_core::optimizer::{LayerReport, StepReport, WeightSource};
 use std::time::Duration;

@@ -4,7 +4,7 @@ use super::checkpoint::{RunState, Snapshot, Store};
 use super::events::Events;
 use super::failure::{Failure, Result};
 use super::network::Network;
-use crate::protocol::Event;
+use fngd_cli::protocol::Event;
 use fngd_core::optimizer::Optimizer;
 use std::path::{Path, PathBuf};
 

@@ -8,12 +8,12 @@ use super::network::Network;
 use super::onnx_network::{HeadRule, OnnxNetwork, check_input, fit_head};
 use super::train::{Parts, steps_per_epoch, total_steps};
 use super::{events::Events, method};
-use crate::data::{self, Dataset, Images};
-use crate::protocol::{DataSource, Plan};
-use crate::settings::Settings;
+use fngd_cli::data::{self, Dataset, Images};
+use fngd_cli::protocol::{DataSource, Plan};
+use fngd_cli::settings::Settings;
 use fngd_core::Inventory;
 use fngd_core::optimizer::{self, Method, StepOptions};
-use fngd_onnx::BuildOptions;
+use fngd_module::BuildOptions;
 use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::rc::Rc;
@@ -174,7 +174,7 @@ fn identity(settings: &Settings, network: &OnnxNetwork, data: &Dataset) -> Ident
     essential.model = std::path::PathBuf::new();
     essential.data.dir = None;
     essential.stop = Default::default();
-    let free = crate::settings::TrainSettings::default();
+    let free = fngd_cli::settings::TrainSettings::default();
     let train = &mut essential.train;
     (train.epochs, train.max_steps, train.device, train.threads) =
         (free.epochs, free.max_steps, free.device, free.threads);

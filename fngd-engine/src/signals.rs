@@ -1,6 +1,6 @@
 //! What the outside asks for: stop, stop at once, save. Handlers only set flags; the loop looks at them between steps.
 
-use crate::protocol::Status;
+use fngd_cli::protocol::Status;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use std::io::{self, Read};
 use std::sync::Arc;

@@ -2,8 +2,8 @@
 
 use super::checkpoint::RunState;
 use super::failure::{Failure, Result};
-use crate::protocol::Status;
-use crate::settings::StopSettings;
+use fngd_cli::protocol::Status;
+use fngd_cli::settings::StopSettings;
 use std::time::Duration;
 
 /// The conditions, checked.

@@ -4,10 +4,10 @@
 mod disk;
 
 use disk::{Aftermath, Fault, Memory, root};
-use fngd_cli::engine::checkpoint::{
+use fngd_core::random::Stream;
+use fngd_engine::checkpoint::{
     Best, Checkpoint, Disk, Fingerprint, Identity, RealDisk, RunState, Snapshot, Store, read,
 };
-use fngd_core::random::Stream;
 use std::fs;
 use std::path::Path;
 use tch::Tensor;

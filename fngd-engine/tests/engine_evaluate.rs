@@ -3,8 +3,8 @@
 mod engine_support;
 
 use engine_support::{CLASSES, SmallNetwork, digits};
-use fngd_cli::engine::evaluate::evaluate;
-use fngd_cli::engine::network::Network;
+use fngd_engine::evaluate::evaluate;
+use fngd_engine::network::Network;
 use tch::Tensor;
 
 #[test]

@@ -1,8 +1,8 @@
 //! The engine as a process: jobs in, events out, signals, exit codes.
 
-use fngd_cli::engine::checkpoint::{RealDisk, read, sha256, tensors};
 use fngd_cli::protocol::{DataSource, Event, Job, Status};
 use fngd_cli::settings::{DataSettings, OptimizerSettings, Settings, TrainSettings};
+use fngd_engine::checkpoint::{RealDisk, read, sha256, tensors};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};

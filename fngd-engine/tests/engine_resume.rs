@@ -3,16 +3,16 @@
 mod engine_support;
 
 use engine_support::{Recorder, SmallNetwork, digits};
-use fngd_cli::engine::checkpoint::{Fingerprint, Identity, RealDisk, RunState, Store, sha256, tensors};
-use fngd_cli::engine::network::Network;
-use fngd_cli::engine::saver::Saver;
-use fngd_cli::engine::signals::Requests;
-use fngd_cli::engine::stop::StopRule;
-use fngd_cli::engine::train::{Parts, Trainer, total_steps};
-use fngd_cli::engine::{method, train};
 use fngd_cli::protocol::{EpochEvent, Event, Status};
 use fngd_cli::settings::{OptimizerSettings, ScheduleSettings, StopSettings, TrainSettings};
 use fngd_core::optimizer::{self, StepOptions};
+use fngd_engine::checkpoint::{Fingerprint, Identity, RealDisk, RunState, Store, sha256, tensors};
+use fngd_engine::network::Network;
+use fngd_engine::saver::Saver;
+use fngd_engine::signals::Requests;
+use fngd_engine::stop::StopRule;
+use fngd_engine::train::{Parts, Trainer, total_steps};
+use fngd_engine::{method, train};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::{Mutex, PoisonError};

@@ -3,19 +3,19 @@
 mod engine_support;
 
 use engine_support::{Recorder, SmallNetwork, digits};
-use fngd_cli::engine::checkpoint::{Disk, Fingerprint, Identity, Output, RealDisk, RunState, Store, tensors};
-use fngd_cli::engine::failure::Failure;
-use fngd_cli::engine::guard;
-use fngd_cli::engine::loss::Rows;
-use fngd_cli::engine::network::Network;
-use fngd_cli::engine::saver::Saver;
-use fngd_cli::engine::signals::Requests;
-use fngd_cli::engine::stop::StopRule;
-use fngd_cli::engine::train::{Parts, Trainer};
 use fngd_cli::protocol::{Event, Status};
 use fngd_cli::settings::{StopSettings, TrainSettings};
 use fngd_core::optimizer::{self, Groups, Inner, Method, SgdConfig, StepOptions};
 use fngd_core::{FngdConfig, Schedule};
+use fngd_engine::checkpoint::{Disk, Fingerprint, Identity, Output, RealDisk, RunState, Store, tensors};
+use fngd_engine::failure::Failure;
+use fngd_engine::guard;
+use fngd_engine::loss::Rows;
+use fngd_engine::network::Network;
+use fngd_engine::saver::Saver;
+use fngd_engine::signals::Requests;
+use fngd_engine::stop::StopRule;
+use fngd_engine::train::{Parts, Trainer};
 use std::cell::Cell;
 use std::io;
 use std::path::Path;

@@ -1,7 +1,5 @@
 //! A model file as a libtorch module that can be trained.
 
-use crate::analysis::{Analysis, ParameterRole};
-use crate::graph::Graph;
 use crate::lower::batch_axis::{self, LayerBatchAxis};
 use crate::lower::layers::Layers;
 use crate::lower::operator::Run;
@@ -9,8 +7,11 @@ use crate::lower::parameters::{Parameters, Stored};
 use crate::lower::plan::Plan;
 use crate::lower::program::Program;
 use crate::lower::{self, builder, example};
-use crate::{Error, OnnxModel, Result, WriteReport};
+use crate::{Error, Result};
 use fngd_core::{FngdModule, Parameter, Path, Role, Visitor};
+use fngd_onnx::analysis::{Analysis, ParameterRole};
+use fngd_onnx::graph::Graph;
+use fngd_onnx::{OnnxModel, WriteReport};
 use std::collections::BTreeMap;
 use tch::{Device, Tensor, no_grad_guard};
 
@@ -160,7 +161,7 @@ impl TrainableModule {
                 .map_err(|error| error.at(format!("parameter `{}`", stored.info.name)))?;
             tensors.insert(stored.info.name.clone(), data);
         }
-        model.write(path, &tensors)
+        Ok(model.write(path, &tensors)?)
     }
 
     /// Where each layer keeps the samples of the batch, and why it is not known where it is not.

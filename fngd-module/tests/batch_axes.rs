@@ -1,13 +1,14 @@
 //! Where the layers of real models keep the samples of the batch.
 
 use fngd_core::BatchAxis;
-use fngd_onnx::{BuildOptions, ImportOptions, OnnxModel, TrainableModule};
+use fngd_module::{BuildOptions, TrainableModule};
+use fngd_onnx::{ImportOptions, OnnxModel};
 use std::path::Path;
 
 type Failure = Box<dyn std::error::Error>;
 
 fn axes(file: &str) -> Result<Vec<BatchAxis>, Failure> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(file);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fngd-onnx/tests/corpus").join(file);
     let model = OnnxModel::open(&path, &ImportOptions::default())?;
     let module = TrainableModule::build(&model, &BuildOptions::default())?;
     let unknown: Vec<_> = module.layer_batch_axes().iter().filter(|found| found.unknown_because.is_some()).collect();

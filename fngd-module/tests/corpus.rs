@@ -3,14 +3,15 @@
 mod golden;
 
 use fngd_core::{FngdModule, Inventory};
-use fngd_onnx::{BuildOptions, ImportOptions, OnnxModel, TrainableModule};
+use fngd_module::{BuildOptions, TrainableModule};
+use fngd_onnx::{ImportOptions, OnnxModel};
 use golden::{Failure, Golden};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Reduction, Tensor};
 
 fn corpus() -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fngd-onnx/tests/corpus");
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
         .expect("the corpus is checked in")
         .map(|entry| entry.expect("the folder can be read").path())

@@ -4,7 +4,8 @@ mod golden;
 
 use fngd_core::optimizer::{Batch, Groups, Inner, Method, StepOptions, build};
 use fngd_core::{FngdConfig, FngdModule, Inventory};
-use fngd_onnx::{BuildOptions, ImportOptions, OnnxModel, TrainableModule};
+use fngd_module::{BuildOptions, TrainableModule};
+use fngd_onnx::{ImportOptions, OnnxModel};
 use golden::{Failure, Golden};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,7 +21,7 @@ struct Problem {
 
 impl Problem {
     fn open(file: &str) -> Result<Self, Failure> {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(file);
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fngd-onnx/tests/corpus").join(file);
         let golden = Golden::read(&path.with_extension("golden.safetensors"))?;
         let model = OnnxModel::open(&path, &ImportOptions::default())?;
         // Evaluation mode: BatchNormalization does not mix the samples, so that a sample has a gradient of its own.

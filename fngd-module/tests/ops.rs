@@ -1,8 +1,8 @@
 //! Every operator against onnxruntime, in every form that operator sets gave it (`make_ops.py` made the numbers).
 
+use fngd_module::{BuildOptions, TrainableModule};
 use fngd_onnx::analysis::{Analysis, LayerInfo, ParameterInfo, ParameterRole};
 use fngd_onnx::graph::{Attribute, ElementType, Graph, Node, TensorData, ValueId, ValueInfo};
-use fngd_onnx::{BuildOptions, TrainableModule};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use tch::{Kind, Tensor};
@@ -70,7 +70,7 @@ fn attribute(value: &Value) -> Attribute {
     }
 }
 
-fn run(case: &Value, known: Known) -> Result<Vec<Tensor>, fngd_onnx::Error> {
+fn run(case: &Value, known: Known) -> Result<Vec<Tensor>, fngd_module::Error> {
     let mut graph = Graph::default();
     let mut given = Vec::new();
     let declare = |name: String, graph: &mut Graph| {

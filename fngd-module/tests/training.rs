@@ -1,9 +1,10 @@
 //! What is different in training: statistics, dropout, stochastic depth; and what a module refuses.
 
 use fngd_core::{FngdModule, Inventory};
+use fngd_module::{BuildOptions, Error, TrainableModule};
 use fngd_onnx::analysis::{Analysis, ParameterInfo, ParameterRole};
 use fngd_onnx::graph::{Attribute, Dim, ElementType, Graph, Node, TensorData, ValueId, ValueInfo};
-use fngd_onnx::{BuildOptions, Error, ImportOptions, OnnxModel, TrainableModule};
+use fngd_onnx::{ImportOptions, OnnxModel};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tch::{Kind, Tensor};
@@ -313,7 +314,7 @@ fn dangerous_arithmetic_is_defused() -> Result<(), Failure> {
 }
 
 fn corpus(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../fngd-onnx/tests/corpus").join(name)
 }
 
 #[test]

@@ -1,16 +1,16 @@
 //! One optimizer with a network of its own, and the times of its steps.
 
 use super::statistics::median;
-use crate::engine::failure::{Failure, Result};
-use crate::engine::loss::{Rows, read_scalars};
-use crate::engine::network::Network;
-use crate::engine::onnx_network::OnnxNetwork;
-use crate::engine::timing::{Phases, timed};
-use crate::engine::{device, method};
-use crate::protocol::BenchStep;
-use crate::settings::OptimizerSettings;
+use crate::failure::{Failure, Result};
+use crate::loss::{Rows, read_scalars};
+use crate::network::Network;
+use crate::onnx_network::OnnxNetwork;
+use crate::timing::{Phases, timed};
+use crate::{device, method};
+use fngd_cli::protocol::BenchStep;
+use fngd_cli::settings::OptimizerSettings;
 use fngd_core::optimizer::{self, Batch, Method, Optimizer, StepOptions};
-use fngd_onnx::BuildOptions;
+use fngd_module::BuildOptions;
 use std::time::{Duration, Instant};
 use tch::{Device, Kind, Tensor};
 

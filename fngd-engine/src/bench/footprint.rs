@@ -1,11 +1,11 @@
 //! Peak memory of each optimizer, each measured in a process of its own.
 
 use super::contender::Contender;
-use crate::engine::events::EVENTS_FD;
-use crate::engine::failure::{Failure, Result};
-use crate::engine::jobs::Context;
-use crate::engine::memory::{self, MIB};
-use crate::protocol::{BenchStep, Event, Job};
+use crate::events::EVENTS_FD;
+use crate::failure::{Failure, Result};
+use crate::jobs::Context;
+use crate::memory::{self, MIB};
+use fngd_cli::protocol::{BenchStep, Event, Job};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};

@@ -7,9 +7,9 @@ mod statistics;
 use super::failure::{Failure, Result};
 use super::jobs::{Context, done};
 use super::memory;
-use crate::engine::checkpoint::RunState;
-use crate::protocol::{BenchStep, Event, Status};
+use crate::checkpoint::RunState;
 use contender::Contender;
+use fngd_cli::protocol::{BenchStep, Event, Status};
 use serde_json::{Value, json};
 use statistics::{Ratios, Summary};
 

@@ -1,6 +1,6 @@
 //! Tensors as bytes of a checkpoint, finite in both directions.
 
-use crate::engine::failure::{Failure, Result};
+use crate::failure::{Failure, Result};
 use fngd_core::state;
 use tch::{Kind, Tensor};
 

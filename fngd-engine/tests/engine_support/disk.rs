@@ -1,6 +1,6 @@
 //! A disk in memory that can be unplugged at any operation, and that then forgets what was not synchronised.
 
-use fngd_cli::engine::checkpoint::{Disk, Output};
+use fngd_engine::checkpoint::{Disk, Output};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Write};

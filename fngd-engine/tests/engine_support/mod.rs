@@ -2,13 +2,13 @@
 
 #![allow(dead_code)] // Each test program uses a part of this.
 
-use fngd_cli::engine::augment::Augmentation;
-use fngd_cli::engine::batches::{BatchOptions, Batches};
-use fngd_cli::engine::events::Events;
-use fngd_cli::engine::failure::Result;
-use fngd_cli::engine::network::Network;
 use fngd_cli::protocol::Event;
 use fngd_core::{Convolution, FngdModule, Layer, Parameter, Path, Role, Visitor};
+use fngd_engine::augment::Augmentation;
+use fngd_engine::batches::{BatchOptions, Batches};
+use fngd_engine::events::Events;
+use fngd_engine::failure::Result;
+use fngd_engine::network::Network;
 use std::cell::Cell;
 use std::io::{self, Write};
 use std::ops::Range;

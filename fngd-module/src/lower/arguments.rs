@@ -1,8 +1,8 @@
 //! Numbers that a node reads from an attribute, a constant input or a computed input.
 
-use crate::graph::Node;
 use crate::lower::operator::{BuildContext, Inputs};
 use crate::{Error, Result};
+use fngd_onnx::graph::Node;
 use std::borrow::Cow;
 use tch::{Device, Kind, Tensor};
 

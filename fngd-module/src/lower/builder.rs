@@ -9,9 +9,9 @@ use super::plan::{Plan, Source};
 use super::program::{Constant, GraphInput, Program, Step};
 use super::table;
 use super::tensors;
-use crate::analysis::Analysis;
-use crate::graph::{Graph, Node, ValueId};
 use crate::{Error, Result};
+use fngd_onnx::analysis::Analysis;
+use fngd_onnx::graph::{Graph, Node, ValueId};
 use std::collections::{BTreeMap, BTreeSet};
 use tch::{Device, Kind, Tensor, no_grad_guard};
 

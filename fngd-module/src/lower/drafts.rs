@@ -3,9 +3,9 @@
 use super::layers::{LayerNode, Layers};
 use super::parameters::Parameters;
 use super::table;
-use crate::analysis::Analysis;
-use crate::graph::{Graph, Node, ValueId};
 use crate::{Error, Result};
+use fngd_onnx::analysis::Analysis;
+use fngd_onnx::graph::{Graph, Node, ValueId};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -4,7 +4,7 @@
 
 use super::operator::{Inputs, Operator, Run};
 use crate::Result;
-use crate::graph::{Node, ValueId};
+use fngd_onnx::graph::{Node, ValueId};
 use std::collections::{BTreeSet, HashMap};
 use tch::Tensor;
 

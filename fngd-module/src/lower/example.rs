@@ -1,8 +1,8 @@
 //! Inputs made up for a model: for probing it, for timing it and for checking an export.
 
 use super::program::GraphInput;
-use crate::graph::Dim;
 use crate::{Error, Result};
+use fngd_onnx::graph::Dim;
 use tch::{Kind, Tensor};
 
 /// Size of a dimension that has a name, where the caller does not say: long enough for a convolution, short for a sequence.

@@ -3,10 +3,10 @@
 use super::operator::{Inputs, Operator, Run};
 use super::ops::convolution::ConvolutionPlan;
 use super::parameters::Parameters;
-use crate::analysis::{Analysis, LayerInfo};
-use crate::graph::{Graph, Node, ValueId};
 use crate::{Error, Result};
 use fngd_core::{Geometry, Layer};
+use fngd_onnx::analysis::{Analysis, LayerInfo};
+use fngd_onnx::graph::{Graph, Node, ValueId};
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;

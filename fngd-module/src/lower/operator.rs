@@ -1,8 +1,8 @@
 //! What an operator is to the program that runs it.
 
-use crate::graph::{Node, ValueId};
 use crate::lower::parameters::{Parameters, Stored};
 use crate::{Error, Result};
+use fngd_onnx::graph::{Node, ValueId};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use tch::{Device, Kind, Tensor};

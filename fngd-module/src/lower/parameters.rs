@@ -1,9 +1,9 @@
 //! The tensors that training changes.
 
-use crate::analysis::{Analysis, ParameterInfo, ParameterRole};
-use crate::graph::{Attribute, Graph, TensorData, ValueId};
 use crate::lower::tensors;
 use crate::{Error, Result};
+use fngd_onnx::analysis::{Analysis, ParameterInfo, ParameterRole};
+use fngd_onnx::graph::{Attribute, Graph, TensorData, ValueId};
 use std::collections::BTreeMap;
 use tch::{Device, Tensor, no_grad_guard};
 

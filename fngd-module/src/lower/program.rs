@@ -4,8 +4,8 @@ use super::operator::{Inputs, Operator, Run};
 use super::parameters::Parameters;
 use super::plan::{Plan, Source, Wiring};
 use super::tensors;
-use crate::graph::Dim;
 use crate::{Error, Result};
+use fngd_onnx::graph::Dim;
 use std::cell::OnceCell;
 use tch::{Device, Kind, Tensor};
 

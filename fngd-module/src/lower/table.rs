@@ -5,7 +5,7 @@ use super::ops::{
     activation, attention, batch_normalisation, constant, convolution, dropout, elementwise, index, matmul, normalise,
     pad, parts, pool, power, random, reduce, resize, shape, softmax,
 };
-use crate::graph::Node;
+use fngd_onnx::graph::Node;
 use std::ops::RangeInclusive;
 
 /// One operator of ai.onnx.
@@ -160,7 +160,7 @@ mod tests {
             })
             .is_some()
         };
-        for operator in crate::supported::OPERATORS {
+        for operator in fngd_onnx::supported::OPERATORS {
             assert!(
                 found(operator.op_type, operator.since) && found(operator.op_type, NEWEST_OPSET),
                 "{}",

@@ -1,7 +1,7 @@
 //! Stored tensors as libtorch tensors, and back.
 
-use crate::graph::{ElementType, TensorData};
 use crate::{Error, Result};
+use fngd_onnx::graph::{ElementType, TensorData};
 use tch::{Device, Kind, Tensor};
 
 /// The kind that a stored element type has while training: every float is float32, unsigned integers widen.

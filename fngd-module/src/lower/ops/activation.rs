@@ -1,9 +1,9 @@
 //! Activation functions with settings: Relu, LeakyRelu, PRelu, Elu, Selu, HardSigmoid, Gelu, Clip.
 
 use crate::Result;
-use crate::graph::Node;
 use crate::lower::arguments::number;
 use crate::lower::operator::{BuildContext, Inputs, Operator, Run};
+use fngd_onnx::graph::Node;
 use tch::{Kind, Tensor};
 
 /// `max(x, 0)`, in place of its input where nothing else needs that.

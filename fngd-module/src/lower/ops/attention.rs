@@ -1,8 +1,8 @@
 //! Attention (operator set 23): scaled dot product attention.
 
-use crate::graph::Node;
 use crate::lower::operator::{BuildContext, Inputs, Operator, Run};
 use crate::{Error, Result};
+use fngd_onnx::graph::Node;
 use tch::{Kind, Tensor};
 
 /// `softmax(Q Kᵀ · scale + mask) V` per head.

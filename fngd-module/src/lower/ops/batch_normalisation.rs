@@ -1,10 +1,10 @@
 //! BatchNormalization.
 
 use super::normalise::epsilon;
-use crate::analysis::ParameterRole;
-use crate::graph::Node;
 use crate::lower::operator::{BuildContext, Inputs, Operator, Run};
 use crate::{Error, Result};
+use fngd_onnx::analysis::ParameterRole;
+use fngd_onnx::graph::Node;
 use tch::{Tensor, no_grad_guard};
 
 /// Mean 0 and variance 1 per channel, over the batch while training and by running statistics otherwise; then scale and shift.

@@ -1,10 +1,10 @@
 //! Operators that make values: Constant, ConstantOfShape, Range, Cast, CastLike, Where.
 
-use crate::graph::{Attribute, Node};
 use crate::lower::arguments::{Integers, affordable, number};
 use crate::lower::operator::{BuildContext, Inputs, Operator, Run};
 use crate::lower::tensors::{self, kind_of_number};
 use crate::{Error, Result};
+use fngd_onnx::graph::{Attribute, Node};
 use tch::{Device, Kind, Tensor};
 
 struct Constant(Tensor);

@@ -1,10 +1,10 @@
 //! Conv and ConvTranspose: how the file's padding becomes libtorch's, for layers and for plain convolutions alike.
 
 use super::window::{LARGEST, Padding, Window, pad, spatial_sizes};
-use crate::graph::Node;
 use crate::lower::operator::{BuildContext, Inputs, Operator, Run};
 use crate::{Error, Result};
 use fngd_core::Convolution;
+use fngd_onnx::graph::Node;
 use tch::Tensor;
 
 /// A convolution's attributes, checked against its weight.

@@ -1,9 +1,9 @@
 //! Dropout.
 
-use crate::graph::Node;
 use crate::lower::arguments::Number;
 use crate::lower::operator::{BuildContext, Inputs, Operator, Run};
 use crate::{Error, Result};
+use fngd_onnx::graph::Node;
 use tch::Tensor;
 
 /// Zeros elements with probability `ratio` and scales the rest by `1 / (1 - ratio)` while training; otherwise does nothing.

@@ -1,8 +1,8 @@
 //! Operators that work element by element without settings, comparisons and logic included.
 
-use crate::graph::Node;
 use crate::lower::operator::{BuildContext, Inputs, Operator, Run};
 use crate::{Error, Result};
+use fngd_onnx::graph::Node;
 use tch::{Kind, TchError, Tensor};
 
 type UnaryFunction = fn(&Tensor) -> std::result::Result<Tensor, TchError>;

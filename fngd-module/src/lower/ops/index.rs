@@ -1,9 +1,9 @@
 //! Operators that pick or replace elements by index: Gather, GatherElements, GatherND, ScatterND.
 
-use crate::graph::Node;
 use crate::lower::arguments::{axis_of, integers};
 use crate::lower::operator::{BuildContext, Inputs, Operator, Run};
 use crate::{Error, Result};
+use fngd_onnx::graph::Node;
 use tch::{Device, Kind, Tensor};
 
 struct Gather {

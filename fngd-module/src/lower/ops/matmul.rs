@@ -1,8 +1,8 @@
 //! MatMul and Gemm where they are no layer: products of activations, or forms that a layer does not cover.
 
-use crate::graph::Node;
 use crate::lower::operator::{BuildContext, Inputs, Operator, Run};
 use crate::{Error, Result};
+use fngd_onnx::graph::Node;
 use tch::Tensor;
 
 struct MatMul;

@@ -1,10 +1,10 @@
 //! Normalisations without running statistics: LayerNormalization, RMSNormalization, InstanceNormalization, GroupNormalization, LRN.
 
 use super::window::LARGEST;
-use crate::graph::Node;
 use crate::lower::arguments::axis_of;
 use crate::lower::operator::{BuildContext, Inputs, Operator, Run};
 use crate::{Error, Result};
+use fngd_onnx::graph::Node;
 use tch::{Kind, Tensor};
 
 /// Mean 0 and variance 1 over the axes from `axis` on, then scale and shift.

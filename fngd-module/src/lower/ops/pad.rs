@@ -1,10 +1,10 @@
 //! Pad.
 
 use super::window;
-use crate::graph::Node;
 use crate::lower::arguments::{Integers, Number, affordable, axes_of, indices};
 use crate::lower::operator::{BuildContext, Inputs, Operator, Run};
 use crate::{Error, Result};
+use fngd_onnx::graph::Node;
 use tch::Tensor;
 
 #[derive(Clone, Copy, PartialEq)]

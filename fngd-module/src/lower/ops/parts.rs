@@ -1,9 +1,9 @@
 //! Operators that cut and join: Concat, Split, Slice, Trilu.
 
-use crate::graph::Node;
 use crate::lower::arguments::{Integers, axis_of, number};
 use crate::lower::operator::{BuildContext, Inputs, Operator, Run};
 use crate::{Error, Result};
+use fngd_onnx::graph::Node;
 use tch::Tensor;
 
 struct Concat {

@@ -1,9 +1,9 @@
 //! MaxPool and AveragePool.
 
 use super::window::{Window, pad, spatial_sizes};
-use crate::graph::Node;
 use crate::lower::operator::{BuildContext, Inputs, Operator, Run};
 use crate::{Error, Result};
+use fngd_onnx::graph::Node;
 use tch::Tensor;
 
 /// The largest element of each window; padding never wins.

@@ -1,9 +1,9 @@
 //! Pow.
 
 use crate::Result;
-use crate::graph::Node;
 use crate::lower::arguments::number;
 use crate::lower::operator::{BuildContext, Inputs, Operator, Run};
+use fngd_onnx::graph::Node;
 use tch::{Kind, Tensor};
 
 /// `base ^ exponent`, in the element type of the base.

@@ -1,9 +1,9 @@
 //! RandomUniformLike, which exporters write for stochastic depth.
 
 use crate::Result;
-use crate::graph::Node;
 use crate::lower::operator::{BuildContext, Inputs, Operator, Run};
 use crate::lower::tensors::kind_of_number;
+use fngd_onnx::graph::Node;
 use tch::{Kind, Tensor};
 
 /// Uniform numbers in `[low, high)` in the shape of the input.

@@ -1,9 +1,9 @@
 //! ReduceMean, ReduceSum, ReduceMax, ReduceMin, ArgMax, CumSum, and the global poolings, which are reductions too.
 
-use crate::graph::Node;
 use crate::lower::arguments::{Integers, axes_of, axis_of, number};
 use crate::lower::operator::{BuildContext, Inputs, Operator, Run};
 use crate::{Error, Result};
+use fngd_onnx::graph::Node;
 use tch::{Kind, Tensor};
 
 #[derive(Clone, Copy)]

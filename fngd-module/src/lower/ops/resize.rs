@@ -1,9 +1,9 @@
 //! Resize: nearest, linear and cubic interpolation along any axes.
 
-use crate::graph::Node;
 use crate::lower::arguments::{Integers, affordable, axes_of, floats, indices};
 use crate::lower::operator::{BuildContext, Inputs, Operator, Run};
 use crate::{Error, Result};
+use fngd_onnx::graph::Node;
 use tch::{Kind, Tensor};
 
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -1,9 +1,9 @@
 //! Operators that rearrange dimensions: Reshape, Flatten, Transpose, Squeeze, Unsqueeze, Expand, Tile, Shape.
 
-use crate::graph::Node;
 use crate::lower::arguments::{Integers, affordable, axes_of, axis_of, product, shape_tensor};
 use crate::lower::operator::{BuildContext, Inputs, Operator, Run};
 use crate::{Error, Result};
+use fngd_onnx::graph::Node;
 use tch::Tensor;
 
 struct Reshape {

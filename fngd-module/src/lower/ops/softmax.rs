@@ -1,9 +1,9 @@
 //! Softmax and LogSoftmax.
 
 use crate::Result;
-use crate::graph::Node;
 use crate::lower::arguments::{axis_of, product};
 use crate::lower::operator::{BuildContext, Inputs, Operator, Run};
+use fngd_onnx::graph::Node;
 use tch::{Kind, Tensor};
 
 struct Softmax {

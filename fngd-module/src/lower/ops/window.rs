@@ -1,7 +1,7 @@
 //! Where windows lie: what convolutions and poolings share.
 
-use crate::graph::Node;
 use crate::{Error, Result};
+use fngd_onnx::graph::Node;
 use tch::Tensor;
 
 /// Stride, dilation and padding as the file gives them.
