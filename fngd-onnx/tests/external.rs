@@ -164,6 +164,90 @@ fn training_changes_a_copy_beside_the_output() {
     assert_eq!(fs::read(&target).unwrap(), fs::read(&path).unwrap());
 }
 
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn writing_again_replaces_the_model_before_its_data_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = copy_to(folder.path());
+    let model = open(&path);
+    let out = folder.path().join("out");
+    let target = out.join("best.onnx");
+    model.write(&target, &trained(&model)).unwrap();
+    assert_eq!(names(&out), ["best.onnx", "best.onnx.data"]);
+    // A stranger's file keeps its place, whatever it is called.
+    fs::write(out.join("best.onnx.0123456789abcdef.data"), "mine").unwrap();
+    let report = model.write(&target, &tensors(&model)).unwrap();
+    let [data] = report.data_files.as_slice() else { panic!("{report:?}") };
+    let name = data.file_name().unwrap().to_str().unwrap();
+    assert_eq!(names(&out), ["best.onnx", "best.onnx.0123456789abcdef.data", name]);
+    assert_eq!(tensors(&open(&target)), tensors(&model));
+    // The model that is there until the very end is whole: its data is not touched before.
+    fs::remove_file(&target).unwrap();
+    fs::create_dir(&target).unwrap();
+    let before = fs::read(data).unwrap();
+    assert!(model.write(&target, &trained(&model)).unwrap_err().is_file());
+    assert_eq!(fs::read(data).unwrap(), before);
+}
+
+#[test]
+fn the_input_data_is_never_written() {
+    // The input's data file has the name that the output's would get.
+    let folder = tempfile::tempdir().unwrap();
+    let path = relocated(folder.path(), "exported.onnx.data");
+    let data = folder.path().join("exported.onnx.data");
+    fs::copy(small("external").with_extension("onnx.data"), &data).unwrap();
+    let before = fs::read(&data).unwrap();
+    let model = open(&path);
+    let report = model.write(&folder.path().join("exported.onnx"), &trained(&model)).unwrap();
+    assert_ne!(report.data_files, [data.clone()]);
+    assert_eq!(tensors(&open(&folder.path().join("exported.onnx"))), trained(&model));
+    model.write(&folder.path().join("exported.onnx"), &tensors(&model)).unwrap();
+    assert_eq!(fs::read(&data).unwrap(), before);
+    let error = model.write(&data, &trained(&model)).unwrap_err();
+    assert!(error.is_mismatch());
+    assert_eq!(
+        error.to_string(),
+        format!("{} is the file that the model was read from; choose another output", data.display())
+    );
+    assert_eq!(fs::read(&data).unwrap(), before);
+}
+
+#[test]
+fn the_name_of_a_written_file_does_not_come_from_the_input() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = relocated(folder.path(), ".bash_profile.copy");
+    fs::copy(small("external").with_extension("onnx.data"), folder.path().join(".bash_profile.copy")).unwrap();
+    let model = open(&path);
+    let out = folder.path().join("out");
+    model.write(&out.join("external.onnx"), &tensors(&model)).unwrap();
+    assert_eq!(names(&out), ["external.onnx", "external.onnx.data"]);
+}
+
+#[test]
+fn data_that_changed_since_it_was_read_is_not_mixed_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = copy_to(folder.path());
+    let model = open(&path);
+    let data = folder.path().join("external.onnx.data");
+    let mut bytes = fs::read(&data).unwrap();
+    bytes.push(0);
+    fs::write(&data, bytes).unwrap();
+    let error = model.write(&folder.path().join("out/external.onnx"), &trained(&model)).unwrap_err();
+    assert!(error.is_external_data());
+    let place = data.display();
+    assert_eq!(
+        error.to_string(),
+        format!("data file {place} has changed since the model was read; nothing was written")
+    );
+    assert!(!folder.path().join("out").exists());
+}
+
 #[test]
 fn files_that_are_in_the_way_survive() {
     let folder = tempfile::tempdir().unwrap();
@@ -174,8 +258,10 @@ fn files_that_are_in_the_way_survive() {
     let out = folder.path().join("out");
     fs::create_dir(&out).unwrap();
     fs::write(out.join("precious-notes.txt"), "mine").unwrap();
+    fs::write(out.join("external.onnx.data"), "mine too").unwrap();
     let report = model.write(&out.join("external.onnx"), &trained(&model)).unwrap();
-    assert_eq!(report.data_files, [out.join("external.onnx.data")]);
+    assert_eq!(report.data_files.len(), 1);
+    assert_eq!(fs::read(out.join("external.onnx.data")).unwrap(), b"mine too");
     assert_eq!(fs::read(out.join("precious-notes.txt")).unwrap(), b"mine");
     assert_eq!(tensors(&open(&out.join("external.onnx"))), trained(&model));
 }
