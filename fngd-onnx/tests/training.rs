@@ -1,7 +1,7 @@
 //! What is different in training: statistics, dropout, stochastic depth; and what a module refuses.
 
 use fngd_core::{FngdModule, Inventory};
-use fngd_onnx::analysis::{Analysis, ParameterInfo, ParameterRole};
+use fngd_onnx::analysis::{Analysis, LayerInfo, ParameterInfo, ParameterRole};
 use fngd_onnx::graph::{Attribute, Dim, ElementType, Graph, Node, TensorData, ValueId, ValueInfo};
 use fngd_onnx::{BuildOptions, Error, ImportOptions, OnnxModel, TrainableModule};
 use std::collections::BTreeMap;
@@ -202,6 +202,55 @@ fn stochastic_depth_is_random_in_training_and_nothing_in_evaluation() -> Result<
         values.iter().all(|value| *value == 0.0 || *value == 2.0) && (400..600).contains(&survivors),
         "{survivors} of 1,000"
     );
+    Ok(())
+}
+
+#[test]
+fn random_numbers_that_drop_no_branch_stay_random() -> Result<(), Failure> {
+    // Salt noise: zeros and ones times a constant, added.
+    let mut sketch = Sketch::default();
+    let x = sketch.input("x", &[batch(), Dim::Known(2)]);
+    let half = sketch.constant("half", &[], &[0.5]);
+    let random = sketch.node("RandomUniformLike", &[x], &[]);
+    let chosen = sketch.node("Less", &[random, half], &[]);
+    let salt = sketch.node("Cast", &[chosen], &[("to", Attribute::Int(1))]);
+    let scaled = sketch.node("Mul", &[salt, half], &[]);
+    let y = sketch.node("Add", &[x, scaled], &[]);
+    let module = sketch.build(y)?;
+    let values = floats(&module.logits(&[Tensor::zeros([500, 2], (Kind::Float, tch::Device::Cpu))])?);
+    let salted = values.iter().filter(|value| **value == 0.5).count();
+    assert!((400..600).contains(&salted), "{salted} of 1,000");
+    Ok(())
+}
+
+/// The layer runs at the MatMul, where the Cast has not made the bias yet.
+#[test]
+fn a_bias_that_is_computed_behind_the_product_is_added_behind_it() -> Result<(), Failure> {
+    for frozen in ["w", "b"] {
+        let mut sketch = Sketch::default();
+        let x = sketch.input("x", &[batch(), Dim::Known(2)]);
+        let w = sketch.parameter("w", &[2, 2], &[1.0, 0.0, 0.0, 1.0], ParameterRole::LinearWeight);
+        let b = sketch.parameter("b", &[2], &[10.0, 20.0], ParameterRole::Bias);
+        let product = sketch.node("MatMul", &[x, w], &[]);
+        let cast = sketch.node("Cast", &[b], &[("to", Attribute::Int(1))]);
+        let y = sketch.node("Add", &[product, cast], &[]);
+        for info in sketch.analysis.parameters.values_mut() {
+            info.transposed = info.name == "w";
+            info.trainable = info.name != frozen;
+        }
+        let info = LayerInfo {
+            name: "fc".into(),
+            weight: w,
+            bias: Some(b),
+            bias_add: Some(2),
+            activations: x,
+            output: y,
+            plain_because: Some("frozen".into()),
+        };
+        sketch.analysis.layers.insert(0, info);
+        let y = sketch.build(y)?.logits(&[Tensor::from_slice(&[1f32, 2.0]).view([1, 2])])?;
+        close(&floats(&y), &[11.0, 22.0]);
+    }
     Ok(())
 }
 

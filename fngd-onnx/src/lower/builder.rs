@@ -10,6 +10,7 @@ use super::program::{Constant, GraphInput, Program, Step};
 use super::table;
 use super::tensors;
 use crate::analysis::Analysis;
+use crate::analysis::drop_path::mask_values;
 use crate::graph::{Graph, Node, ValueId};
 use crate::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,7 +49,7 @@ struct Builder<'a> {
     /// Parameters and their rearrangements as the file has them: enough where only dimensions or element type matter.
     metadata: BTreeMap<usize, Tensor>,
     overwritable: BTreeSet<usize>,
-    always_one_in_evaluation: BTreeSet<usize>,
+    always_one_in_evaluation: BTreeSet<ValueId>,
     sources: BTreeMap<usize, Source>,
     constants: Vec<Constant>,
     steps: Vec<Step>,
@@ -81,12 +82,11 @@ impl<'a> Builder<'a> {
                 metadata.insert(value.0, if stored.info.transposed { tensor.f_transpose(0, 1)? } else { tensor });
             }
         }
-        let nodes: Vec<&Node> = drafts.iter().map(|draft| &*draft.node).collect();
         Ok(Self {
             parameters,
             frozen: &analysis.frozen,
             device,
-            always_one_in_evaluation: drop_path::masks(&nodes),
+            always_one_in_evaluation: mask_values(graph),
             readers,
             known,
             metadata,
@@ -137,7 +137,7 @@ impl<'a> Builder<'a> {
             overwritable: &overwritable,
         };
         let operator = (entry.build)(node, &context)?;
-        let is_mask = node.output(0).is_some_and(|output| self.always_one_in_evaluation.contains(&output.0));
+        let is_mask = node.output(0).is_some_and(|output| self.always_one_in_evaluation.contains(&output));
         Ok(if is_mask { Box::new(drop_path::OneInEvaluation(operator)) } else { operator })
     }
 
