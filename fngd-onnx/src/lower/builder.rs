@@ -54,7 +54,12 @@ struct Builder<'a> {
     constants: Vec<Constant>,
     steps: Vec<Step>,
     slots: usize,
+    /// Elements that folding may still make.
+    foldable: i64,
 }
+
+/// Most elements that folding makes in all, 1 GiB of float32. Exporters leave far less; what is too large is computed in each pass.
+const MOST_FOLDED: i64 = 1 << 28;
 
 impl<'a> Builder<'a> {
     fn new(
@@ -95,17 +100,20 @@ impl<'a> Builder<'a> {
             constants: Vec::new(),
             steps: Vec::new(),
             slots: graph.values.len(),
+            foldable: MOST_FOLDED,
         })
     }
 
     fn add(&mut self, draft: Draft) -> Result<()> {
         let (inputs, outputs) = (draft.inputs().to_vec(), draft.outputs());
         let node = draft.node;
+        let is_layer = draft.layer.is_some();
         let operator = match draft.layer {
             Some(layer) => Box::new(layer.operator),
             None => self.operator(&node)?,
         };
-        if self.fold(&node, &*operator, &inputs, &outputs)? {
+        // A layer's weight is not among its inputs: what it computes is never the same in all passes.
+        if !is_layer && self.fold(&node, &*operator, &inputs, &outputs)? {
             return Ok(());
         }
         self.note_metadata(&node, &*operator, &inputs, &outputs);
@@ -149,11 +157,13 @@ impl<'a> Builder<'a> {
         inputs: &[Option<ValueId>],
         outputs: &[Option<ValueId>],
     ) -> Result<bool> {
-        if !operator.is_deterministic() {
+        // Exporters write none of these with constants alone, and their size is not bounded by their inputs'.
+        const NEVER: [&str; 6] = ["Attention", "AveragePool", "Conv", "ConvTranspose", "Gemm", "MaxPool"];
+        if !operator.is_deterministic() || NEVER.contains(&node.op_type.as_str()) {
             return Ok(false);
         }
         let by_metadata = operator.metadata_inputs();
-        let mut values = Inputs::default();
+        let (mut values, mut sizes) = (Inputs::default(), Vec::new());
         for (position, input) in inputs.iter().enumerate() {
             let Some(input) = input else {
                 values.0.push(None);
@@ -161,10 +171,20 @@ impl<'a> Builder<'a> {
             };
             let from_metadata = self.metadata.get(&input.0).filter(|_| by_metadata.contains(&position));
             let Some(tensor) = self.known.get(&input.0).or(from_metadata) else { return Ok(false) };
+            if !by_metadata.contains(&position) {
+                sizes.push(tensor.size());
+            }
             values.0.push(Some(tensor.shallow_clone()));
         }
+        if largest_result(&sizes) > self.foldable {
+            return Ok(false);
+        }
         let _guard = no_grad_guard();
-        let results = operator.run(&mut values, &Run::evaluation(Device::Cpu))?;
+        let results = match operator.run(&mut values, &Run::folding(self.foldable)) {
+            // Each pass may afford more, or says so itself.
+            Err(error) if error.is_limit() => return Ok(false),
+            results => results?,
+        };
         if results.len() < outputs.len() && outputs[results.len()..].iter().any(Option::is_some) {
             return Err(Error::unsupported(format!(
                 "computes {} outputs, found {}",
@@ -174,6 +194,7 @@ impl<'a> Builder<'a> {
         }
         for (tensor, output) in results.into_iter().zip(outputs) {
             if let Some(output) = output {
+                self.foldable -= i64::try_from(tensor.numel()).unwrap_or(i64::MAX).min(self.foldable);
                 self.known.insert(output.0, tensor);
             }
         }
@@ -256,11 +277,36 @@ impl<'a> Builder<'a> {
     }
 }
 
+/// No node makes more elements of inputs of these sizes, unless its arguments ask for it: broadcasting and matrix products take the
+/// larger of two dimensions, Concat the sum.
+fn largest_result(sizes: &[Vec<i64>]) -> i64 {
+    let product = |dims: &mut dyn Iterator<Item = i64>| dims.fold(1i64, i64::saturating_mul);
+    let rank = sizes.iter().map(Vec::len).max().unwrap_or(0);
+    let dim = |from_behind: usize| sizes.iter().filter_map(|size| size.iter().rev().nth(from_behind)).copied().max();
+    let broadcast = product(&mut (0..rank).filter_map(dim));
+    let together = sizes.iter().map(|size| product(&mut size.iter().copied())).fold(0i64, i64::saturating_add);
+    broadcast.max(together)
+}
+
 /// A parameter in the file's orientation.
 struct Transposed;
 
 impl Operator for Transposed {
     fn run(&self, inputs: &mut Inputs, _: &Run) -> Result<Vec<Tensor>> {
         Ok(vec![inputs.get(0)?.f_transpose(0, 1)?])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::largest_result;
+
+    #[test]
+    fn results_are_bounded_by_the_sizes_of_the_inputs() {
+        assert_eq!(largest_result(&[]), 1);
+        assert_eq!(largest_result(&[vec![5, 1], vec![1, 7]]), 35);
+        assert_eq!(largest_result(&[vec![30, 4], vec![4, 50]]), 1500);
+        assert_eq!(largest_result(&[vec![2, 3], vec![2, 3], vec![2, 3]]), 18);
+        assert_eq!(largest_result(&[vec![i64::MAX, 1], vec![1, i64::MAX]]), i64::MAX);
     }
 }
