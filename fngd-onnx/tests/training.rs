@@ -223,6 +223,24 @@ fn random_numbers_that_drop_no_branch_stay_random() -> Result<(), Failure> {
     Ok(())
 }
 
+#[test]
+fn large_constants_are_not_folded() -> Result<(), Failure> {
+    // 64 GiB if they were: two views of one number, added.
+    let mut sketch = Sketch::default();
+    let (one, shape) = (sketch.constant("one", &[1], &[1.0]), sketch.value("shape"));
+    sketch.graph.initializers.insert(shape, TensorData::from_integers(vec![2], &[1 << 17, 1 << 17]));
+    let wide = sketch.node("Expand", &[one, shape], &[]);
+    let sum = sketch.node("Add", &[wide, wide], &[]);
+    let x = sketch.input("x", &[batch()]);
+    let y = sketch.node("Add", &[x, sum], &[]);
+    let size = sketch.node("Shape", &[wide], &[]);
+    sketch.graph.outputs.push(y);
+    let module = sketch.build(size)?;
+    let found = module.logits(&[Tensor::zeros([1], (Kind::Float, tch::Device::Cpu))])?;
+    assert_eq!(Vec::<i64>::try_from(&found)?, [1 << 17, 1 << 17]);
+    Ok(())
+}
+
 /// The layer runs at the MatMul, where the Cast has not made the bias yet.
 #[test]
 fn a_bias_that_is_computed_behind_the_product_is_added_behind_it() -> Result<(), Failure> {
