@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{open, small, tensors, trained};
+use common::{field, open, small, tensors, trained};
 use fngd_onnx::{ImportOptions, Limits, OnnxModel};
 use std::collections::BTreeMap;
 use std::fs;
@@ -129,6 +129,31 @@ fn the_limit_for_external_data_holds() {
     assert!(error.to_string().ends_with(
         "tensor `fc.bias`: external data up to byte 73 of `external.onnx.data` exceeds the limit for external data"
     ));
+}
+
+/// Four bytes of data must not become gigabytes of tensors.
+#[test]
+fn one_region_is_read_a_few_times_and_no_more() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("w"), 1f32.to_le_bytes()).unwrap();
+    let tensor = |number: usize| {
+        let location = field(13, &[field(1, b"location"), field(2, b"w")].concat());
+        let header = [vec![1 << 3, 1, 2 << 3, 1], field(8, format!("w{number}").as_bytes())].concat();
+        field(5, &[header, location, vec![14 << 3, 1]].concat())
+    };
+    let file = |tensors: usize| {
+        let node = field(1, &[field(1, b"x"), field(1, b"w0"), field(2, b"y"), field(4, b"Add")].concat());
+        let ends = [field(11, &field(1, b"x")), field(12, &field(1, b"y"))].concat();
+        let graph = [node, (0..tensors).flat_map(tensor).collect(), ends].concat();
+        let opset = [field(1, b""), vec![2 << 3, 20]].concat();
+        [vec![1 << 3, 10], field(8, &opset), field(7, &graph)].concat()
+    };
+    let open =
+        |tensors| OnnxModel::from_bytes(file(tensors), &folder.path().join("model.onnx"), &ImportOptions::default());
+    open(4).unwrap();
+    let error = open(5).unwrap_err();
+    assert!(error.is_limit());
+    assert!(error.to_string().ends_with("tensor `w4`: tensors read `w` more than 4 times over"), "{error}");
 }
 
 #[test]

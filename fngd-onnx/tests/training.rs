@@ -241,6 +241,36 @@ fn large_constants_are_not_folded() -> Result<(), Failure> {
     Ok(())
 }
 
+/// Folding it would keep the initial weight for ever.
+#[test]
+fn a_layer_of_a_constant_still_learns() -> Result<(), Failure> {
+    let mut sketch = Sketch::default();
+    let x = sketch.input("x", &[batch(), Dim::Known(2)]);
+    let code = sketch.constant("code", &[1, 2], &[1.0, 2.0]);
+    let w = sketch.parameter("w", &[2, 2], &[1.0, 0.0, 0.0, 1.0], ParameterRole::LinearWeight);
+    let product = sketch.node("MatMul", &[code, w], &[]);
+    let y = sketch.node("Add", &[x, product], &[]);
+    for info in sketch.analysis.parameters.values_mut() {
+        info.transposed = true;
+    }
+    let info = LayerInfo {
+        name: "fc".into(),
+        weight: w,
+        bias: None,
+        bias_add: None,
+        activations: code,
+        output: product,
+        plain_because: None,
+    };
+    sketch.analysis.layers.insert(0, info);
+    let mut module = sketch.build(y)?;
+    let x = Tensor::zeros([1, 2], (Kind::Float, tch::Device::Cpu));
+    close(&floats(&module.logits(&[x.shallow_clone()])?), &[1.0, 2.0]);
+    module.load_tensors(&[("w".into(), Tensor::from_slice(&[3f32, 0.0, 0.0, 3.0]).view([2, 2]))])?;
+    close(&floats(&module.logits(&[x])?), &[3.0, 6.0]);
+    Ok(())
+}
+
 /// The layer runs at the MatMul, where the Cast has not made the bias yet.
 #[test]
 fn a_bias_that_is_computed_behind_the_product_is_added_behind_it() -> Result<(), Failure> {
