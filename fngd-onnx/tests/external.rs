@@ -218,6 +218,7 @@ fn writing_again_replaces_the_model_before_its_data_goes() {
     let before = fs::read(data).unwrap();
     assert!(model.write(&target, &trained(&model)).unwrap_err().is_file());
     assert_eq!(fs::read(data).unwrap(), before);
+    assert_eq!(names(&out), ["best.onnx", "best.onnx.0123456789abcdef.data", name]);
 }
 
 #[test]

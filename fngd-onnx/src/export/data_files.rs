@@ -24,12 +24,17 @@ const CHUNK: usize = 1 << 20;
 
 /// A data file that is written, but not in its place yet.
 pub(super) struct DataFile {
-    target: PathBuf,
+    pub target: PathBuf,
     /// `None`: the file at `target` holds these bytes already.
     temporary: Option<NamedTempFile>,
 }
 
 impl DataFile {
+    /// Whether there is no such file yet.
+    pub fn is_new(&self) -> bool {
+        self.temporary.is_some()
+    }
+
     /// Puts it in its place; returns where that is.
     pub fn place(self) -> Result<PathBuf> {
         if let Some(temporary) = self.temporary {

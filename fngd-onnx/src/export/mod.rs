@@ -9,6 +9,7 @@ mod mode;
 mod splice;
 mod structure;
 
+use data_files::DataFile;
 pub(crate) use drop_path::{left_over as random_nodes_left, remove as remove_drop_path};
 pub(crate) use head::replace as replace_head;
 pub(crate) use mode::to_inference;
@@ -83,14 +84,16 @@ pub(crate) fn write(model: &OnnxModel, path: &Path, tensors: &BTreeMap<String, T
     plan.report.sha256 = Sha256::digest(&file).iter().map(|byte| format!("{byte:02x}")).collect();
     // The data first, under names that nothing refers to yet: renaming the model file is what makes the write happen.
     let before = data_files::left_behind(model, path, &data_files);
-    for data in data_files {
-        plan.report.data_files.push(data.place()?);
+    let new: Vec<PathBuf> = data_files.iter().filter_map(|data| data.is_new().then(|| data.target.clone())).collect();
+    let written = data_files.into_iter().map(DataFile::place).collect::<Result<_>>().and_then(|placed| {
+        plan.report.data_files = placed;
+        files::write(path, &file)
+    });
+    for useless in if written.is_ok() { before } else { new } {
+        // OK to ignore: what stays is a file too many.
+        let _ = std::fs::remove_file(useless);
     }
-    files::write(path, &file)?;
-    for old in before {
-        // OK to ignore: the write is done, and what stays is a file too many.
-        let _ = std::fs::remove_file(old);
-    }
+    written?;
     Ok(plan.report)
 }
 
