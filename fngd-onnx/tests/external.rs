@@ -231,7 +231,7 @@ fn the_input_data_is_never_written() {
     let before = fs::read(&data).unwrap();
     let model = open(&path);
     let report = model.write(&folder.path().join("exported.onnx"), &trained(&model)).unwrap();
-    assert_ne!(report.data_files, [data.clone()]);
+    assert_ne!(report.data_files.first(), Some(&data));
     assert_eq!(tensors(&open(&folder.path().join("exported.onnx"))), trained(&model));
     model.write(&folder.path().join("exported.onnx"), &tensors(&model)).unwrap();
     assert_eq!(fs::read(&data).unwrap(), before);

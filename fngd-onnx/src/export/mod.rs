@@ -84,7 +84,7 @@ pub(crate) fn write(model: &OnnxModel, path: &Path, tensors: &BTreeMap<String, T
     plan.report.sha256 = Sha256::digest(&file).iter().map(|byte| format!("{byte:02x}")).collect();
     // The data first, under names that nothing refers to yet: renaming the model file is what makes the write happen.
     let before = data_files::left_behind(model, path, &data_files);
-    let new: Vec<PathBuf> = data_files.iter().filter_map(|data| data.is_new().then(|| data.target.clone())).collect();
+    let new: Vec<PathBuf> = data_files.iter().filter(|data| data.is_new()).map(|data| data.target.clone()).collect();
     let written = data_files.into_iter().map(DataFile::place).collect::<Result<_>>().and_then(|placed| {
         plan.report.data_files = placed;
         files::write(path, &file)

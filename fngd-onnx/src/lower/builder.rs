@@ -2,6 +2,7 @@
 
 use super::drafts::{self, Draft};
 use super::drop_path;
+use super::folding;
 use super::layers::Layers;
 use super::operator::{BuildContext, Inputs, Operator, Run};
 use super::parameters::Parameters;
@@ -58,9 +59,6 @@ struct Builder<'a> {
     foldable: i64,
 }
 
-/// Most elements that folding makes in all, 1 GiB of float32. Exporters leave far less; what is too large is computed in each pass.
-const MOST_FOLDED: i64 = 1 << 28;
-
 impl<'a> Builder<'a> {
     fn new(
         graph: &Graph,
@@ -100,7 +98,7 @@ impl<'a> Builder<'a> {
             constants: Vec::new(),
             steps: Vec::new(),
             slots: graph.values.len(),
-            foldable: MOST_FOLDED,
+            foldable: folding::MOST_ELEMENTS,
         })
     }
 
@@ -157,9 +155,7 @@ impl<'a> Builder<'a> {
         inputs: &[Option<ValueId>],
         outputs: &[Option<ValueId>],
     ) -> Result<bool> {
-        // Exporters write none of these with constants alone, and their size is not bounded by their inputs'.
-        const NEVER: [&str; 6] = ["Attention", "AveragePool", "Conv", "ConvTranspose", "Gemm", "MaxPool"];
-        if !operator.is_deterministic() || NEVER.contains(&node.op_type.as_str()) {
+        if !operator.is_deterministic() || folding::is_unbounded(node) {
             return Ok(false);
         }
         let by_metadata = operator.metadata_inputs();
@@ -176,7 +172,7 @@ impl<'a> Builder<'a> {
             }
             values.0.push(Some(tensor.shallow_clone()));
         }
-        if largest_result(&sizes) > self.foldable {
+        if folding::largest_result(&sizes) > self.foldable {
             return Ok(false);
         }
         let _guard = no_grad_guard();
@@ -277,36 +273,11 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// No node makes more elements of inputs of these sizes, unless its arguments ask for it: broadcasting and matrix products take the
-/// larger of two dimensions, Concat the sum.
-fn largest_result(sizes: &[Vec<i64>]) -> i64 {
-    let product = |dims: &mut dyn Iterator<Item = i64>| dims.fold(1i64, i64::saturating_mul);
-    let rank = sizes.iter().map(Vec::len).max().unwrap_or(0);
-    let dim = |from_behind: usize| sizes.iter().filter_map(|size| size.iter().rev().nth(from_behind)).copied().max();
-    let broadcast = product(&mut (0..rank).filter_map(dim));
-    let together = sizes.iter().map(|size| product(&mut size.iter().copied())).fold(0i64, i64::saturating_add);
-    broadcast.max(together)
-}
-
 /// A parameter in the file's orientation.
 struct Transposed;
 
 impl Operator for Transposed {
     fn run(&self, inputs: &mut Inputs, _: &Run) -> Result<Vec<Tensor>> {
         Ok(vec![inputs.get(0)?.f_transpose(0, 1)?])
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::largest_result;
-
-    #[test]
-    fn results_are_bounded_by_the_sizes_of_the_inputs() {
-        assert_eq!(largest_result(&[]), 1);
-        assert_eq!(largest_result(&[vec![5, 1], vec![1, 7]]), 35);
-        assert_eq!(largest_result(&[vec![30, 4], vec![4, 50]]), 1500);
-        assert_eq!(largest_result(&[vec![2, 3], vec![2, 3], vec![2, 3]]), 18);
-        assert_eq!(largest_result(&[vec![i64::MAX, 1], vec![1, i64::MAX]]), i64::MAX);
     }
 }
