@@ -54,7 +54,7 @@ pub fn locate() -> Result<PathBuf> {
         return Ok(beside);
     }
     Err(Failure::environment(format!("fngd-engine is not beside fngd-cli: {} does not exist", beside.display()))
-        .with_help("build or install both programs (cargo build -p fngd-cli --bins), or set FNGD_ENGINE"))
+        .with_help("build or install both programs (cargo build -p fngd-cli -p fngd-engine), or set FNGD_ENGINE"))
 }
 
 impl Engine {
