@@ -2,7 +2,7 @@
 
 use fngd_core::{FngdModule, Inventory};
 use fngd_module::{BuildOptions, Error, TrainableModule};
-use fngd_onnx::analysis::{Analysis, ParameterInfo, ParameterRole};
+use fngd_onnx::analysis::{Analysis, LayerInfo, ParameterInfo, ParameterRole};
 use fngd_onnx::graph::{Attribute, Dim, ElementType, Graph, Node, TensorData, ValueId, ValueInfo};
 use fngd_onnx::{ImportOptions, OnnxModel};
 use std::collections::BTreeMap;
@@ -203,6 +203,103 @@ fn stochastic_depth_is_random_in_training_and_nothing_in_evaluation() -> Result<
         values.iter().all(|value| *value == 0.0 || *value == 2.0) && (400..600).contains(&survivors),
         "{survivors} of 1,000"
     );
+    Ok(())
+}
+
+#[test]
+fn random_numbers_that_drop_no_branch_stay_random() -> Result<(), Failure> {
+    // Salt noise: zeros and ones times a constant, added.
+    let mut sketch = Sketch::default();
+    let x = sketch.input("x", &[batch(), Dim::Known(2)]);
+    let half = sketch.constant("half", &[], &[0.5]);
+    let random = sketch.node("RandomUniformLike", &[x], &[]);
+    let chosen = sketch.node("Less", &[random, half], &[]);
+    let salt = sketch.node("Cast", &[chosen], &[("to", Attribute::Int(1))]);
+    let scaled = sketch.node("Mul", &[salt, half], &[]);
+    let y = sketch.node("Add", &[x, scaled], &[]);
+    let module = sketch.build(y)?;
+    let values = floats(&module.logits(&[Tensor::zeros([500, 2], (Kind::Float, tch::Device::Cpu))])?);
+    let salted = values.iter().filter(|value| **value == 0.5).count();
+    assert!((400..600).contains(&salted), "{salted} of 1,000");
+    Ok(())
+}
+
+#[test]
+fn large_constants_are_not_folded() -> Result<(), Failure> {
+    // 64 GiB if they were: two views of one number, added.
+    let mut sketch = Sketch::default();
+    let (one, shape) = (sketch.constant("one", &[1], &[1.0]), sketch.value("shape"));
+    sketch.graph.initializers.insert(shape, TensorData::from_integers(vec![2], &[1 << 17, 1 << 17]));
+    let wide = sketch.node("Expand", &[one, shape], &[]);
+    let sum = sketch.node("Add", &[wide, wide], &[]);
+    let x = sketch.input("x", &[batch()]);
+    let y = sketch.node("Add", &[x, sum], &[]);
+    let size = sketch.node("Shape", &[wide], &[]);
+    sketch.graph.outputs.push(y);
+    let module = sketch.build(size)?;
+    let found = module.logits(&[Tensor::zeros([1], (Kind::Float, tch::Device::Cpu))])?;
+    assert_eq!(Vec::<i64>::try_from(&found)?, [1 << 17, 1 << 17]);
+    Ok(())
+}
+
+/// Folding it would keep the initial weight for ever.
+#[test]
+fn a_layer_of_a_constant_still_learns() -> Result<(), Failure> {
+    let mut sketch = Sketch::default();
+    let x = sketch.input("x", &[batch(), Dim::Known(2)]);
+    let code = sketch.constant("code", &[1, 2], &[1.0, 2.0]);
+    let w = sketch.parameter("w", &[2, 2], &[1.0, 0.0, 0.0, 1.0], ParameterRole::LinearWeight);
+    let product = sketch.node("MatMul", &[code, w], &[]);
+    let y = sketch.node("Add", &[x, product], &[]);
+    for info in sketch.analysis.parameters.values_mut() {
+        info.transposed = true;
+    }
+    let info = LayerInfo {
+        name: "fc".into(),
+        weight: w,
+        bias: None,
+        bias_add: None,
+        activations: code,
+        output: product,
+        plain_because: None,
+    };
+    sketch.analysis.layers.insert(0, info);
+    let mut module = sketch.build(y)?;
+    let x = Tensor::zeros([1, 2], (Kind::Float, tch::Device::Cpu));
+    close(&floats(&module.logits(&[x.shallow_clone()])?), &[1.0, 2.0]);
+    module.load_tensors(&[("w".into(), Tensor::from_slice(&[3f32, 0.0, 0.0, 3.0]).view([2, 2]))])?;
+    close(&floats(&module.logits(&[x])?), &[3.0, 6.0]);
+    Ok(())
+}
+
+/// The layer runs at the MatMul, where the Cast has not made the bias yet.
+#[test]
+fn a_bias_that_is_computed_behind_the_product_is_added_behind_it() -> Result<(), Failure> {
+    for frozen in ["w", "b"] {
+        let mut sketch = Sketch::default();
+        let x = sketch.input("x", &[batch(), Dim::Known(2)]);
+        let w = sketch.parameter("w", &[2, 2], &[1.0, 0.0, 0.0, 1.0], ParameterRole::LinearWeight);
+        let b = sketch.parameter("b", &[2], &[10.0, 20.0], ParameterRole::Bias);
+        let product = sketch.node("MatMul", &[x, w], &[]);
+        let cast = sketch.node("Cast", &[b], &[("to", Attribute::Int(1))]);
+        let y = sketch.node("Add", &[product, cast], &[]);
+        for info in sketch.analysis.parameters.values_mut() {
+            info.transposed = info.name == "w";
+            info.trainable = info.name != frozen;
+        }
+        let info = LayerInfo {
+            name: "fc".into(),
+            weight: w,
+            bias: Some(b),
+            bias_add: Some(2),
+            activations: x,
+            output: y,
+            plain_because: Some("frozen".into()),
+        };
+        sketch.analysis.layers.insert(0, info);
+        let y = sketch.build(y)?.logits(&[Tensor::from_slice(&[1f32, 2.0]).view([1, 2])])?;
+        close(&floats(&y), &[11.0, 22.0]);
+    }
     Ok(())
 }
 

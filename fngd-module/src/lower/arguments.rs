@@ -122,11 +122,13 @@ pub(crate) fn product(dims: &[i64]) -> i64 {
     dims.iter().product()
 }
 
-/// Refuses a result that no training has use for: a broken file must not take all memory.
-pub(crate) fn affordable(size: &[i64]) -> Result<()> {
-    const MOST_ELEMENTS: i64 = 1 << 34;
+/// Elements of the largest result that training has use for.
+pub(crate) const MOST_ELEMENTS: i64 = 1 << 34;
+
+/// Refuses a result of more than `most` elements: a broken file must not take all memory.
+pub(crate) fn affordable(size: &[i64], most: i64) -> Result<()> {
     let elements = size.iter().try_fold(1i64, |product, &dim| product.checked_mul(dim)).unwrap_or(i64::MAX);
-    if !(0..=MOST_ELEMENTS).contains(&elements) {
+    if !(0..=most).contains(&elements) {
         return Err(Error::limit(format!("a result of size {size:?} is too large")));
     }
     Ok(())

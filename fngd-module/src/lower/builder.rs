@@ -2,6 +2,7 @@
 
 use super::drafts::{self, Draft};
 use super::drop_path;
+use super::folding;
 use super::layers::Layers;
 use super::operator::{BuildContext, Inputs, Operator, Run};
 use super::parameters::Parameters;
@@ -11,6 +12,7 @@ use super::table;
 use super::tensors;
 use crate::{Error, Result};
 use fngd_onnx::analysis::Analysis;
+use fngd_onnx::analysis::drop_path::mask_values;
 use fngd_onnx::graph::{Graph, Node, ValueId};
 use std::collections::{BTreeMap, BTreeSet};
 use tch::{Device, Kind, Tensor, no_grad_guard};
@@ -48,11 +50,13 @@ struct Builder<'a> {
     /// Parameters and their rearrangements as the file has them: enough where only dimensions or element type matter.
     metadata: BTreeMap<usize, Tensor>,
     overwritable: BTreeSet<usize>,
-    always_one_in_evaluation: BTreeSet<usize>,
+    always_one_in_evaluation: BTreeSet<ValueId>,
     sources: BTreeMap<usize, Source>,
     constants: Vec<Constant>,
     steps: Vec<Step>,
     slots: usize,
+    /// Elements that folding may still make.
+    foldable: i64,
 }
 
 impl<'a> Builder<'a> {
@@ -81,12 +85,11 @@ impl<'a> Builder<'a> {
                 metadata.insert(value.0, if stored.info.transposed { tensor.f_transpose(0, 1)? } else { tensor });
             }
         }
-        let nodes: Vec<&Node> = drafts.iter().map(|draft| &*draft.node).collect();
         Ok(Self {
             parameters,
             frozen: &analysis.frozen,
             device,
-            always_one_in_evaluation: drop_path::masks(&nodes),
+            always_one_in_evaluation: mask_values(graph),
             readers,
             known,
             metadata,
@@ -95,17 +98,20 @@ impl<'a> Builder<'a> {
             constants: Vec::new(),
             steps: Vec::new(),
             slots: graph.values.len(),
+            foldable: folding::MOST_ELEMENTS,
         })
     }
 
     fn add(&mut self, draft: Draft) -> Result<()> {
         let (inputs, outputs) = (draft.inputs().to_vec(), draft.outputs());
         let node = draft.node;
+        let is_layer = draft.layer.is_some();
         let operator = match draft.layer {
             Some(layer) => Box::new(layer.operator),
             None => self.operator(&node)?,
         };
-        if self.fold(&node, &*operator, &inputs, &outputs)? {
+        // A layer's weight is not among its inputs: what it computes is never the same in all passes.
+        if !is_layer && self.fold(&node, &*operator, &inputs, &outputs)? {
             return Ok(());
         }
         self.note_metadata(&node, &*operator, &inputs, &outputs);
@@ -137,7 +143,7 @@ impl<'a> Builder<'a> {
             overwritable: &overwritable,
         };
         let operator = (entry.build)(node, &context)?;
-        let is_mask = node.output(0).is_some_and(|output| self.always_one_in_evaluation.contains(&output.0));
+        let is_mask = node.output(0).is_some_and(|output| self.always_one_in_evaluation.contains(&output));
         Ok(if is_mask { Box::new(drop_path::OneInEvaluation(operator)) } else { operator })
     }
 
@@ -149,11 +155,11 @@ impl<'a> Builder<'a> {
         inputs: &[Option<ValueId>],
         outputs: &[Option<ValueId>],
     ) -> Result<bool> {
-        if !operator.is_deterministic() {
+        if !operator.is_deterministic() || folding::is_unbounded(node) {
             return Ok(false);
         }
         let by_metadata = operator.metadata_inputs();
-        let mut values = Inputs::default();
+        let (mut values, mut sizes) = (Inputs::default(), Vec::new());
         for (position, input) in inputs.iter().enumerate() {
             let Some(input) = input else {
                 values.0.push(None);
@@ -161,10 +167,20 @@ impl<'a> Builder<'a> {
             };
             let from_metadata = self.metadata.get(&input.0).filter(|_| by_metadata.contains(&position));
             let Some(tensor) = self.known.get(&input.0).or(from_metadata) else { return Ok(false) };
+            if !by_metadata.contains(&position) {
+                sizes.push(tensor.size());
+            }
             values.0.push(Some(tensor.shallow_clone()));
         }
+        if folding::largest_result(&sizes) > self.foldable {
+            return Ok(false);
+        }
         let _guard = no_grad_guard();
-        let results = operator.run(&mut values, &Run::evaluation(Device::Cpu))?;
+        let results = match operator.run(&mut values, &Run::folding(self.foldable)) {
+            // Each pass may afford more, or says so itself.
+            Err(error) if error.is_limit() => return Ok(false),
+            results => results?,
+        };
         if results.len() < outputs.len() && outputs[results.len()..].iter().any(Option::is_some) {
             return Err(Error::unsupported(format!(
                 "computes {} outputs, found {}",
@@ -174,6 +190,7 @@ impl<'a> Builder<'a> {
         }
         for (tensor, output) in results.into_iter().zip(outputs) {
             if let Some(output) = output {
+                self.foldable -= i64::try_from(tensor.numel()).unwrap_or(i64::MAX).min(self.foldable);
                 self.known.insert(output.0, tensor);
             }
         }

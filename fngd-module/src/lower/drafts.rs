@@ -47,8 +47,7 @@ fn all<'a>(
     let mut replaced = BTreeSet::new();
     let mut drafts = Vec::new();
     for (index, node) in graph.nodes.iter().enumerate() {
-        // A parameter may be kept in a Constant node.
-        if replaced.contains(&index) || node.output(0).is_some_and(|value| parameters.of_value(value).is_some()) {
+        if replaced.contains(&index) {
             continue;
         }
         let layer = if analysis.layers.contains_key(&index) {

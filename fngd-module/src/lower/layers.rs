@@ -183,6 +183,10 @@ impl LayerBias {
         });
         match bias {
             Some(bias) => Self { held: Some(bias.tensor.shallow_clone()), added: None, replaces },
+            // The layer runs where its node is; what the Add adds may be computed only after that.
+            None if replaces.is_some() && value.is_none_or(|value| !graph.initializers.contains_key(&value)) => {
+                Self { held: None, added: None, replaces: None }
+            }
             None => Self { held: None, added: value, replaces },
         }
     }

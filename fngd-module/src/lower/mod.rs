@@ -6,6 +6,7 @@ pub(crate) mod builder;
 mod drafts;
 mod drop_path;
 pub(crate) mod example;
+mod folding;
 pub(crate) mod layers;
 pub(crate) mod operator;
 mod ops;

@@ -1,5 +1,6 @@
 //! What an operator is to the program that runs it.
 
+use crate::lower::arguments::{MOST_ELEMENTS, affordable};
 use crate::lower::parameters::{Parameters, Stored};
 use crate::{Error, Result};
 use fngd_onnx::graph::{Node, ValueId};
@@ -48,6 +49,8 @@ pub(crate) struct Run<'a> {
     pub batch: Option<i64>,
     /// Collects the activations of every layer.
     pub record: Option<&'a Record>,
+    /// The largest result that a node may ask for by its arguments.
+    pub most_elements: i64,
 }
 
 /// Layers' numbers and copies of their activations, in the order of use.
@@ -57,9 +60,19 @@ pub(crate) type Record = RefCell<Vec<(usize, Tensor)>>;
 const MOST_SHAPE_ELEMENTS: usize = 16;
 
 impl Run<'_> {
-    /// A pass that changes nothing: what constants are folded with.
+    /// A pass that changes nothing.
     pub fn evaluation(device: Device) -> Self {
-        Self { training: false, dropout: false, device, batch: None, record: None }
+        Self { training: false, dropout: false, device, batch: None, record: None, most_elements: MOST_ELEMENTS }
+    }
+
+    /// What constants are folded with: on the host, nothing larger than `most_elements`.
+    pub fn folding(most_elements: i64) -> Self {
+        Self { most_elements, ..Self::evaluation(Device::Cpu) }
+    }
+
+    /// Refuses a result of this size if it is too large for this pass.
+    pub fn affordable(&self, size: &[i64]) -> Result<()> {
+        affordable(size, self.most_elements)
     }
 
     /// A tensor made on the host, moved to where such tensors are used: small integer tensors stay.

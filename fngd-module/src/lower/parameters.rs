@@ -3,7 +3,7 @@
 use crate::lower::tensors;
 use crate::{Error, Result};
 use fngd_onnx::analysis::{Analysis, ParameterInfo, ParameterRole};
-use fngd_onnx::graph::{Attribute, Graph, TensorData, ValueId};
+use fngd_onnx::graph::{Graph, TensorData, ValueId};
 use std::collections::BTreeMap;
 use tch::{Device, Tensor, no_grad_guard};
 
@@ -27,7 +27,9 @@ impl Parameters {
         let _guard = no_grad_guard();
         let (mut stored, mut by_value) = (Vec::new(), BTreeMap::new());
         for (&value, info) in &analysis.parameters {
-            let data = stored_data(graph, value)
+            let data = graph
+                .initializers
+                .get(&value)
                 .ok_or_else(|| Error::malformed(format!("parameter `{}` has no stored value", info.name)))?;
             let tensor = leaf(data, info, device, channels_last)
                 .map_err(|error| error.at(format!("parameter `{}`", info.name)))?;
@@ -56,13 +58,6 @@ impl Parameters {
     pub fn iter(&self) -> impl Iterator<Item = &Stored> {
         self.stored.iter()
     }
-}
-
-fn stored_data(graph: &Graph, value: ValueId) -> Option<&TensorData> {
-    graph.initializers.get(&value).or_else(|| {
-        let node = graph.nodes.iter().find(|node| node.output(0) == Some(value) && node.op_type == "Constant")?;
-        if let Some(Attribute::Tensor(data)) = node.attributes.get("value") { Some(data) } else { None }
-    })
 }
 
 fn leaf(data: &TensorData, info: &ParameterInfo, device: Device, channels_last: bool) -> Result<Tensor> {

@@ -3,6 +3,7 @@
 //! Pure facts about the graph. `fngd-module` builds what is found here; the parameter table prints it.
 
 mod constants;
+pub mod drop_path;
 mod layers;
 mod logits;
 mod parameters;

@@ -1,33 +1,11 @@
-//! Operators that make values: Constant, ConstantOfShape, Range, Cast, CastLike, Where.
+//! Operators that make values: ConstantOfShape, Range, Cast, CastLike, Where.
 
-use crate::lower::arguments::{Integers, affordable, number};
+use crate::lower::arguments::{Integers, number};
 use crate::lower::operator::{BuildContext, Inputs, Operator, Run};
 use crate::lower::tensors::{self, kind_of_number};
 use crate::{Error, Result};
 use fngd_onnx::graph::{Attribute, Node};
 use tch::{Device, Kind, Tensor};
-
-struct Constant(Tensor);
-
-pub(crate) fn constant(node: &Node, context: &BuildContext) -> Result<Box<dyn Operator>> {
-    let mut attributes = node.attributes.iter();
-    let value = match (attributes.next(), attributes.next()) {
-        (Some((_, Attribute::Tensor(data))), None) => tensors::from_data(data)?,
-        (Some((_, Attribute::Int(value))), None) => Tensor::f_from_slice(&[*value])?.f_reshape([0i64; 0])?,
-        (Some((_, Attribute::Float(value))), None) => Tensor::f_from_slice(&[*value])?.f_reshape([0i64; 0])?,
-        (Some((_, Attribute::Ints(values))), None) => Tensor::f_from_slice(values)?,
-        (Some((_, Attribute::Floats(values))), None) => Tensor::f_from_slice(values)?,
-        (Some((name, _)), None) => return Err(context.unsupported(format!("attribute `{name}` is no numeric tensor"))),
-        _ => return Err(Error::malformed(format!("has {} attributes, expected one value", node.attributes.len()))),
-    };
-    Ok(Box::new(Constant(value)))
-}
-
-impl Operator for Constant {
-    fn run(&self, _: &mut Inputs, _: &Run) -> Result<Vec<Tensor>> {
-        Ok(vec![self.0.shallow_clone()])
-    }
-}
 
 /// A tensor of equal elements.
 struct ConstantOfShape {
@@ -48,7 +26,7 @@ pub(crate) fn constant_of_shape(node: &Node, context: &BuildContext) -> Result<B
 impl Operator for ConstantOfShape {
     fn run(&self, inputs: &mut Inputs, run: &Run) -> Result<Vec<Tensor>> {
         let shape = self.shape.require(inputs, "input")?;
-        affordable(&shape)?;
+        run.affordable(&shape)?;
         Ok(vec![run.place(Tensor::f_full(&shape[..], self.value, (self.kind, Device::Cpu))?)?])
     }
 
@@ -70,7 +48,7 @@ impl Operator for Range {
         if delta == 0.0 {
             return Err(Error::mismatch("`delta` is 0"));
         }
-        affordable(&[((limit - start) / delta).abs() as i64])?;
+        run.affordable(&[((limit - start) / delta).abs() as i64])?;
         let kind = inputs.get(0)?.kind();
         // libtorch refuses what ONNX calls empty.
         let limit = if (limit - start) / delta < 0.0 { start } else { limit };

@@ -43,18 +43,12 @@ pub(crate) fn unary(node: &Node, _: &BuildContext) -> Result<Box<dyn Operator>> 
 
 struct Binary {
     function: BinaryFunction,
-    /// Operator sets before 7 line the second operand's dimensions up with the first's from this axis on.
-    legacy_axis: Option<i64>,
     overwritable: bool,
 }
 
 impl Operator for Binary {
     fn run(&self, inputs: &mut Inputs, _: &Run) -> Result<Vec<Tensor>> {
-        let (left, right) = (inputs.get(0)?, inputs.get(1)?);
-        Ok(vec![match self.legacy_axis {
-            None => (self.function)(left, right)?,
-            Some(axis) => (self.function)(left, &lined_up(right, left.dim(), axis)?)?,
-        }])
+        Ok(vec![(self.function)(inputs.get(0)?, inputs.get(1)?)?])
     }
 
     fn output_may_be_overwritten(&self) -> bool {
@@ -80,10 +74,8 @@ pub(crate) fn binary(node: &Node, _: &BuildContext) -> Result<Box<dyn Operator>>
         "Or" => Tensor::f_logical_or,
         other => return Err(Error::unsupported(format!("no binary function `{other}`"))),
     };
-    let legacy_axis = (node.opset < 7 && node.int("broadcast", 0) != 0 && node.attributes.contains_key("axis"))
-        .then(|| node.int("axis", 0));
     let overwritable = matches!(node.op_type.as_str(), "Add" | "Sub");
-    Ok(Box::new(Binary { function, legacy_axis, overwritable }))
+    Ok(Box::new(Binary { function, overwritable }))
 }
 
 struct Variadic(BinaryFunction);
@@ -138,13 +130,4 @@ fn truncated_remainder(left: &Tensor, right: &Tensor) -> std::result::Result<Ten
 
 fn is_float(tensor: &Tensor) -> bool {
     matches!(tensor.kind(), Kind::Float | Kind::Double)
-}
-
-fn lined_up(right: &Tensor, rank: usize, axis: i64) -> Result<Tensor> {
-    let mut size = right.size();
-    let axis = if axis < 0 { axis + rank as i64 } else { axis } as usize;
-    while axis + size.len() < rank {
-        size.push(1);
-    }
-    Ok(right.f_reshape(&size[..])?)
 }

@@ -25,25 +25,27 @@ pub(crate) fn gather(node: &Node, context: &BuildContext) -> Result<Box<dyn Oper
 }
 
 impl Operator for Gather {
-    fn run(&self, inputs: &mut Inputs, _: &Run) -> Result<Vec<Tensor>> {
+    fn run(&self, inputs: &mut Inputs, run: &Run) -> Result<Vec<Tensor>> {
         let (data, indices) = (inputs.get(0)?, inputs.get(1)?);
         let axis = axis_of(self.axis, data.dim())?;
         if let Some(index) = self.single {
             return Ok(vec![data.f_select(axis, index)?]);
         }
-        let length = data.size()[axis as usize];
+        let (size, picked) = (data.size(), indices.size());
+        let (before, after) = (&size[..axis as usize], &size[axis as usize + 1..]);
+        let result = [before, &picked[..], after].concat();
+        run.affordable(&result)?;
+        let length = size[axis as usize];
         let indices = if self.plain { indices.shallow_clone() } else { from_front(indices, length)? };
         if axis == 0 && data.dim() == 2 && data.kind() == Kind::Float {
             // A table of vectors: its backward adds rows without building a copy of the table per call.
             return Ok(vec![Tensor::f_embedding(data, &indices, -1, false, false)?]);
         }
-        let (size, picked) = (data.size(), indices.size());
         let flat = data.f_index_select(axis, &indices.f_reshape([-1])?)?;
         if picked.len() == 1 {
             return Ok(vec![flat]);
         }
-        let (before, after) = (&size[..axis as usize], &size[axis as usize + 1..]);
-        Ok(vec![flat.f_reshape([before, &picked[..], after].concat())?])
+        Ok(vec![flat.f_reshape(&result[..])?])
     }
 }
 
@@ -73,8 +75,13 @@ pub(crate) fn gather_nd(node: &Node, _: &BuildContext) -> Result<Box<dyn Operato
 }
 
 impl Operator for GatherNd {
-    fn run(&self, inputs: &mut Inputs, _: &Run) -> Result<Vec<Tensor>> {
+    fn run(&self, inputs: &mut Inputs, run: &Run) -> Result<Vec<Tensor>> {
         let (data, indices) = (inputs.get(0)?, inputs.get(1)?);
+        // Each row of indices picks at most what lies behind the dimensions that it names.
+        if let ([rows @ .., width], size) = (&indices.size()[..], data.size()) {
+            let behind = usize::try_from(width.saturating_add(self.batch_dims)).unwrap_or(usize::MAX);
+            run.affordable(&[rows, size.get(behind..).unwrap_or_default()].concat())?;
+        }
         let batch_dims = usize::try_from(self.batch_dims).unwrap_or(usize::MAX);
         if batch_dims >= data.dim().min(indices.dim()) {
             let message =

@@ -1,7 +1,7 @@
 //! Pad.
 
 use super::window;
-use crate::lower::arguments::{Integers, Number, affordable, axes_of, indices};
+use crate::lower::arguments::{Integers, Number, axes_of, indices};
 use crate::lower::operator::{BuildContext, Inputs, Operator, Run};
 use crate::{Error, Result};
 use fngd_onnx::graph::Node;
@@ -41,7 +41,7 @@ pub(crate) fn pad(node: &Node, context: &BuildContext) -> Result<Box<dyn Operato
 }
 
 impl Operator for Pad {
-    fn run(&self, inputs: &mut Inputs, _: &Run) -> Result<Vec<Tensor>> {
+    fn run(&self, inputs: &mut Inputs, run: &Run) -> Result<Vec<Tensor>> {
         let (pads, axes) = (self.pads.require(inputs, "pads")?, self.axes.read(inputs)?);
         let value = if self.mode == Mode::Constant { self.value.read(inputs)? } else { 0.0 };
         let x = inputs.get(0)?;
@@ -56,7 +56,7 @@ impl Operator for Pad {
             (before[axis as usize], after[axis as usize]) = (pads[index], pads[index + axes.len()]);
         }
         let grown = |axis: usize| size[axis].saturating_add(before[axis].max(0)).saturating_add(after[axis].max(0));
-        affordable(&(0..rank).map(grown).collect::<Vec<_>>())?;
+        run.affordable(&(0..rank).map(grown).collect::<Vec<_>>())?;
         if self.mode == Mode::Constant {
             return Ok(vec![window::pad(x, &before, &after, value)?]);
         }

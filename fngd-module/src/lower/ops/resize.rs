@@ -1,6 +1,6 @@
 //! Resize: nearest, linear and cubic interpolation along any axes.
 
-use crate::lower::arguments::{Integers, affordable, axes_of, floats, indices};
+use crate::lower::arguments::{Integers, axes_of, floats, indices};
 use crate::lower::operator::{BuildContext, Inputs, Operator, Run};
 use crate::{Error, Result};
 use fngd_onnx::graph::Node;
@@ -90,10 +90,15 @@ pub(crate) fn resize(node: &Node, context: &BuildContext) -> Result<Box<dyn Oper
 }
 
 impl Operator for Resize {
-    fn run(&self, inputs: &mut Inputs, _: &Run) -> Result<Vec<Tensor>> {
+    fn run(&self, inputs: &mut Inputs, run: &Run) -> Result<Vec<Tensor>> {
         let resized = self.axes_to_resize(inputs)?;
-        affordable(&resized.iter().map(|axis| axis.outputs).collect::<Vec<_>>())?;
         let x = inputs.get(0)?;
+        let mut size = x.size();
+        for axis in &resized {
+            // Steps on the way may keep the length along some axes.
+            size[axis.axis as usize] = axis.outputs.max(axis.length);
+        }
+        run.affordable(&size)?;
         if let Some(result) = self.fused(x, &resized)? {
             return Ok(vec![result]);
         }

@@ -1,6 +1,6 @@
 //! Operators that rearrange dimensions: Reshape, Flatten, Transpose, Squeeze, Unsqueeze, Expand, Tile, Shape.
 
-use crate::lower::arguments::{Integers, affordable, axes_of, axis_of, product, shape_tensor};
+use crate::lower::arguments::{Integers, axes_of, axis_of, product, shape_tensor};
 use crate::lower::operator::{BuildContext, Inputs, Operator, Run};
 use crate::{Error, Result};
 use fngd_onnx::graph::Node;
@@ -150,7 +150,7 @@ impl Operator for Expand {
             .zip(padded(&shape))
             .map(|(&own, wanted)| if wanted == 1 { own } else { wanted })
             .collect();
-        affordable(&target)?;
+        run.affordable(&target)?;
         Ok(vec![run.place(x.f_expand(&target[..], false)?)?])
     }
 
@@ -171,7 +171,7 @@ impl Operator for Tile {
     fn run(&self, inputs: &mut Inputs, run: &Run) -> Result<Vec<Tensor>> {
         let repeats = self.repeats.require(inputs, "repeats")?;
         let x = inputs.get(0)?;
-        affordable(&repeats.iter().copied().chain([x.numel() as i64]).collect::<Vec<_>>())?;
+        run.affordable(&repeats.iter().copied().chain([x.numel() as i64]).collect::<Vec<_>>())?;
         Ok(vec![run.place(x.f_tile(&repeats[..])?)?])
     }
 

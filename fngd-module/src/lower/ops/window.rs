@@ -1,5 +1,6 @@
 //! Where windows lie: what convolutions and poolings share.
 
+use crate::lower::arguments::{MOST_ELEMENTS, affordable};
 use crate::{Error, Result};
 use fngd_onnx::graph::Node;
 use tch::Tensor;
@@ -121,6 +122,11 @@ pub(crate) fn pad(x: &Tensor, before: &[i64], after: &[i64], value: f64) -> Resu
     if amounts.iter().all(|&amount| amount == 0) {
         return Ok(x.shallow_clone());
     }
+    let (mut size, unpadded) = (x.size(), x.dim().saturating_sub(before.len()));
+    for (dim, (&before, &after)) in size.iter_mut().skip(unpadded).zip(before.iter().zip(after)) {
+        *dim = dim.saturating_add(before).saturating_add(after).max(0);
+    }
+    affordable(&size, MOST_ELEMENTS)?;
     Ok(x.f_pad(&amounts[..], "constant", value)?)
 }
 
