@@ -46,7 +46,6 @@ pub fn main() -> ExitCode {
             return ExitCode::from(1);
         }
     };
-    memory::keep_freed_pages();
     let events = Events::to(stream);
     let outcome = catch_unwind(AssertUnwindSafe(|| read_job().and_then(|job| run(job, &events))));
     let outcome = outcome.unwrap_or_else(|panic| Err(panicked(&*panic)));

@@ -1,32 +1,9 @@
-//! Memory of this process: how much it holds, how much it held at most, and an allocator that keeps what it has.
+//! Memory of this process: how much it holds, and how much it held at most.
 
 use std::fs;
 
 /// Bytes in a mebibyte, as a float, for figures that people read.
 pub const MIB: f64 = 1024.0 * 1024.0;
-
-/// Tells glibc to keep freed memory.
-///
-/// By default glibc returns every block over 128 KiB (later up to 32 MiB) to the kernel when it is freed. A training step frees and
-/// takes the same activations again and again, and the kernel hands out each page zeroed, by a page fault. Keeping them
-/// removes the faults ([`minor_faults`] shows it) for memory that the next step needs anyway.
-pub fn keep_freed_pages() {
-    const NEVER: libc::c_int = libc::c_int::MAX;
-    const TOP_PAD: libc::c_int = 64 << 20;
-    // SAFETY: these set numbers inside the allocator; glibc allows it at any time, and no other thread runs yet.
-    unsafe {
-        // No block of its own for anything: a threshold alone may not exceed 32 MiB.
-        libc::mallopt(libc::M_MMAP_MAX, 0);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, NEVER);
-        libc::mallopt(libc::M_TOP_PAD, TOP_PAD);
-    }
-}
-
-/// Gives free memory back to the kernel after all, so that [`peak_bytes`] starts from what is in use.
-pub fn return_free_pages() {
-    // SAFETY: glibc allows it at any time.
-    unsafe { libc::malloc_trim(0) };
-}
 
 /// Bytes of memory that the process holds now; 0 if the kernel does not say.
 pub fn resident_bytes() -> u64 {

@@ -195,22 +195,6 @@ mod tests {
     }
 
     #[test]
-    fn the_defaults_that_the_launcher_prints_are_those_that_are_used() {
-        for (name, base) in [("sgd", "sgd"), ("adamw", "adamw"), ("fngd", "sgd"), ("fngd", "adamw")] {
-            let inner = (name == "fngd").then(|| base.to_owned());
-            let unset = OptimizerSettings { inner, ..settings(name) };
-            let mut printed = toml::Table::from_iter([("name".to_owned(), name.into())]);
-            for (key, value) in fngd_cli::settings::method_defaults(name, base) {
-                printed.insert(key.strip_prefix("optimizer.").unwrap().to_owned(), value);
-            }
-            let printed: OptimizerSettings = printed.try_into().unwrap();
-            assert_eq!(method(&printed, 0).unwrap(), method(&unset, 0).unwrap(), "{name} over {base}");
-            assert_eq!(learning_rate(&printed), learning_rate(&unset), "{name} over {base}");
-        }
-        assert_eq!(fngd_cli::settings::DEFAULT_DAMPING, FngdConfig::default().damping);
-    }
-
-    #[test]
     fn an_unknown_word_is_answered_with_the_known_ones() {
         let text = |set: OptimizerSettings| method(&set, 0).unwrap_err().to_string();
         assert_eq!(text(settings("muon")), "optimizer must be fngd, sgd or adamw, found `muon`");
