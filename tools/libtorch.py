@@ -204,7 +204,8 @@ def install(folder):
     wheels = folder.parent / "download"
     wheels.mkdir(parents=True, exist_ok=True)
     staging = folder.with_name(f".{folder.name}-{os.getpid()}")
-    shutil.rmtree(staging, ignore_errors=True)
+    for abandoned in folder.parent.glob(f".{folder.name}-*"):  # by a run that was killed; nobody else is here now
+        shutil.rmtree(abandoned, ignore_errors=True)
     staging.mkdir()
     try:
         for requirement, sha256 in WHEELS.items():
