@@ -75,27 +75,12 @@ fn probe(global: &Global) -> Found {
     let listen = &mut |event: &Event| {
         if let Event::Hello { libtorch, device, device_reason, threads, cuda_devices, .. } = event {
             lines.push(good("starts", format!("libtorch {libtorch}, {threads} threads")));
-            lines.push(good("device", device_line(device, device_reason, cuda_devices)));
+            lines.push(good("device", front::device_line(device, device_reason, cuda_devices)));
         }
         Ok(())
     };
     engine.run(&Job::Probe, listen).map_err(|failure| ("starts", failure))?;
     Ok(lines)
-}
-
-/// `cuda:0 NVIDIA H100, of 2 (auto: the first GPU)`, or `cpu (no GPU: this libtorch has no CUDA)`.
-fn device_line(device: &str, reason: &str, gpus: &[String]) -> String {
-    let Some(gpu) = gpus.iter().find(|gpu| gpu.split(' ').next() == Some(device)) else {
-        let reason = match reason.split_once("no GPU, ") {
-            // What the dynamic linker says about it is long, and is what one wheel for processors only looks like.
-            Some((_, why)) if why.starts_with("libtorch_cuda.so: cannot open") => "no GPU: this libtorch has no CUDA",
-            Some((_, why)) => &format!("no GPU: {}", text::name(why)),
-            None => reason,
-        };
-        return if reason.is_empty() { device.to_owned() } else { format!("{device} ({reason})") };
-    };
-    let others = if gpus.len() > 1 { format!(", of {}", gpus.len()) } else { String::new() };
-    format!("{gpu}{others} ({reason})")
 }
 
 fn folder_line(what: &'static str, folder: Option<PathBuf>) -> Line {
@@ -150,24 +135,4 @@ fn show(lines: &[Line], helps: &[String], bad: bool, color: bool) {
         print_line(&format!("  help: {help}"));
     }
     print_line(if bad { "  Not ready." } else { "  Ready." });
-}
-
-#[cfg(test)]
-mod tests {
-    use super::device_line;
-
-    #[test]
-    fn the_device_is_one_short_line() {
-        let missing = "auto: no GPU, libtorch_cuda.so: cannot open shared object file: No such file or directory";
-        assert_eq!(device_line("cpu", missing, &[]), "cpu (no GPU: this libtorch has no CUDA)");
-        let no_driver = "auto: no GPU, libtorch has CUDA, but no working driver or device";
-        let expected = "cpu (no GPU: libtorch has CUDA, but no working driver or device)";
-        assert_eq!(device_line("cpu", no_driver, &[]), expected);
-        let two = ["cuda:0 NVIDIA H100".to_owned(), "cuda:1 NVIDIA H100".to_owned()];
-        assert_eq!(
-            device_line("cuda:0", "auto: the first GPU", &two),
-            "cuda:0 NVIDIA H100, of 2 (auto: the first GPU)"
-        );
-        assert_eq!(device_line("cpu", "asked for", &two), "cpu (asked for)");
-    }
 }
