@@ -19,7 +19,7 @@ demo: build
 test: format clippy unit docs
 
 build: libtorch
-	$(CARGO) build --release --locked -p fngd-cli
+	$(CARGO) build --release --locked -p fngd-cli -p fngd-engine
 
 libtorch:
 	@python3 tools/libtorch.py >/dev/null

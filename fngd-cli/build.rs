@@ -1,8 +1,10 @@
-//! Lets `fngd-engine` find, at run time, the libtorch that it was built with.
+//! Remembers where libtorch was when the launcher was built: one of the places where it looks for it.
+
+use std::path::Path;
 
 fn main() {
-    // OK because torch-sys is a direct dependency and its build script always sets this.
-    let library = std::env::var("DEP_TCH_LIBTORCH_LIB").expect("torch-sys says where libtorch is");
-    println!("cargo:rustc-link-arg=-Wl,-rpath,{library}");
-    println!("cargo:rustc-env=FNGD_BUILD_LIBTORCH={library}");
+    println!("cargo:rerun-if-env-changed=LIBTORCH");
+    if let Some(libtorch) = std::env::var_os("LIBTORCH").filter(|libtorch| !libtorch.is_empty()) {
+        println!("cargo:rustc-env=FNGD_BUILD_LIBTORCH={}", Path::new(&libtorch).join("lib").display());
+    }
 }

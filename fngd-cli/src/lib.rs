@@ -1,9 +1,13 @@
-//! What the engine (`fngd-engine`) is made of. The launcher (`fngd-cli`) shares `data`, `protocol` and `settings`, but not this library: see
-//! `src/bin/fngd-cli.rs`.
+//! The launcher, and what it shares with the engine: data sets, settings and the protocol between the two.
+//!
+//! The engine, `fngd-engine`, is a crate of its own. This one must start where libtorch is missing, so no crate that it depends
+//! on, directly or not, links libtorch; a test reads the ELF header of the program.
 
-#![allow(missing_docs)] // The library serves the two programs of this package and nobody else.
+#![allow(missing_docs)] // The library serves the two programs and nobody else.
 
 pub mod data;
-pub mod engine;
+mod launcher;
 pub mod protocol;
 pub mod settings;
+
+pub use launcher::main;

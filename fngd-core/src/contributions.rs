@@ -13,50 +13,96 @@ use tch::Tensor;
 
 /// The uses of one layer, ready to give contributions.
 #[derive(Debug)]
-pub(crate) enum Contributions<'a> {
-    Unfolded(Vec<Factors>),
-    Grouped { uses: &'a [Use], weight: &'a Tensor, geometry: &'a Convolution, batch_size: i64 },
+pub(crate) struct Contributions<'a> {
+    pub way: Way,
+    pub geometry: &'a Geometry,
+    pub weight: &'a Tensor,
+    pub uses: &'a [Use],
+    pub batch_size: i64,
+    /// Most bytes of patches unfolded at a time.
+    pub patch_bytes: i64,
 }
+
+/// How contributions are formed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    Unfolded,
+    Grouped,
+}
+
+/// Contributions of some output features, `[B, G·count·p]`, and how a weighted sum over all of them becomes a weight.
+#[derive(Debug)]
+pub(crate) struct Block {
+    pub rows: Tensor,
+    pub layout: WeightLayout,
+}
+
+/// Patches of so many samples are unfolded at a time: they then stay in the processor's cache, and memory is left to the model.
+const PATCH_BYTES: i64 = 2 << 20;
 
 impl<'a> Contributions<'a> {
     /// Chooses the way that costs less.
-    pub fn new(geometry: &'a Geometry, weight: &'a Tensor, uses: &'a [Use], batch_size: i64) -> Result<Self> {
-        if let Geometry::Convolution(geometry) = geometry
-            && grouped_is_cheaper(geometry, uses, batch_size)
-        {
-            return Ok(Self::Grouped { uses, weight, geometry, batch_size });
-        }
-        Ok(Self::Unfolded(Factors::unfold(geometry, &weight.size(), uses, batch_size)?))
+    pub fn new(geometry: &'a Geometry, weight: &'a Tensor, uses: &'a [Use], batch_size: i64) -> Self {
+        let way = match geometry {
+            Geometry::Convolution(convolution) if grouped_is_cheaper(convolution, uses, batch_size) => Way::Grouped,
+            _ => Way::Unfolded,
+        };
+        Self { way, geometry, weight, uses, batch_size, patch_bytes: PATCH_BYTES }
     }
 
-    /// Contributions of output features `from .. from + count` of each group, summed over uses: `[B, G·count·p]`.
-    pub fn block(&self, from: i64, count: i64) -> Result<Tensor> {
-        let mut sum: Option<Tensor> = None;
-        let mut add = |block: Tensor| -> Result<()> {
-            sum = Some(match sum.take() {
-                Some(mut sum) => sum.f_add_(&block)?,
-                None => block,
-            });
-            Ok(())
+    /// Contributions of output features `from .. from + count` of each group, summed over uses.
+    pub fn block(&self, from: i64, count: i64) -> Result<Block> {
+        match (self.way, self.geometry) {
+            (Way::Grouped, Geometry::Convolution(geometry)) => self.grouped(geometry, from, count),
+            _ => self.unfolded(from, count),
+        }
+    }
+
+    fn unfolded(&self, from: i64, count: i64) -> Result<Block> {
+        let size = self.weight.size();
+        let (groups, samples) = match self.geometry {
+            // A linear layer's factors are views: nothing is gained by taking fewer samples.
+            Geometry::Linear => (1, self.batch_size),
+            Geometry::Convolution(geometry) => (geometry.groups, self.samples_at_a_time(geometry)),
         };
-        match self {
-            Self::Unfolded(factors) => {
-                factors.iter().try_for_each(|factors| add(factors.contributions(from, count)?))?;
+        let in_features: i64 = size[1..].iter().product();
+        let options = (self.weight.kind(), self.weight.device());
+        let rows = Tensor::f_empty([self.batch_size, groups * count * in_features], options)?;
+        let mut layout = WeightLayout::contiguous(&size);
+        for first in (0..self.batch_size).step_by(samples as usize) {
+            let samples = samples.min(self.batch_size - first);
+            let part = rows.f_narrow(0, first, samples)?;
+            let whole = samples == self.batch_size;
+            let uses = self
+                .uses
+                .iter()
+                .map(|used| if whole { used.share() } else { used.samples(first, samples, self.batch_size) });
+            let factors = Factors::unfold(self.geometry, &size, &uses.collect::<Result<Vec<_>>>()?, samples)?;
+            for (index, factors) in factors.iter().enumerate() {
+                factors.contribute(from, count, &part, index > 0)?;
             }
-            Self::Grouped { uses, weight, geometry, batch_size } => {
-                uses.iter().try_for_each(|used| add(grouped(geometry, weight, used, *batch_size, from, count)?))?;
-            }
+            layout = factors[0].layout.clone();
+        }
+        Ok(Block { rows, layout })
+    }
+
+    fn samples_at_a_time(&self, geometry: &Convolution) -> i64 {
+        let used = &self.uses[0];
+        let rows = if geometry.transposed { &used.activations } else { &used.output_grads };
+        let positions = rows.numel() as i64 / (rows.size()[1] * self.batch_size);
+        let patch: i64 = self.weight.size()[1..].iter().product::<i64>() * geometry.groups;
+        let bytes = positions * patch * self.weight.kind().elt_size_in_bytes() as i64;
+        (self.patch_bytes / bytes.max(1)).clamp(1, self.batch_size)
+    }
+
+    fn grouped(&self, geometry: &Convolution, from: i64, count: i64) -> Result<Block> {
+        let mut sum: Option<Tensor> = None;
+        for used in self.uses {
+            let rows = grouped(geometry, self.weight, used, self.batch_size, from, count)?;
+            sum = Some(if let Some(mut sum) = sum { sum.f_add_(&rows)? } else { rows });
         }
         // OK because a layer whose backward ran has at least one use.
-        Ok(sum.unwrap())
-    }
-
-    /// How a flat sum over all output features becomes a weight.
-    pub fn layout(&self) -> WeightLayout {
-        match self {
-            Self::Unfolded(factors) => factors[0].layout.clone(),
-            Self::Grouped { weight, .. } => WeightLayout::contiguous(&weight.size()),
-        }
+        Ok(Block { rows: sum.unwrap(), layout: WeightLayout::contiguous(&self.weight.size()) })
     }
 }
 

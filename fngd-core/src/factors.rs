@@ -97,11 +97,21 @@ impl Factors {
         Ok(Self { inputs, outputs: merge_images(&outputs, images)?, layout })
     }
 
-    /// Per-sample contributions of output features `from .. from + count` of each group: `[B, G·count·p]`.
-    pub fn contributions(&self, from: i64, count: i64) -> Result<Tensor> {
-        let batch_size = self.inputs.size()[0];
-        let outputs = self.outputs.f_narrow(3, from, count)?;
-        Ok(outputs.f_transpose(2, 3)?.f_matmul(&self.inputs)?.f_reshape([batch_size, -1])?)
+    /// Writes per-sample contributions of output features `from .. from + count` of each group into `block`,
+    /// `[B, G·count·p]`, contiguous; or adds them to what is there.
+    pub fn contribute(&self, from: i64, count: i64, block: &Tensor, add: bool) -> Result<()> {
+        let (size, in_features) = (self.inputs.size(), self.inputs.size()[3]);
+        let matrices = size[0] * size[1];
+        let outputs =
+            self.outputs.f_narrow(3, from, count)?.f_reshape([matrices, size[2], count])?.f_transpose(1, 2)?;
+        let inputs = self.inputs.f_reshape([matrices, size[2], in_features])?;
+        let mut block = block.f_view([matrices, count, in_features])?;
+        if add {
+            let _ = block.f_baddbmm_(&outputs, &inputs)?;
+        } else {
+            let _ = outputs.f_bmm_out(&block, &inputs)?;
+        }
+        Ok(())
     }
 }
 

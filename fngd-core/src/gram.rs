@@ -63,14 +63,14 @@ pub(crate) struct Gram {
     pub contributions: Option<(Tensor, WeightLayout)>,
 }
 
-/// Blocks larger than this gain nothing: they are large enough for full speed, and memory is better left to the model.
-/// Measured on 2 cores with ResNet-32 and ResNet-18 (docs/results.md).
-const BLOCK_BYTES: u64 = 48 << 20;
+/// Larger blocks gain no speed, and memory is better left to the model. Measured on 2 cores with ResNet-32 and ResNet-18; all
+/// contributions of a layer of 64 channels, B = 128, fit into one.
+const BLOCK_BYTES: u64 = 32 << 20;
 
 /// Gram matrix of the weight's contributions, summed over the uses of a layer before squaring: tied weights get their cross
 /// terms.
 ///
-/// `memory` caps the bytes of temporary blocks; unfolded patches, of one layer at a time, come on top.
+/// `memory` caps the bytes of temporary blocks; pairwise, the unfolded patches of the layer (few positions) come on top.
 pub(crate) fn of_weight(
     geometry: &Geometry,
     weight: &Tensor,
@@ -111,7 +111,7 @@ pub(crate) fn by_method(
         }
         GramMethod::Instantiate => {
             let groups = if let Geometry::Convolution(g) = geometry { g.groups } else { 1 };
-            let contributions = Contributions::new(geometry, weight, uses, batch_size)?;
+            let contributions = Contributions::new(geometry, weight, uses, batch_size);
             let feature_bytes = (weight.numel() as i64 / weight.size()[0] * groups * batch_size) as u64;
             let features = block / (feature_bytes * element_bytes(weight.kind())).max(1);
             instantiate(&contributions, weight.size()[0] / groups, features)
@@ -160,10 +160,10 @@ fn instantiate(contributions: &Contributions, out_features: i64, block_features:
     for from in (0..out_features).step_by(features as usize) {
         let count = features.min(out_features - from);
         let block = contributions.block(from, count)?;
-        let matrix = of_contributions(&block)?;
+        let matrix = of_contributions(&block.rows)?;
         sum = Some(if let Some(mut sum) = sum { sum.f_add_(&matrix)? } else { matrix });
         if count == out_features {
-            whole = Some((block, contributions.layout()));
+            whole = Some((block.rows, block.layout));
         }
     }
     // OK because a layer has at least one output feature, so the loop ran.

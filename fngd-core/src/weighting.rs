@@ -18,6 +18,23 @@ pub(crate) struct Use {
     pub axis: BatchAxis,
 }
 
+impl Use {
+    /// The same tensors.
+    pub fn share(&self) -> Result<Self> {
+        let (activations, output_grads) = (self.activations.shallow_clone(), self.output_grads.shallow_clone());
+        Ok(Self { activations, output_grads, axis: self.axis })
+    }
+
+    /// Some consecutive samples of a use whose batch axis is leading. Views.
+    pub fn samples(&self, first: i64, count: i64, batch_size: i64) -> Result<Self> {
+        let part = |tensor: &Tensor| {
+            let rows = tensor.size()[0] / batch_size;
+            tensor.f_narrow(0, first * rows, count * rows)
+        };
+        Ok(Self { activations: part(&self.activations)?, output_grads: part(&self.output_grads)?, axis: self.axis })
+    }
+}
+
 /// Gradient of weight and bias from one use, computed as libtorch's own backward would: with w = 1 it is equal bit for bit.
 pub(crate) fn plain_gradient(geometry: &Geometry, weight: &Tensor, bias: bool, used: &Use) -> Result<ParameterGrads> {
     match geometry {

@@ -29,7 +29,6 @@ enum Kind {
     Unsupported,
     ExternalData,
     Mismatch,
-    Torch,
 }
 
 impl Error {
@@ -62,11 +61,6 @@ impl Error {
     /// Tensors, inputs or settings given by the caller that do not belong to this model.
     pub fn mismatch(message: impl Into<String>) -> Self {
         Self::new(Kind::Mismatch, message)
-    }
-
-    /// A failure inside libtorch.
-    pub fn torch(message: impl Into<String>) -> Self {
-        Self::new(Kind::Torch, message)
     }
 
     /// The same error, saying where it happened: `"node `fc`"` gives ``node `fc`: ...``.
@@ -111,11 +105,6 @@ impl Error {
     /// True if what the caller gave does not belong to the model.
     pub fn is_mismatch(&self) -> bool {
         self.kind == Kind::Mismatch
-    }
-
-    /// True if libtorch failed.
-    pub fn is_torch(&self) -> bool {
-        self.kind == Kind::Torch
     }
 
     fn new(kind: Kind, message: impl Into<String>) -> Self {

@@ -7,9 +7,14 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
+use std::time::SystemTime;
 
 /// Longest `location`.
 const LONGEST_LOCATION: usize = 1024;
+
+/// How many times over a data file may be read. Tensors that are tied share their bytes; a hostile file could name one region a
+/// million times.
+const MOST_READINGS: u64 = 4;
 
 /// Where a tensor lies outside the model file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,8 +31,23 @@ pub(crate) struct Place {
 #[derive(Debug)]
 pub(crate) struct Reader {
     folder: PathBuf,
-    open: BTreeMap<String, (File, u64)>,
+    open: BTreeMap<String, DataFile>,
     left: u64,
+}
+
+#[derive(Debug)]
+struct DataFile {
+    file: File,
+    stamp: Stamp,
+    /// Bytes that may still be read from it.
+    left: u64,
+}
+
+/// What a data file was when it was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    length: u64,
+    modified: Option<SystemTime>,
 }
 
 impl Place {
@@ -65,11 +85,14 @@ impl Reader {
     pub fn read(&mut self, place: &Place) -> Result<Vec<u8>> {
         let (location, length) = (&place.location, place.length);
         if !self.open.contains_key(location) {
-            self.open.insert(location.clone(), open(&self.folder, location)?);
+            let (file, stamp) = open(&self.folder, location)?;
+            let left = stamp.length.saturating_mul(MOST_READINGS);
+            self.open.insert(location.clone(), DataFile { file, stamp, left });
         }
         // OK because it was inserted above if it was not there.
-        let (file, size) = self.open.get_mut(location).expect("just opened");
-        let end = place.offset.checked_add(length).filter(|end| *end <= *size).ok_or_else(|| {
+        let data = self.open.get_mut(location).expect("just opened");
+        let (file, size) = (&mut data.file, data.stamp.length);
+        let end = place.offset.checked_add(length).filter(|end| *end <= size).ok_or_else(|| {
             Error::external_data(format!(
                 "external data takes {length} bytes from {} on, but {} has {size} bytes; copy the data file again",
                 place.offset,
@@ -82,6 +105,9 @@ impl Reader {
                 quoted(location)
             ))
         })?;
+        data.left = data.left.checked_sub(length).ok_or_else(|| {
+            Error::limit(format!("tensors read {} more than {MOST_READINGS} times over", quoted(location)))
+        })?;
         let failed = |error| Error::file(&self.folder.join(location), "read", error);
         file.seek(SeekFrom::Start(place.offset)).map_err(failed)?;
         let wanted =
@@ -89,6 +115,11 @@ impl Reader {
         let mut bytes = vec![0; wanted];
         file.read_exact(&mut bytes).map_err(failed)?;
         Ok(bytes)
+    }
+
+    /// What each data file was, by location.
+    pub fn stamps(&self) -> BTreeMap<String, Stamp> {
+        self.open.iter().map(|(location, data)| (location.clone(), data.stamp)).collect()
     }
 }
 
@@ -108,18 +139,60 @@ pub(crate) fn resolve(folder: &Path, location: &str) -> Result<PathBuf> {
     Ok(real)
 }
 
-fn open(folder: &Path, location: &str) -> Result<(File, u64)> {
+/// The data file at `location`, opened again; it must be as it was.
+pub(crate) fn reopen(folder: &Path, location: &str, stamps: &BTreeMap<String, Stamp>) -> Result<File> {
+    let (file, stamp) = open(folder, location)?;
+    if stamps.get(location) != Some(&stamp) {
+        let path = folder.join(location);
+        return Err(Error::external_data(format!(
+            "data file {} has changed since the model was read; nothing was written",
+            path.display()
+        )));
+    }
+    Ok(file)
+}
+
+/// Opens the data file that is in `folder` as `location`.
+///
+/// The path may be changed between a look at it and its opening. So what was opened is compared with what is there afterwards: it is
+/// a file that lies inside the folder. Hard links are as good as files: caches of models are made of them.
+fn open(folder: &Path, location: &str) -> Result<(File, Stamp)> {
     let path = resolve(folder, location)?;
-    let failed = |error| Error::file(&path, "open", error);
-    let regular = |metadata: &std::fs::Metadata| {
-        let what = || Error::external_data(format!("data file {} is not a regular file", path.display()));
-        metadata.is_file().then_some(metadata.len()).ok_or_else(what)
-    };
-    // Looked at before opening, because opening a pipe waits for its other end.
-    regular(&std::fs::symlink_metadata(&path).map_err(failed)?)?;
-    let file = File::open(&path).map_err(failed)?;
-    let size = regular(&file.metadata().map_err(failed)?)?;
-    Ok((file, size))
+    let file = open_without_waiting(&path).map_err(|error| Error::file(&path, "open", error))?;
+    let opened = file.metadata().map_err(|error| Error::file(&path, "open", error))?;
+    if !opened.is_file() {
+        return Err(Error::external_data(format!("data file {} is not a regular file", path.display())));
+    }
+    let path = resolve(folder, location)?;
+    let there = std::fs::symlink_metadata(&path).map_err(|error| Error::file(&path, "open", error))?;
+    if !is_same(&opened, &there) {
+        let what = format!("data file {} was replaced while it was opened; try again", path.display());
+        return Err(Error::external_data(what));
+    }
+    Ok((file, Stamp { length: opened.len(), modified: opened.modified().ok() }))
+}
+
+#[cfg(unix)]
+fn open_without_waiting(path: &Path) -> std::io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    // The path is free of links now; and opening a pipe would wait for its other end.
+    std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)
+}
+
+#[cfg(not(unix))]
+fn open_without_waiting(path: &Path) -> std::io::Result<File> {
+    File::open(path)
+}
+
+#[cfg(unix)]
+fn is_same(a: &std::fs::Metadata, b: &std::fs::Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    (a.dev(), a.ino()) == (b.dev(), b.ino())
+}
+
+#[cfg(not(unix))]
+fn is_same(a: &std::fs::Metadata, b: &std::fs::Metadata) -> bool {
+    a.is_file() == b.is_file() && a.len() == b.len() && a.modified().ok() == b.modified().ok()
 }
 
 fn check_location(location: &str) -> Result<()> {

@@ -1,4 +1,4 @@
-//! ONNX files as trainable libtorch modules, and trained weights back into the same file.
+//! ONNX files read, checked, understood and patched, in pure Rust: nothing here needs libtorch.
 
 pub mod analysis;
 mod census;
@@ -6,11 +6,7 @@ mod error;
 mod export;
 mod external;
 pub mod graph;
-#[cfg(feature = "torch")]
-mod lower;
 mod model;
-#[cfg(feature = "torch")]
-mod module;
 mod names;
 #[rustfmt::skip]
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
@@ -22,16 +18,10 @@ mod schema;
 mod spans;
 pub mod supported;
 mod tensor;
-#[cfg(feature = "torch")]
-mod torch_error;
 mod wire;
 
 pub use census::{Census, Limits};
 pub use error::{Error, Result};
 pub use export::WriteReport;
-#[cfg(feature = "torch")]
-pub use lower::batch_axis::LayerBatchAxis;
 pub use model::{ImportOptions, OnnxModel, ParameterRow};
-#[cfg(feature = "torch")]
-pub use module::{BuildOptions, TrainableModule};
 pub use report::{EXPORT_AGAIN, ImportReport};

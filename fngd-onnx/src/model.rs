@@ -196,9 +196,13 @@ impl OnnxModel {
         let graph = &self.imported.graph;
         let logits = self.analysis.logits?;
         let layer = self.analysis.layers.values().find(|layer| layer.output == logits);
-        let width = match layer.and_then(|layer| self.initial(layer.weight)) {
-            // `initial` has a linear weight as [out, in]; a convolution's logits are no plain classes.
-            Some(weight) if weight.dims.len() == 2 => weight.dims.first().copied(),
+        let weight = layer.map(|layer| layer.weight);
+        let dims = weight.and_then(|weight| graph.initializers.get(&weight)).map(|data| data.dims.as_slice());
+        let transposed =
+            weight.and_then(|weight| self.analysis.parameters.get(&weight)).is_some_and(|info| info.transposed);
+        let width = match dims {
+            // A convolution's logits are no plain classes.
+            Some([outputs, inputs]) => Some(if transposed { *inputs } else { *outputs }),
             _ => None,
         };
         let declared =

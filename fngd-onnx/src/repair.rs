@@ -29,6 +29,7 @@ fn resolve_identities(imported: &mut Imported) -> Vec<String> {
     let Imported { graph, sources, .. } = imported;
     let (mut renamed, mut removed, mut done) = (BTreeMap::new(), BTreeSet::new(), Vec::new());
     let outputs: BTreeSet<ValueId> = graph.outputs.iter().copied().collect();
+    let of_parameters = read_as_parameters(graph);
     let mut uniform = Uniform::default();
     let mut budget = COPIES_BYTES;
     for (index, node) in graph.nodes.iter().enumerate() {
@@ -40,7 +41,9 @@ fn resolve_identities(imported: &mut Imported) -> Vec<String> {
             continue;
         }
         removed.insert(index);
-        if uniform.is(input, data) && take(&mut budget, data) {
+        // A number such as an epsilon is a parameter only where its reader says so.
+        let may_be_parameter = data.elements() > 1 || of_parameters.contains(&output);
+        if may_be_parameter && uniform.is(input, data) && take(&mut budget, data) {
             let copy = data.clone();
             graph.initializers.insert(output, copy);
             sources.insert(output, Source::Alias { position: node.index, of: input });
@@ -61,6 +64,16 @@ fn resolve_identities(imported: &mut Imported) -> Vec<String> {
     done
 }
 
+/// Values that some node reads as its parameter, whatever their size.
+fn read_as_parameters(graph: &Graph) -> BTreeSet<ValueId> {
+    let mut found = BTreeSet::new();
+    for node in &graph.nodes {
+        let slots = (0..node.inputs.len()).filter(|slot| is_parameter_slot(node, *slot, 1));
+        found.extend(slots.filter_map(|slot| node.input(slot)));
+    }
+    found
+}
+
 fn split_shared(imported: &mut Imported) -> Vec<String> {
     let Imported { graph, sources, .. } = imported;
     let mut readers: BTreeMap<ValueId, Vec<(usize, usize)>> = BTreeMap::new();
@@ -68,7 +81,7 @@ fn split_shared(imported: &mut Imported) -> Vec<String> {
     for (index, node) in graph.nodes.iter().enumerate() {
         for (slot, input) in node.inputs.iter().enumerate() {
             let Some((id, data)) = input.and_then(|id| Some((id, graph.initializers.get(&id)?))) else { continue };
-            if is_parameter_slot(node, slot, data) && uniform.is(id, data) {
+            if is_parameter_slot(node, slot, data.elements()) && uniform.is(id, data) {
                 readers.entry(id).or_default().push((index, slot));
             }
         }
@@ -110,8 +123,8 @@ fn split(
     graph.initializers.insert(copy, data);
 }
 
-fn is_parameter_slot(node: &Node, slot: usize, data: &TensorData) -> bool {
-    let several = data.elements() > 1;
+fn is_parameter_slot(node: &Node, slot: usize, elements: usize) -> bool {
+    let several = elements > 1;
     node.domain.is_empty()
         && match (node.op_type.as_str(), slot) {
             ("Conv" | "ConvTranspose" | "Gemm", 1 | 2) => true,

@@ -3,11 +3,11 @@
 use crate::analysis::Analysis;
 use crate::error::quoted;
 use crate::export;
-use crate::graph::{Dim, Graph, TensorData};
+use crate::graph::{Dim, Graph, TensorData, ValueId};
 use crate::read::Imported;
 use crate::supported::OPSETS;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How to export from PyTorch so that nothing is lost.
 pub const EXPORT_AGAIN: &str = "model.train(); torch.onnx.export(model, args, \"model.onnx\", dynamo=True, optimize=False, \
@@ -53,6 +53,7 @@ pub(crate) fn of(imported: &Imported, analysis: &Analysis) -> ImportReport {
     warnings.extend(lost.into_iter().chain(advice));
     warnings.extend(random(graph));
     warnings.extend(not_finite(graph, analysis));
+    warnings.extend(shared(graph, analysis));
     ImportReport {
         ir_version: header.ir_version,
         opset,
@@ -80,11 +81,11 @@ fn folded_normalisation(graph: &Graph, analysis: &Analysis) -> Option<String> {
         |node: &&crate::graph::Node| node.metadata.get(RULE).is_some_and(|rule| rule.contains("FuseBatchNormIntoConv"));
     let rewritten = graph.nodes.iter().filter(by_rule).count();
     // The TorchScript exporter gives folded weights a new name.
-    let renamed = |id: &&crate::graph::ValueId| {
+    let renamed = |id: &&ValueId| {
         let name = graph.values.get(id.0).map_or("", |info| info.name.as_str());
         name.strip_prefix("onnx::Conv_").is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()))
     };
-    let weights: std::collections::BTreeSet<_> = analysis.layers.values().map(|layer| layer.weight).collect();
+    let weights: BTreeSet<_> = analysis.layers.values().map(|layer| layer.weight).collect();
     let count = rewritten.max(weights.iter().filter(renamed).count());
     (count > 0).then(|| {
         format!("{count} BatchNormalization were folded into convolutions by the exporter and cannot train as such")
@@ -94,6 +95,37 @@ fn folded_normalisation(graph: &Graph, analysis: &Analysis) -> Option<String> {
 fn random(graph: &Graph) -> Option<String> {
     let count = export::random_nodes_left(graph);
     (count > 0).then(|| format!("{count} RandomUniformLike nodes draw random numbers in the written file too"))
+}
+
+/// Small tensors that several nodes have as scale, shift or bias. The dynamo exporter stores equal tensors of up to 1024 elements once,
+/// and copies of one layer, which `torch.nn.TransformerEncoder` makes, start equal. Or the author wants them tied: nobody can tell.
+fn shared(graph: &Graph, analysis: &Analysis) -> Vec<String> {
+    const MERGED_ELEMENTS: usize = 1024;
+    let mut owners: BTreeMap<ValueId, BTreeSet<ValueId>> = BTreeMap::new();
+    // Layers are told apart by their weight: with one weight in all of them, the bias is one too.
+    for layer in analysis.layers.values() {
+        owners.entry(layer.bias.unwrap_or(layer.weight)).or_default().insert(layer.weight);
+    }
+    for node in graph.nodes.iter().filter(|node| node.op_type.ends_with("Normalization")) {
+        for id in [1, 2].iter().filter_map(|slot| node.input(*slot)) {
+            owners.entry(id).or_default().extend(node.output(0));
+        }
+    }
+    let mut found = Vec::new();
+    for (id, owners) in owners.iter().filter(|(_, owners)| owners.len() > 1) {
+        let small = |data: &&TensorData| (2..=MERGED_ELEMENTS).contains(&data.elements());
+        let Some(data) = graph.initializers.get(id).filter(small) else { continue };
+        let size = data.element_type.size();
+        // Repair takes apart what holds one value only.
+        if data.bytes.chunks(size).any(|element| Some(element) != data.bytes.get(..size)) {
+            let name = quoted(graph.values.get(id.0).map_or("", |info| &info.name));
+            found.push(format!(
+                "{name} is scale, shift or bias of {} nodes and kept tied; if that is not meant, export with optimize=False",
+                owners.len()
+            ));
+        }
+    }
+    found
 }
 
 /// Training from NaN gives NaN.

@@ -1,4 +1,4 @@
-//! The operators that lowering implements.
+//! The operators that `fngd-module` implements.
 
 use crate::error::quoted;
 use crate::graph::Node;
@@ -42,7 +42,7 @@ pub const OPERATORS: &[Operator] = &[
     op("Sum", 7), op("Tanh", 7), op("Tile", 7), op("Transpose", 7), op("Trilu", 14), op("Unsqueeze", 7), op("Where", 9),
 ];
 
-/// Whether lowering implements `node`.
+/// Whether `fngd-module` implements `node`.
 pub fn is_supported(node: &Node) -> bool {
     let known = OPERATORS.binary_search_by_key(&node.op_type.as_str(), |operator| operator.op_type);
     let since = known.ok().and_then(|position| OPERATORS.get(position)).map(|operator| operator.since);

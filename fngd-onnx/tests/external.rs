@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{open, small, tensors, trained};
+use common::{field, open, small, tensors, trained};
 use fngd_onnx::{ImportOptions, Limits, OnnxModel};
 use std::collections::BTreeMap;
 use std::fs;
@@ -131,6 +131,31 @@ fn the_limit_for_external_data_holds() {
     ));
 }
 
+/// Four bytes of data must not become gigabytes of tensors.
+#[test]
+fn one_region_is_read_a_few_times_and_no_more() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("w"), 1f32.to_le_bytes()).unwrap();
+    let tensor = |number: usize| {
+        let location = field(13, &[field(1, b"location"), field(2, b"w")].concat());
+        let header = [vec![1 << 3, 1, 2 << 3, 1], field(8, format!("w{number}").as_bytes())].concat();
+        field(5, &[header, location, vec![14 << 3, 1]].concat())
+    };
+    let file = |tensors: usize| {
+        let node = field(1, &[field(1, b"x"), field(1, b"w0"), field(2, b"y"), field(4, b"Add")].concat());
+        let ends = [field(11, &field(1, b"x")), field(12, &field(1, b"y"))].concat();
+        let graph = [node, (0..tensors).flat_map(tensor).collect(), ends].concat();
+        let opset = [field(1, b""), vec![2 << 3, 20]].concat();
+        [vec![1 << 3, 10], field(8, &opset), field(7, &graph)].concat()
+    };
+    let open =
+        |tensors| OnnxModel::from_bytes(file(tensors), &folder.path().join("model.onnx"), &ImportOptions::default());
+    open(4).unwrap();
+    let error = open(5).unwrap_err();
+    assert!(error.is_limit());
+    assert!(error.to_string().ends_with("tensor `w4`: tensors read `w` more than 4 times over"), "{error}");
+}
+
 #[test]
 fn training_changes_a_copy_beside_the_output() {
     let folder = tempfile::tempdir().unwrap();
@@ -164,6 +189,91 @@ fn training_changes_a_copy_beside_the_output() {
     assert_eq!(fs::read(&target).unwrap(), fs::read(&path).unwrap());
 }
 
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn writing_again_replaces_the_model_before_its_data_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = copy_to(folder.path());
+    let model = open(&path);
+    let out = folder.path().join("out");
+    let target = out.join("best.onnx");
+    model.write(&target, &trained(&model)).unwrap();
+    assert_eq!(names(&out), ["best.onnx", "best.onnx.data"]);
+    // A stranger's file keeps its place, whatever it is called.
+    fs::write(out.join("best.onnx.0123456789abcdef.data"), "mine").unwrap();
+    let report = model.write(&target, &tensors(&model)).unwrap();
+    let [data] = report.data_files.as_slice() else { panic!("{report:?}") };
+    let name = data.file_name().unwrap().to_str().unwrap();
+    assert_eq!(names(&out), ["best.onnx", "best.onnx.0123456789abcdef.data", name]);
+    assert_eq!(tensors(&open(&target)), tensors(&model));
+    // The model that is there until the very end is whole: its data is not touched before.
+    fs::remove_file(&target).unwrap();
+    fs::create_dir(&target).unwrap();
+    let before = fs::read(data).unwrap();
+    assert!(model.write(&target, &trained(&model)).unwrap_err().is_file());
+    assert_eq!(fs::read(data).unwrap(), before);
+    assert_eq!(names(&out), ["best.onnx", "best.onnx.0123456789abcdef.data", name]);
+}
+
+#[test]
+fn the_input_data_is_never_written() {
+    // The input's data file has the name that the output's would get.
+    let folder = tempfile::tempdir().unwrap();
+    let path = relocated(folder.path(), "exported.onnx.data");
+    let data = folder.path().join("exported.onnx.data");
+    fs::copy(small("external").with_extension("onnx.data"), &data).unwrap();
+    let before = fs::read(&data).unwrap();
+    let model = open(&path);
+    let report = model.write(&folder.path().join("exported.onnx"), &trained(&model)).unwrap();
+    assert_ne!(report.data_files.first(), Some(&data));
+    assert_eq!(tensors(&open(&folder.path().join("exported.onnx"))), trained(&model));
+    model.write(&folder.path().join("exported.onnx"), &tensors(&model)).unwrap();
+    assert_eq!(fs::read(&data).unwrap(), before);
+    let error = model.write(&data, &trained(&model)).unwrap_err();
+    assert!(error.is_mismatch());
+    assert_eq!(
+        error.to_string(),
+        format!("{} is the file that the model was read from; choose another output", data.display())
+    );
+    assert_eq!(fs::read(&data).unwrap(), before);
+}
+
+#[test]
+fn the_name_of_a_written_file_does_not_come_from_the_input() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = relocated(folder.path(), ".bash_profile.copy");
+    fs::copy(small("external").with_extension("onnx.data"), folder.path().join(".bash_profile.copy")).unwrap();
+    let model = open(&path);
+    let out = folder.path().join("out");
+    model.write(&out.join("external.onnx"), &tensors(&model)).unwrap();
+    assert_eq!(names(&out), ["external.onnx", "external.onnx.data"]);
+}
+
+#[test]
+fn data_that_changed_since_it_was_read_is_not_mixed_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = copy_to(folder.path());
+    let model = open(&path);
+    let data = folder.path().join("external.onnx.data");
+    let mut bytes = fs::read(&data).unwrap();
+    bytes.push(0);
+    fs::write(&data, bytes).unwrap();
+    let error = model.write(&folder.path().join("out/external.onnx"), &trained(&model)).unwrap_err();
+    assert!(error.is_external_data());
+    let place = data.display();
+    assert_eq!(
+        error.to_string(),
+        format!("data file {place} has changed since the model was read; nothing was written")
+    );
+    assert!(!folder.path().join("out").exists());
+}
+
 #[test]
 fn files_that_are_in_the_way_survive() {
     let folder = tempfile::tempdir().unwrap();
@@ -174,8 +284,10 @@ fn files_that_are_in_the_way_survive() {
     let out = folder.path().join("out");
     fs::create_dir(&out).unwrap();
     fs::write(out.join("precious-notes.txt"), "mine").unwrap();
+    fs::write(out.join("external.onnx.data"), "mine too").unwrap();
     let report = model.write(&out.join("external.onnx"), &trained(&model)).unwrap();
-    assert_eq!(report.data_files, [out.join("external.onnx.data")]);
+    assert_eq!(report.data_files.len(), 1);
+    assert_eq!(fs::read(out.join("external.onnx.data")).unwrap(), b"mine too");
     assert_eq!(fs::read(out.join("precious-notes.txt")).unwrap(), b"mine");
     assert_eq!(tensors(&open(&out.join("external.onnx"))), trained(&model));
 }

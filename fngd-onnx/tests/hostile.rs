@@ -87,6 +87,19 @@ fn dims_that_do_not_fit() {
     assert!(message(folder.path(), &tensor(&[1], &twice)).ends_with("field `raw_data` is there twice, expected once"));
 }
 
+/// A tensor without elements, of a size that would keep a loop over its columns busy for hours.
+#[test]
+fn an_empty_weight_of_many_columns() {
+    let folder = tempfile::tempdir().unwrap();
+    let dims = [vec![1 << 3, 0, 1 << 3], varint(1 << 40), vec![2 << 3, 1]].concat();
+    let weight = field(5, &[dims, field(8, b"w"), field(9, b"")].concat());
+    let node = field(1, &[field(1, b"x"), field(1, b"w"), field(2, b"y"), field(4, b"MatMul")].concat());
+    let graph = [node, weight, field(11, &field(1, b"x")), field(12, &field(1, b"y"))].concat();
+    let model = open(folder.path(), &model(&graph)).unwrap();
+    assert_eq!(model.classes(), Some(1 << 40));
+    assert_eq!(common::tensors(&model)["w"].dims, [1 << 40, 0]);
+}
+
 #[test]
 fn other_files() {
     let folder = tempfile::tempdir().unwrap();

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{open, small};
+use common::{field, open, small, varint};
 use fngd_onnx::analysis::{LayerInfo, ParameterRole as Role};
 use fngd_onnx::{ImportOptions, OnnxModel};
 
@@ -218,5 +218,56 @@ fn warnings() {
     assert_eq!(
         report.operators.iter().map(|(name, count)| (name.as_str(), *count)).collect::<Vec<_>>(),
         [("Gemm", 1), ("Softmax", 1)]
+    );
+}
+
+/// A model of operator set 20 around these nodes and initializers, with `x` going in and `y` coming out.
+fn model_of(nodes: &[Vec<u8>], tensors: &[(&str, &[f32])]) -> OnnxModel {
+    let tensor = |(name, values): &(&str, &[f32])| {
+        let dims: Vec<u8> =
+            if values.len() == 1 { Vec::new() } else { [vec![1 << 3], varint(values.len() as u64)].concat() };
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        field(5, &[dims, vec![2 << 3, 1], field(8, name.as_bytes()), field(9, &bytes)].concat())
+    };
+    let ends = [field(11, &field(1, b"x")), field(12, &field(1, b"y"))].concat();
+    let graph = [nodes.concat(), tensors.iter().flat_map(tensor).collect(), ends].concat();
+    let opset = [field(1, b""), vec![2 << 3, 20]].concat();
+    let file = [vec![1 << 3, 10], field(8, &opset), field(7, &graph)].concat();
+    OnnxModel::from_bytes(file, std::path::Path::new("model.onnx"), &ImportOptions::default()).unwrap()
+}
+
+fn node(op_type: &str, inputs: &[&str], output: &str) -> Vec<u8> {
+    let inputs: Vec<u8> = inputs.iter().flat_map(|input| field(1, input.as_bytes())).collect();
+    field(1, &[inputs, field(2, output.as_bytes()), field(3, output.as_bytes()), field(4, op_type.as_bytes())].concat())
+}
+
+#[test]
+fn small_tensors_that_may_have_been_merged_are_told() {
+    let nodes = [
+        node("LayerNormalization", &["x", "scale", "shift"], "a"),
+        node("LayerNormalization", &["a", "scale", "other"], "y"),
+    ];
+    let warnings = |scale: &[f32]| {
+        let tensors: [(&str, &[f32]); 3] = [("scale", scale), ("shift", &[1.0, 2.0]), ("other", &[3.0, 4.0])];
+        model_of(&nodes, &tensors).report().warnings.clone()
+    };
+    let told =
+        "`scale` is scale, shift or bias of 2 nodes and kept tied; if that is not meant, export with optimize=False";
+    assert_eq!(warnings(&[1.0, 2.0]), [told]);
+    // Ones are taken apart, and the exporter merges no more than 1024 elements.
+    assert_eq!(warnings(&[1.0, 1.0]), Vec::<String>::new());
+    let many: Vec<f32> = (0..1025u16).map(f32::from).collect();
+    assert_eq!(warnings(&many), Vec::<String>::new());
+}
+
+#[test]
+fn numbers_behind_an_identity_are_no_parameters() {
+    let nodes = [node("Identity", &["epsilon"], "same"), node("Add", &["x", "same"], "y")];
+    assert_eq!(model_of(&nodes, &[("epsilon", &[1e-5])]).report().repairs, Vec::<String>::new());
+    let nodes =
+        [node("Identity", &["ones"], "same"), node("Add", &["x", "ones"], "a"), node("Mul", &["a", "same"], "y")];
+    assert_eq!(
+        model_of(&nodes, &[("ones", &[1.0, 1.0])]).report().repairs,
+        ["`same` was merged with `ones` by the exporter; it is a parameter of its own again"]
     );
 }

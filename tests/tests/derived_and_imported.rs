@@ -2,7 +2,7 @@
 
 use fngd_core::{Inventory, Result};
 use fngd_models::CifarResNet;
-use fngd_onnx::{BuildOptions, TrainableModule};
+use fngd_module::{BuildOptions, TrainableModule};
 use fngd_tests::open_model;
 use std::collections::BTreeMap;
 use tch::nn::VarStore;

@@ -55,7 +55,7 @@ pub fn locate() -> Result<PathBuf> {
         return Ok(beside);
     }
     Err(Failure::environment(format!("fngd-engine is not beside fngd-cli: {} does not exist", beside.display()))
-        .with_help("build or install both programs (cargo build -p fngd-cli --bins), or set FNGD_ENGINE"))
+        .with_help("build or install both programs (cargo build -p fngd-cli -p fngd-engine), or set FNGD_ENGINE"))
 }
 
 impl Engine {
@@ -255,7 +255,8 @@ fn understand(line: &[u8], after_hello: bool) -> Result<Event> {
     })
 }
 
-/// Passes SIGINT and SIGTERM on: the first one as it is, so that the engine finishes its step and saves; the next as SIGKILL.
+/// Passes SIGINT, SIGTERM and SIGHUP on: the first one so that the engine finishes its step and saves; the next as SIGKILL. What
+/// `nohup` or a shell's `&` has ignored stays ignored.
 struct Signals {
     shared: Arc<Shared>,
     handle: signal_hook::iterator::Handle,
@@ -271,9 +272,9 @@ struct Shared {
 
 impl Signals {
     fn forward_to(child: &Child) -> Result<Signals> {
-        let mut signals =
-            signal_hook::iterator::Signals::new([libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGUSR1])
-                .map_err(|error| Failure::new(Code::Internal, format!("cannot listen to signals: {error}")))?;
+        let heard = [libc::SIGINT, libc::SIGHUP].into_iter().filter(|&signal| !system::is_ignored(signal));
+        let mut signals = signal_hook::iterator::Signals::new(heard.chain([libc::SIGTERM, libc::SIGUSR1]))
+            .map_err(|error| Failure::new(Code::Internal, format!("cannot listen to signals: {error}")))?;
         let handle = signals.handle();
         let shared = Arc::new(Shared { process: Mutex::new(Some(child.id() as i32)), ..Shared::default() });
         let for_thread = Arc::clone(&shared);

@@ -10,6 +10,9 @@ pub const WANTED: &str = "2.11.0";
 /// The library that a usable folder must have.
 const LIBRARY: &str = "libtorch_cpu.so";
 
+/// The folder with the libraries that the launcher was built beside, where `LIBTORCH` named one: most likely the engine's own.
+const OF_THE_BUILD: Option<&str> = option_env!("FNGD_BUILD_LIBTORCH");
+
 /// A usable libtorch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Libtorch {
@@ -73,7 +76,7 @@ fn places(explicit: Option<&Path>) -> Vec<Place> {
     add("--libtorch", explicit.map(Path::to_owned), true);
     add("FNGD_LIBTORCH", variable("FNGD_LIBTORCH"), true);
     add("LIBTORCH", variable("LIBTORCH"), false);
-    add("the build", Some(PathBuf::from(env!("FNGD_BUILD_LIBTORCH"))), false);
+    add("the build", OF_THE_BUILD.map(PathBuf::from), false);
     let beside = std::env::current_exe().ok().and_then(|program| program.parent().map(Path::to_owned));
     add("beside fngd-cli", beside.as_ref().map(|folder| folder.join("libtorch")), false);
     add("beside fngd-cli", beside.as_ref().map(|folder| folder.join("../lib")), false);
@@ -117,7 +120,7 @@ fn examine(place: &Place) -> std::result::Result<Libtorch, String> {
     }
     let same =
         |left: &Path, right: &Path| matches!((left.canonicalize(), right.canonicalize()), (Ok(l), Ok(r)) if l == r);
-    let needs_path = !same(&folder, Path::new(env!("FNGD_BUILD_LIBTORCH")));
+    let needs_path = !OF_THE_BUILD.is_some_and(|of_the_build| same(&folder, Path::new(of_the_build)));
     Ok(Libtorch { folder, version, named_by: place.named_by, needs_path })
 }
 

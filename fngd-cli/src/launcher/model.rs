@@ -2,9 +2,9 @@
 
 use crate::launcher::failure::{Code, Failure, Result};
 use crate::launcher::text;
-use fngd_onnx_pure::analysis::ParameterRole;
-use fngd_onnx_pure::graph::{Dim, ValueInfo};
-use fngd_onnx_pure::{Error, ImportOptions, OnnxModel};
+use fngd_onnx::analysis::ParameterRole;
+use fngd_onnx::graph::{Dim, ValueInfo};
+use fngd_onnx::{Error, ImportOptions, OnnxModel};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 

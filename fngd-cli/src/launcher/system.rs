@@ -74,6 +74,15 @@ pub fn send(process: i32, signal: i32) {
     }
 }
 
+/// Whether `signal` is ignored, as `nohup` and a shell's `&` arrange.
+pub fn is_ignored(signal: i32) -> bool {
+    // SAFETY: zero bytes are a valid `sigaction`; without a new action the call only fills it.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, std::ptr::null(), &mut action) == 0 && action.sa_sigaction == libc::SIG_IGN
+    }
+}
+
 /// Takes the lock on an open file, or says that somebody else has it. The kernel frees it when every copy is closed.
 pub fn try_lock(file: &File) -> io::Result<bool> {
     // SAFETY: the descriptor is open as long as `file` lives.

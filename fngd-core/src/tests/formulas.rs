@@ -2,8 +2,7 @@
 
 use super::problems::{Problem, Shape, linear_shapes, shapes};
 use super::reference::{self, assert_close};
-use crate::contributions::Contributions;
-use crate::factors::Factors;
+use crate::contributions::{Contributions, Way};
 use crate::fngd::Pending;
 use crate::gram::{self, GramMethod};
 use crate::weighting::{plain_gradient, weighted_gradient};
@@ -33,22 +32,24 @@ proptest! {
         let problem = Problem::new(&shape, Kind::Double);
         let (expected, _) = reference::contributions(&problem);
         let uses = problem.recorded_uses();
-        let unfolded = Factors::unfold(&problem.geometry, &problem.weight.size(), &uses, problem.batch_size).unwrap();
-        let features = unfolded[0].outputs.size()[3];
-        let cheapest = Contributions::new(&problem.geometry, &problem.weight, &uses, problem.batch_size).unwrap();
-        let mut ways = vec![Contributions::Unfolded(unfolded), cheapest];
-        if let Geometry::Convolution(geometry) = &problem.geometry
+        let Problem { geometry, weight, batch_size, .. } = &problem;
+        let groups = if let Geometry::Convolution(convolution) = geometry { convolution.groups } else { 1 };
+        let chosen = Contributions::new(geometry, weight, &uses, *batch_size).way;
+        let mut ways = vec![Way::Unfolded, chosen];
+        if let Geometry::Convolution(convolution) = geometry
             && shape.merged == 1
-            && geometry.groups == 1
-            && !geometry.transposed
+            && groups == 1
+            && !convolution.transposed
         {
-            let (weight, batch_size) = (&problem.weight, problem.batch_size);
-            ways.push(Contributions::Grouped { uses: &uses, weight, geometry, batch_size });
+            ways.push(Way::Grouped);
         }
-        for contributions in ways {
-            let sum = contributions.block(0, features).unwrap();
-            for sample in 0..problem.batch_size {
-                let found = contributions.layout().weight(&sum.get(sample)).unwrap().reshape([-1]);
+        // All samples at once, and one by one.
+        for (way, patch_bytes) in ways.into_iter().flat_map(|way| [(way, i64::MAX), (way, 1)]) {
+            let contributions =
+                Contributions { way, patch_bytes, ..Contributions::new(geometry, weight, &uses, *batch_size) };
+            let block = contributions.block(0, weight.size()[0] / groups).unwrap();
+            for sample in 0..*batch_size {
+                let found = block.layout.weight(&block.rows.get(sample)).unwrap().reshape([-1]);
                 assert_close(&found, &expected.get(sample), 1e-12, "contribution");
             }
         }

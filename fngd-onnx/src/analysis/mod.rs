@@ -1,8 +1,9 @@
 //! What the graph means for training: which constants are parameters, and which nodes are layers.
 //!
-//! Pure facts about the graph. Lowering builds what is found here; the parameter table prints it.
+//! Pure facts about the graph. `fngd-module` builds what is found here; the parameter table prints it.
 
 mod constants;
+pub mod drop_path;
 mod layers;
 mod logits;
 mod parameters;

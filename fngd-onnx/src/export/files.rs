@@ -1,42 +1,34 @@
 //! Files appear whole or not at all: written beside the target, synced, renamed.
 
-use super::Patches;
 use crate::{Error, Result};
 use std::fs::File;
-use std::io::{Seek, SeekFrom, Write};
+use std::io::Write;
 use std::path::Path;
 use tempfile::NamedTempFile;
 
 /// Writes `bytes` to `path`.
 pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    replace(path, |file| file.write_all(bytes))
-}
-
-/// Copies `from` to `path`, with other bytes at some places.
-pub(super) fn copy_patched(from: &Path, path: &Path, patches: &Patches) -> Result<()> {
-    let mut source = File::open(from).map_err(|error| Error::file(from, "read", error))?;
-    replace(path, |file| {
-        std::io::copy(&mut source, file)?;
-        for (offset, bytes) in patches {
-            file.seek(SeekFrom::Start(*offset))?;
-            file.write_all(bytes)?;
-        }
-        Ok(())
-    })
-}
-
-fn replace(path: &Path, fill: impl FnOnce(&mut File) -> std::io::Result<()>) -> Result<()> {
-    let folder = folder_of(path);
     let result = (|| {
-        std::fs::create_dir_all(folder)?;
-        let mut temporary = temporary_in(folder)?;
-        fill(temporary.as_file_mut())?;
-        temporary.as_file().sync_all()?;
-        temporary.persist(path).map_err(|error| error.error)?;
-        // Without this a power cut could undo the rename.
-        File::open(folder)?.sync_all()
+        let mut temporary = temporary_beside(path)?;
+        temporary.write_all(bytes)?;
+        place(temporary, path)
     })();
     result.map_err(|error| Error::file(path, "write", error))
+}
+
+/// A file in the folder of `path`, which is made if it is missing.
+pub(super) fn temporary_beside(path: &Path) -> std::io::Result<NamedTempFile> {
+    let folder = folder_of(path);
+    std::fs::create_dir_all(folder)?;
+    temporary_in(folder)
+}
+
+/// Syncs `temporary` and gives it the name `path`.
+pub(super) fn place(temporary: NamedTempFile, path: &Path) -> std::io::Result<()> {
+    temporary.as_file().sync_all()?;
+    temporary.persist(path).map_err(|error| error.error)?;
+    // Without this a power cut could undo the rename.
+    File::open(folder_of(path))?.sync_all()
 }
 
 #[cfg(unix)]

@@ -1,5 +1,6 @@
 //! Trained tensors back into the file they came from: the bytes that hold them change, and no others.
 
+mod data_files;
 mod drop_path;
 mod encode;
 mod files;
@@ -8,13 +9,14 @@ mod mode;
 mod splice;
 mod structure;
 
+use data_files::DataFile;
 pub(crate) use drop_path::{left_over as random_nodes_left, remove as remove_drop_path};
 pub(crate) use head::replace as replace_head;
 pub(crate) use mode::to_inference;
 pub(crate) use splice::{Edit, splice};
 
 use crate::error::quoted;
-use crate::external::{self, Place};
+use crate::external::Place;
 use crate::graph::{TensorData, ValueId};
 use crate::model::OnnxModel;
 use crate::read::Source;
@@ -23,7 +25,6 @@ use crate::{Error, Result};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 /// What a write did.
@@ -57,6 +58,9 @@ struct Plan {
 /// Writes `model` to `path` with `tensors`, as the module keeps them, in place of the stored ones.
 pub(crate) fn write(model: &OnnxModel, path: &Path, tensors: &BTreeMap<String, TensorData>) -> Result<WriteReport> {
     files::refuse_input(&model.path, path)?;
+    for location in data_files::of_input(model) {
+        files::refuse_input(&model.folder().join(location), path)?;
+    }
     let mut plan = Plan { report: WriteReport { path: path.to_owned(), ..WriteReport::default() }, ..Plan::default() };
     plan.report.edits.clone_from(&model.edits);
     let (edits, log) = drop_path::remove(&model.file, &model.imported)?;
@@ -68,7 +72,7 @@ pub(crate) fn write(model: &OnnxModel, path: &Path, tensors: &BTreeMap<String, T
     }
     structure::separate(model, &stored, &mut plan.edits, &mut plan.report.edits)?;
     refuse_shared_bytes(model, &stored)?;
-    let locations = plan.locations(model, path)?;
+    let data_files = data_files::prepare(model, path, &mut plan)?;
     let mut file = model.file.to_vec();
     for (start, bytes) in &plan.patches {
         overwrite(&mut file, *start, bytes)?;
@@ -77,16 +81,19 @@ pub(crate) fn write(model: &OnnxModel, path: &Path, tensors: &BTreeMap<String, T
         file = splice(&file, &plan.edits)?;
         crate::census::take(&file, &crate::Limits { file_bytes: u64::MAX, ..model.limits })?;
     }
-    let source = model.folder();
-    // The data first: a model file must never point at data that is not there yet.
-    for (from, to) in locations {
-        let patches = plan.external.remove(&from).unwrap_or_default();
-        let target = files::folder_of(path).join(&to);
-        files::copy_patched(&external::resolve(source, &from)?, &target, &patches)?;
-        plan.report.data_files.push(target);
-    }
     plan.report.sha256 = Sha256::digest(&file).iter().map(|byte| format!("{byte:02x}")).collect();
-    files::write(path, &file)?;
+    // The data first, under names that nothing refers to yet: renaming the model file is what makes the write happen.
+    let before = data_files::left_behind(model, path, &data_files);
+    let new: Vec<PathBuf> = data_files.iter().filter(|data| data.is_new()).map(|data| data.target.clone()).collect();
+    let written = data_files.into_iter().map(DataFile::place).collect::<Result<_>>().and_then(|placed| {
+        plan.report.data_files = placed;
+        files::write(path, &file)
+    });
+    for useless in if written.is_ok() { before } else { new } {
+        // OK to ignore: what stays is a file too many.
+        let _ = std::fs::remove_file(useless);
+    }
+    written?;
     Ok(plan.report)
 }
 
@@ -137,50 +144,6 @@ impl Plan {
             _ => return Err(at(moved())),
         }
         Ok(())
-    }
-
-    /// Which data files the written model needs, by old and new location; edits the locations that change.
-    fn locations(&mut self, model: &OnnxModel, path: &Path) -> Result<BTreeMap<String, String>> {
-        let mut places: BTreeMap<String, Vec<TensorSpan>> = BTreeMap::new();
-        for source in model.imported.sources.values() {
-            if let (span, Some(place)) = span(model, Some(source))? {
-                places.entry(place.location.clone()).or_default().push(span);
-            }
-        }
-        let same_folder = files::same(model.folder(), files::folder_of(path));
-        if places.is_empty() || (same_folder && self.external.is_empty()) {
-            return Ok(BTreeMap::new());
-        }
-        let mut data_name = path.file_name().map(OsString::from).unwrap_or_default();
-        data_name.push(".data");
-        let data_name = data_name.into_string().map_err(|name| {
-            Error::mismatch(format!("the name {name:?} is not UTF-8, which the name of a data file must be"))
-        })?;
-        // The old name is kept where nothing can be in its way: the model keeps its name and moves to another folder.
-        let keep = |location: &str| {
-            let target = files::folder_of(path).join(location);
-            !same_folder && path.file_name() == model.path.file_name() && (location == data_name || !target.exists())
-        };
-        let single = places.len() == 1;
-        let mut renamed = BTreeMap::new();
-        for (location, spans) in places {
-            if keep(&location) {
-                renamed.insert(location.clone(), location);
-                continue;
-            }
-            let new =
-                if single { data_name.clone() } else { format!("{data_name}/{}", location.trim_start_matches("./")) };
-            if new != location {
-                self.report.edits.push(format!(
-                    "external data is in {} instead of {}",
-                    quoted(&new),
-                    quoted(&location)
-                ));
-                self.edits.extend(spans.iter().filter_map(|span| structure::location(span, &new)));
-            }
-            renamed.insert(location, new);
-        }
-        Ok(renamed)
     }
 }
 

@@ -9,7 +9,7 @@ pub(crate) use attribute::constant;
 
 use crate::census::{self, Census, Limits};
 use crate::error::quoted;
-use crate::external::{Place, Reader};
+use crate::external::{Place, Reader, Stamp};
 use crate::graph::{Graph, Node, TensorData, ValueId};
 use crate::proto_generated::{GraphProto, ModelProto, NodeProto};
 use crate::spans::Spans;
@@ -28,6 +28,8 @@ pub(crate) struct Imported {
     pub sources: BTreeMap<ValueId, Source>,
     pub spans: Spans,
     pub header: Header,
+    /// What its data files were, by location.
+    pub data_files: BTreeMap<String, Stamp>,
 }
 
 /// Where a constant comes from.
@@ -73,9 +75,10 @@ pub(crate) fn read(file: &Bytes, folder: &Path, limits: &Limits) -> Result<Impor
         sources: BTreeMap::new(),
     };
     builder.build(&proto)?;
-    let Builder { mut graph, sources, .. } = builder;
+    let Builder { mut graph, sources, reader, .. } = builder;
+    let data_files = reader.stamps();
     sequences::to_slices(&mut graph);
-    Ok(Imported { graph, census, sources, spans, header })
+    Ok(Imported { graph, census, sources, spans, header, data_files })
 }
 
 fn header(model: &ModelProto) -> Result<Header> {

@@ -4,8 +4,8 @@ use crate::launcher::arguments::{Global, Inspect};
 use crate::launcher::failure::{Failure, Result};
 use crate::launcher::model::{self, Totals, describe, role};
 use crate::launcher::{front, print_line, text};
-use fngd_onnx_pure::analysis::ParameterRole;
-use fngd_onnx_pure::{OnnxModel, ParameterRow};
+use fngd_onnx::analysis::ParameterRole;
+use fngd_onnx::{OnnxModel, ParameterRow};
 use std::collections::BTreeMap;
 
 pub fn run(arguments: &Inspect, global: &Global) -> Result<u8> {
@@ -33,7 +33,7 @@ pub fn run(arguments: &Inspect, global: &Global) -> Result<u8> {
 
 fn heading(model: &OnnxModel) {
     let report = model.report();
-    let list = |values: &[fngd_onnx_pure::graph::ValueInfo]| values.iter().map(describe).collect::<Vec<_>>().join(", ");
+    let list = |values: &[fngd_onnx::graph::ValueInfo]| values.iter().map(describe).collect::<Vec<_>>().join(", ");
     let name = text::name(&model.path().file_name().unwrap_or_default().to_string_lossy());
     let parameters = text::count(Totals::of(model).parameters());
     print_line(&format!("  {name}   opset {}   {parameters} parameters", report.opset));

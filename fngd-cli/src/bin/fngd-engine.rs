@@ -1,5 +1,0 @@
-//! The engine: everything that needs libtorch. Started by the launcher, `fngd-cli`.
-
-fn main() -> std::process::ExitCode {
-    fngd_cli::engine::main()
-}

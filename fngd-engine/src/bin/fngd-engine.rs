@@ -1,0 +1,5 @@
+//! The engine: everything that needs libtorch. Started by the launcher, `fngd-cli`.
+
+fn main() -> std::process::ExitCode {
+    fngd_engine::main()
+}

@@ -1,0 +1,239 @@
+//! From settings to a method of training and a schedule of learning rates.
+
+use super::failure::{Failure, Result};
+use fngd_cli::settings::{OptimizerSettings, ScheduleSettings};
+use fngd_core::optimizer::{AdamwConfig, Groups, Inner, Method, SgdConfig};
+use fngd_core::{
+    Ablation, Fisher, FngdConfig, Refresh, Schedule, ScheduleConfig, ScheduleShape, Share, StepScale, WarmUp,
+};
+
+/// The method that `settings` name, every knob that is not set at its default.
+pub fn method(settings: &OptimizerSettings, seed: u64) -> Result<Method> {
+    match settings.name.as_str() {
+        "sgd" => Ok(Method::Sgd(sgd(settings))),
+        "adamw" => Ok(Method::Adamw(adamw(settings))),
+        "fngd" => Ok(Method::Fngd { config: fngd(settings, seed)?, inner: inner(settings)? }),
+        other => Err(unknown("optimizer", other, "fngd, sgd or adamw")),
+    }
+}
+
+/// Which parameters weight decay spares.
+pub fn groups(settings: &OptimizerSettings) -> Groups {
+    if settings.decay_all == Some(true) { Groups::decay_all() } else { Groups::default() }
+}
+
+/// The learning rate that the schedule starts from or rises to.
+pub fn learning_rate(settings: &OptimizerSettings) -> f64 {
+    let adaptive = settings.name == "adamw" || (settings.name == "fngd" && settings.inner.as_deref() == Some("adamw"));
+    settings.lr.unwrap_or(if adaptive { 1e-3 } else { 0.1 })
+}
+
+/// Learning rate over a run of `total_steps`.
+pub fn schedule(
+    settings: &ScheduleSettings,
+    learning_rate: f64,
+    steps_per_epoch: u64,
+    total_steps: u64,
+) -> Result<Schedule> {
+    let factor = settings.factor.unwrap_or(0.1);
+    let shape = match settings.kind.as_str() {
+        "constant" => ScheduleShape::Constant,
+        "cosine" => ScheduleShape::Cosine { final_scale: 0.0 },
+        "linear" => ScheduleShape::Linear { final_scale: 0.0 },
+        "step" => ScheduleShape::Step { every_steps: settings.every_epochs.unwrap_or(30) * steps_per_epoch, factor },
+        "multistep" => {
+            let shares = settings.milestones.clone().unwrap_or_else(|| vec![0.5, 0.75]);
+            let at_steps = shares.iter().map(|share| (share * total_steps as f64).round() as u64).collect();
+            ScheduleShape::MultiStep { at_steps, factor }
+        }
+        "one-cycle" => ScheduleShape::one_cycle(),
+        other => {
+            return Err(unknown("schedule", other, "cosine, constant, linear, step, multistep or one-cycle"));
+        }
+    };
+    // One-cycle has a rise of its own.
+    let warm_up = match shape {
+        ScheduleShape::OneCycle { .. } => WarmUp::Steps(0),
+        _ => warm_up(&settings.warmup, steps_per_epoch)?,
+    };
+    Ok(ScheduleConfig { learning_rate, shape, warm_up, total_steps }.build()?)
+}
+
+/// `"5%"` of the run, `"2ep"` epochs, or a number of steps.
+fn warm_up(text: &str, steps_per_epoch: u64) -> Result<WarmUp> {
+    let parsed = if let Some(percent) = text.strip_suffix('%') {
+        percent.trim().parse::<f64>().ok().map(|percent| WarmUp::Fraction(percent / 100.0))
+    } else if let Some(epochs) = text.strip_suffix("ep") {
+        epochs.trim().parse::<f64>().ok().filter(|epochs| *epochs >= 0.0).map(|epochs| {
+            // OK because a float becomes the nearest u64, and an absurd number of epochs is refused by the schedule.
+            WarmUp::Steps((epochs * steps_per_epoch as f64).round() as u64)
+        })
+    } else {
+        text.trim().parse().ok().map(WarmUp::Steps)
+    };
+    parsed.ok_or_else(|| unknown("warm-up", text, "a share (5%), epochs (2ep) or a number of steps"))
+}
+
+fn sgd(settings: &OptimizerSettings) -> SgdConfig {
+    let default = SgdConfig::default();
+    SgdConfig {
+        momentum: settings.momentum.unwrap_or(default.momentum),
+        nesterov: settings.nesterov.unwrap_or(default.nesterov),
+        weight_decay: settings.weight_decay.unwrap_or(default.weight_decay),
+    }
+}
+
+fn adamw(settings: &OptimizerSettings) -> AdamwConfig {
+    let default = AdamwConfig::default();
+    let [beta1, beta2] = settings.betas.unwrap_or([default.beta1, default.beta2]);
+    AdamwConfig {
+        beta1,
+        beta2,
+        epsilon: settings.epsilon.unwrap_or(default.epsilon),
+        weight_decay: settings.weight_decay.unwrap_or(default.weight_decay),
+    }
+}
+
+fn inner(settings: &OptimizerSettings) -> Result<Inner> {
+    match settings.inner.as_deref() {
+        None | Some("sgd") => Ok(Inner::Sgd(sgd(settings))),
+        Some("adamw") => Ok(Inner::Adamw(adamw(settings))),
+        Some(other) => Err(unknown("inner rule", other, "sgd or adamw")),
+    }
+}
+
+fn fngd(settings: &OptimizerSettings, seed: u64) -> Result<FngdConfig> {
+    let mut config = FngdConfig { seed, ..FngdConfig::default() };
+    if let Some(damping) = settings.damping {
+        config.damping = damping;
+    }
+    if let Some(share) = settings.share.as_deref() {
+        config.share = match share {
+            "slot" => Share::Slot,
+            "sample" => Share::Sample,
+            "none" => Share::None,
+            other => return Err(unknown("share", other, "slot, sample or none")),
+        };
+    }
+    config.ablate = match settings.ablate.as_deref() {
+        None => None,
+        Some("mean") => Some(Ablation::Mean),
+        Some("permute") => Some(Ablation::Permute),
+        Some("uniform") => Some(Ablation::Uniform),
+        Some(other) => return Err(unknown("ablation", other, "mean, permute or uniform")),
+    };
+    if let Some(refresh) = settings.refresh.as_deref() {
+        config.refresh = self::refresh(refresh)?;
+    }
+    if let Some(scale) = settings.step_scale.as_deref() {
+        config.step_scale = match scale {
+            "absorb" => StepScale::Absorb,
+            "layer" => StepScale::Layer,
+            "slot" => StepScale::Slot,
+            other => return Err(unknown("step scale", other, "absorb, layer or slot")),
+        };
+    }
+    if let Some(fisher) = settings.fisher.as_deref() {
+        config.fisher = match fisher {
+            "ef" => Fisher::Empirical,
+            "ief" => Fisher::ImprovedEmpirical,
+            other => return Err(unknown("fisher", other, "ef or ief")),
+        };
+    }
+    if let Some(mib) = settings.gram_memory_mib {
+        config.gram_memory_bytes = mib.saturating_mul(1 << 20);
+    }
+    Ok(config)
+}
+
+/// `first-epoch`, `every-N-epochs` or `never`.
+fn refresh(text: &str) -> Result<Refresh> {
+    let every = || text.strip_prefix("every-")?.strip_suffix("-epochs")?.parse().ok();
+    match text {
+        "first-epoch" => Ok(Refresh::FirstEpoch),
+        "never" => Ok(Refresh::Never),
+        _ => every()
+            .map(Refresh::EveryEpochs)
+            .ok_or_else(|| unknown("refresh", text, "first-epoch, every-N-epochs (every-10-epochs) or never")),
+    }
+}
+
+fn unknown(what: &str, found: &str, expected: &str) -> Failure {
+    Failure::usage(format!("{what} must be {expected}, found `{found}`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(name: &str) -> OptimizerSettings {
+        OptimizerSettings { name: name.to_owned(), ..Default::default() }
+    }
+
+    #[test]
+    fn what_is_set_is_used_and_the_rest_is_default() {
+        let set = OptimizerSettings { momentum: Some(0.5), nesterov: Some(true), ..settings("sgd") };
+        let expected = SgdConfig { momentum: 0.5, nesterov: true, ..Default::default() };
+        assert_eq!(method(&set, 0).unwrap(), Method::Sgd(expected));
+        let set = OptimizerSettings {
+            damping: Some(0.25),
+            refresh: Some("every-7-epochs".to_owned()),
+            fisher: Some("ief".to_owned()),
+            inner: Some("adamw".to_owned()),
+            ..settings("fngd")
+        };
+        let config = FngdConfig {
+            damping: 0.25,
+            refresh: Refresh::EveryEpochs(7),
+            fisher: Fisher::ImprovedEmpirical,
+            seed: 9,
+            ..Default::default()
+        };
+        let inner = Inner::Adamw(AdamwConfig::default());
+        assert_eq!(method(&set, 9).unwrap(), Method::Fngd { config, inner });
+        assert_eq!((learning_rate(&set), learning_rate(&settings("fngd"))), (1e-3, 0.1));
+    }
+
+    #[test]
+    fn the_defaults_that_the_launcher_prints_are_those_that_are_used() {
+        for (name, base) in [("sgd", "sgd"), ("adamw", "adamw"), ("fngd", "sgd"), ("fngd", "adamw")] {
+            let inner = (name == "fngd").then(|| base.to_owned());
+            let unset = OptimizerSettings { inner, ..settings(name) };
+            let mut printed = toml::Table::from_iter([("name".to_owned(), name.into())]);
+            for (key, value) in fngd_cli::settings::method_defaults(name, base) {
+                printed.insert(key.strip_prefix("optimizer.").unwrap().to_owned(), value);
+            }
+            let printed: OptimizerSettings = printed.try_into().unwrap();
+            assert_eq!(method(&printed, 0).unwrap(), method(&unset, 0).unwrap(), "{name} over {base}");
+            assert_eq!(learning_rate(&printed), learning_rate(&unset), "{name} over {base}");
+        }
+        assert_eq!(fngd_cli::settings::DEFAULT_DAMPING, FngdConfig::default().damping);
+    }
+
+    #[test]
+    fn an_unknown_word_is_answered_with_the_known_ones() {
+        let text = |set: OptimizerSettings| method(&set, 0).unwrap_err().to_string();
+        assert_eq!(text(settings("muon")), "optimizer must be fngd, sgd or adamw, found `muon`");
+        let refresh = OptimizerSettings { refresh: Some("every--epochs".to_owned()), ..settings("fngd") };
+        let expected = "refresh must be first-epoch, every-N-epochs (every-10-epochs) or never, found `every--epochs`";
+        assert_eq!(text(refresh), expected);
+    }
+
+    #[test]
+    fn warm_up_is_a_share_epochs_or_steps() {
+        assert_eq!(warm_up("5%", 10).unwrap(), WarmUp::Fraction(0.05));
+        assert_eq!(warm_up("1.5ep", 10).unwrap(), WarmUp::Steps(15));
+        assert_eq!(warm_up("7", 10).unwrap(), WarmUp::Steps(7));
+        assert!(warm_up("soon", 10).is_err());
+    }
+
+    #[test]
+    fn milestones_are_shares_of_the_run() {
+        let set = ScheduleSettings { kind: "multistep".to_owned(), warmup: "0".to_owned(), ..Default::default() };
+        let schedule = schedule(&set, 1.0, 10, 100).unwrap();
+        assert_eq!(
+            [0, 49, 50, 74, 75, 99].map(|step| (schedule.at(step) * 1e6).round() / 1e6),
+            [1.0, 1.0, 0.1, 0.1, 0.01, 0.01]
+        );
+    }
+}

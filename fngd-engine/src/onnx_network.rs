@@ -1,0 +1,159 @@
+//! A model file as a network of the training loop.
+
+use super::batches::Batches;
+use super::checkpoint::tensors::is_finite;
+use super::failure::{Failure, Result};
+use super::network::Network;
+use fngd_core::{FngdModule, Path, Visitor};
+use fngd_module::{BuildOptions, TrainableModule};
+use fngd_onnx::analysis::ParameterRole;
+use fngd_onnx::graph::Dim;
+use fngd_onnx::{ImportOptions, OnnxModel};
+use std::collections::HashSet;
+use tch::Tensor;
+
+/// A model file and the module built from it.
+pub struct OnnxNetwork {
+    pub model: OnnxModel,
+    pub module: TrainableModule,
+}
+
+/// What a head does when the data has another number of classes than it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeadRule {
+    /// It is replaced by a fresh one, drawn from this seed.
+    Replace { seed: u64 },
+    /// The model is refused.
+    Keep,
+}
+
+impl OnnxNetwork {
+    /// Reads `path`. `freeze`: a regular expression for the names of parameters that keep their value.
+    pub fn open(path: &std::path::Path, freeze: Option<&str>) -> Result<OnnxModel> {
+        let freeze = freeze.map(str::to_owned).into_iter().collect();
+        Ok(OnnxModel::open(path, &ImportOptions { freeze, ..ImportOptions::default() })?)
+    }
+
+    /// Builds the module.
+    pub fn build(model: OnnxModel, options: &BuildOptions) -> Result<Self> {
+        let module = TrainableModule::build(&model, options)?;
+        Ok(Self { model, module })
+    }
+}
+
+/// Makes the head of `model` as wide as the data has classes. Returns the width if it was replaced.
+pub fn fit_head(model: &mut OnnxModel, classes: usize, rule: HeadRule) -> Result<Option<usize>> {
+    let found = model.classes();
+    if found == Some(classes) {
+        return Ok(None);
+    }
+    let width = found.map_or_else(|| "an unknown number of".to_owned(), |found| found.to_string());
+    match rule {
+        HeadRule::Replace { seed } => {
+            model.replace_head(classes, seed)?;
+            Ok(Some(classes))
+        }
+        HeadRule::Keep => {
+            let message = format!("the model's head has {width} outputs, the data has {classes} classes");
+            Err(Failure::data(message).help("--num-classes auto puts a fresh head in its place"))
+        }
+    }
+}
+
+/// Refuses data whose samples are not what the model takes.
+pub fn check_input(model: &OnnxModel, sample: &[i64]) -> Result<()> {
+    let [input] = model.inputs() else {
+        let names: Vec<_> = model.inputs().iter().map(|input| format!("`{}`", input.name)).collect();
+        let message = format!("the model has {} inputs ({}); data sets feed one", names.len(), names.join(", "));
+        return Err(Failure::model(message));
+    };
+    let Some(dims) = &input.dims else { return Ok(()) };
+    let fits = |(dim, &size): (&Dim, &i64)| !matches!(dim, Dim::Known(known) if i64::try_from(*known) != Ok(size));
+    if dims.len() == sample.len() + 1 && dims[1..].iter().zip(sample).all(fits) {
+        return Ok(());
+    }
+    let shown: Vec<String> = dims.iter().map(show).collect();
+    let message =
+        format!("the model's input `{}` is [{}], a sample of the data is {sample:?}", input.name, shown.join(", "));
+    Err(Failure::data(message).help("choose data of this size, or export the model for inputs of the data's size"))
+}
+
+/// Refuses splits that are cut into batches of other sizes than the model's, if that fixes one: better now than at the last batch
+/// of an epoch.
+pub fn check_batches(model: &OnnxModel, splits: &[(&str, &Batches)]) -> Result<()> {
+    let dims = model.inputs().first().and_then(|input| Some((input, input.dims.as_ref()?.first()?)));
+    let Some((input, &Dim::Known(fixed))) = dims else { return Ok(()) };
+    for (name, split) in splits {
+        // All batches but the last are alike.
+        let mut sizes = [0, split.slots() - 1].into_iter().map(|slot| split.size_of(slot));
+        if let Some(size) = sizes.find(|&size| size as u64 != fixed) {
+            let (input, samples) = (&input.name, split.samples());
+            let message = format!(
+                "the model's input `{input}` takes batches of {fixed}; the {samples} samples of the {name} split come with one of {size}"
+            );
+            return Err(Failure::data(message).help(format!(
+                "export the model with a symbolic batch dimension; or --batch {fixed} and splits that it divides"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn show(dim: &Dim) -> String {
+    match dim {
+        Dim::Known(size) => size.to_string(),
+        Dim::Symbol(name) => name.clone(),
+        Dim::Unknown => "?".to_owned(),
+    }
+}
+
+impl FngdModule for OnnxNetwork {
+    fn visit(&self, path: &Path, visitor: &mut dyn Visitor) {
+        self.module.visit(path, visitor);
+    }
+}
+
+impl Network for OnnxNetwork {
+    fn set_training(&mut self, training: bool) {
+        self.module.set_training(training);
+    }
+
+    fn logits(&self, input: &Tensor) -> Result<Tensor> {
+        Ok(self.module.logits(std::slice::from_ref(input))?)
+    }
+
+    fn tensors(&self) -> Vec<(String, Tensor)> {
+        self.module.tensors()
+    }
+
+    fn load_tensors(&mut self, tensors: &[(String, Tensor)]) -> Result<()> {
+        Ok(self.module.load_tensors(tensors)?)
+    }
+
+    fn running_statistics(&self) -> Vec<Tensor> {
+        let rows = self.model.parameters().iter().filter(|row| row.role == ParameterRole::RunningStatistic);
+        let names: HashSet<&str> = rows.map(|row| row.name.as_str()).collect();
+        let tensors = self.module.tensors().into_iter();
+        tensors.filter(|(name, _)| names.contains(name.as_str())).map(|(_, tensor)| tensor).collect()
+    }
+
+    fn first_non_finite(&self, input: &Tensor) -> Result<Option<String>> {
+        let _no_grad = tch::no_grad_guard();
+        // The same graph once more, with every layer's output as an output of the graph, in the order of computation.
+        let mut graph = self.model.graph().clone();
+        let layers = &self.model.analysis().layers;
+        graph.outputs = layers.values().map(|layer| layer.output).collect();
+        let options = BuildOptions { device: input.device(), ..BuildOptions::default() };
+        let mut probe = TrainableModule::from_graph(&graph, self.model.analysis(), &options)?;
+        probe.load_tensors(&self.module.tensors())?;
+        probe.set_training(true);
+        let outputs = probe.forward(std::slice::from_ref(input))?;
+        for (layer, output) in layers.values().zip(outputs) {
+            if !is_finite(&output)? {
+                return Ok(Some(format!("the output of layer `{}`", layer.name)));
+            }
+        }
+        let is_finite = is_finite(&self.logits(input)?)?;
+        Ok((!is_finite).then(|| "the logits, after every layer's output".to_owned()))
+    }
+}

@@ -1,0 +1,13 @@
+//! ONNX models as libtorch modules that can be trained.
+//!
+//! `fngd-onnx` reads the file and says what it means; this crate runs it. They are two crates so that a program can read, check
+//! and patch ONNX files without libtorch.
+
+mod error;
+mod lower;
+mod module;
+mod torch_error;
+
+pub use error::{Error, Result};
+pub use lower::batch_axis::LayerBatchAxis;
+pub use module::{BuildOptions, TrainableModule};

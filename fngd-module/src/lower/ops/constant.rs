@@ -1,0 +1,113 @@
+//! Operators that make values: ConstantOfShape, Range, Cast, CastLike, Where.
+
+use crate::lower::arguments::{Integers, number};
+use crate::lower::operator::{BuildContext, Inputs, Operator, Run};
+use crate::lower::tensors::{self, kind_of_number};
+use crate::{Error, Result};
+use fngd_onnx::graph::{Attribute, Node};
+use tch::{Device, Kind, Tensor};
+
+/// A tensor of equal elements.
+struct ConstantOfShape {
+    shape: Integers,
+    value: f64,
+    kind: Kind,
+}
+
+pub(crate) fn constant_of_shape(node: &Node, context: &BuildContext) -> Result<Box<dyn Operator>> {
+    let (value, kind) = match node.attributes.get("value") {
+        Some(Attribute::Tensor(data)) => (number(&tensors::from_data(data)?)?, tensors::kind_of(data.element_type)),
+        None => (0.0, Kind::Float),
+        Some(_) => return Err(Error::malformed("attribute `value` is no tensor")),
+    };
+    Ok(Box::new(ConstantOfShape { shape: Integers::input(node, context, 0)?, value, kind }))
+}
+
+impl Operator for ConstantOfShape {
+    fn run(&self, inputs: &mut Inputs, run: &Run) -> Result<Vec<Tensor>> {
+        let shape = self.shape.require(inputs, "input")?;
+        run.affordable(&shape)?;
+        Ok(vec![run.place(Tensor::f_full(&shape[..], self.value, (self.kind, Device::Cpu))?)?])
+    }
+
+    fn host_inputs(&self) -> &'static [usize] {
+        &[0]
+    }
+}
+
+/// `start, start + delta, ...` below `limit`.
+struct Range;
+
+pub(crate) fn range(_: &Node, _: &BuildContext) -> Result<Box<dyn Operator>> {
+    Ok(Box::new(Range))
+}
+
+impl Operator for Range {
+    fn run(&self, inputs: &mut Inputs, run: &Run) -> Result<Vec<Tensor>> {
+        let (start, limit, delta) = (number(inputs.get(0)?)?, number(inputs.get(1)?)?, number(inputs.get(2)?)?);
+        if delta == 0.0 {
+            return Err(Error::mismatch("`delta` is 0"));
+        }
+        run.affordable(&[((limit - start) / delta).abs() as i64])?;
+        let kind = inputs.get(0)?.kind();
+        // libtorch refuses what ONNX calls empty.
+        let limit = if (limit - start) / delta < 0.0 { start } else { limit };
+        let range = if kind == Kind::Float {
+            Tensor::f_arange_start_step(start, limit, delta, (kind, Device::Cpu))?
+        } else {
+            Tensor::f_arange_start_step(start as i64, limit as i64, delta as i64, (kind, Device::Cpu))?
+        };
+        Ok(vec![run.place(range)?])
+    }
+
+    fn host_inputs(&self) -> &'static [usize] {
+        &[0, 1, 2]
+    }
+}
+
+/// Changes the element type. All floating-point types run as float32.
+struct Cast(Kind);
+
+pub(crate) fn cast(node: &Node, context: &BuildContext) -> Result<Box<dyn Operator>> {
+    let number = node.int("to", 0);
+    let kind = kind_of_number(number).ok_or_else(|| {
+        context.unsupported(format!("attribute `to` is {number}, which is not a supported element type"))
+    })?;
+    Ok(Box::new(Cast(kind)))
+}
+
+impl Operator for Cast {
+    fn run(&self, inputs: &mut Inputs, _: &Run) -> Result<Vec<Tensor>> {
+        Ok(vec![inputs.get(0)?.f_to_kind(self.0)?])
+    }
+}
+
+/// Changes the element type to that of another tensor.
+struct CastLike;
+
+pub(crate) fn cast_like(_: &Node, _: &BuildContext) -> Result<Box<dyn Operator>> {
+    Ok(Box::new(CastLike))
+}
+
+impl Operator for CastLike {
+    fn run(&self, inputs: &mut Inputs, _: &Run) -> Result<Vec<Tensor>> {
+        Ok(vec![inputs.get(0)?.f_to_kind(inputs.get(1)?.kind())?])
+    }
+
+    fn metadata_inputs(&self) -> &'static [usize] {
+        &[1]
+    }
+}
+
+/// One tensor where a condition holds, another elsewhere.
+struct Where;
+
+pub(crate) fn where_(_: &Node, _: &BuildContext) -> Result<Box<dyn Operator>> {
+    Ok(Box::new(Where))
+}
+
+impl Operator for Where {
+    fn run(&self, inputs: &mut Inputs, _: &Run) -> Result<Vec<Tensor>> {
+        Ok(vec![inputs.get(1)?.f_where_self(inputs.get(0)?, inputs.get(2)?)?])
+    }
+}

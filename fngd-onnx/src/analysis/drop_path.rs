@@ -1,0 +1,73 @@
+//! Stochastic depth: exporters write it as RandomUniformLike, a comparison or a Floor, casts, a Div by the rate of survival, and a
+//! Mul with the branch. Evaluation and the written file agree on what is one because both ask here.
+
+use super::Uses;
+use crate::graph::{Graph, Node, ValueId};
+use std::collections::BTreeSet;
+
+/// The values that hold a finished mask: 1 everywhere in evaluation.
+pub fn mask_values(graph: &Graph) -> BTreeSet<ValueId> {
+    masks(graph).iter().filter_map(|mask| mask.product.input(mask.slot)).collect()
+}
+
+/// One random mask.
+pub(crate) struct Mask<'a> {
+    /// The nodes that make it.
+    pub nodes: Vec<&'a Node>,
+    /// The node that applies it, and at which input.
+    pub product: &'a Node,
+    pub slot: usize,
+}
+
+/// All of them.
+pub(crate) fn masks(graph: &Graph) -> Vec<Mask<'_>> {
+    let uses = Uses::of(graph);
+    let random = graph.nodes.iter().filter(|node| node.op_type == "RandomUniformLike" && node.domain.is_empty());
+    let mut products = BTreeSet::new();
+    // A product of two masks stays: it cannot become an Identity of both.
+    random.filter_map(|node| mask(graph, &uses, node)).filter(|mask| products.insert(mask.product.index)).collect()
+}
+
+/// Follows the random numbers to the Mul, as long as nobody else reads them.
+fn mask<'a>(graph: &'a Graph, uses: &Uses, random: &'a Node) -> Option<Mask<'a>> {
+    let mut nodes = vec![random];
+    // A comparison or a rounding has made zeros and ones of the random numbers.
+    let mut is_binary = false;
+    let mut value: ValueId = random.output(0)?;
+    loop {
+        // Dynamo casts the rate to the type of the random numbers: that reads their type only, and goes with them.
+        let (types, values): (Vec<_>, Vec<_>) = uses.readers(value).iter().partition(|(index, slot)| {
+            *slot == 1 && graph.nodes.get(*index).is_some_and(|node| node.op_type == "CastLike")
+        });
+        nodes.extend(types.iter().filter_map(|(index, _)| graph.nodes.get(*index)));
+        let [(index, slot)] = values.as_slice() else { return None };
+        let node = graph.nodes.get(*index)?;
+        match node.op_type.as_str() {
+            "Less" | "LessOrEqual" | "Greater" | "GreaterOrEqual" | "Floor" if !is_binary => is_binary = true,
+            "Add" if !is_binary => (),
+            "Cast" | "CastLike" | "Identity" | "Div" if *slot == 0 => (),
+            "Mul" if is_binary && drops_a_branch(graph, node, *slot) => {
+                return removable(graph, uses, &nodes, node).then_some(Mask { nodes, product: node, slot: *slot });
+            }
+            _ => return None,
+        }
+        nodes.push(node);
+        value = node.output(0)?;
+    }
+}
+
+/// Whether the other factor is something that the graph computes: random numbers times a constant are noise.
+fn drops_a_branch(graph: &Graph, product: &Node, slot: usize) -> bool {
+    let other = product.input(1 - slot.min(1));
+    product.inputs.len() == 2 && other.is_some_and(|other| !graph.initializers.contains_key(&other))
+}
+
+/// Whether nothing but `product` needs what `nodes` compute.
+fn removable(graph: &Graph, uses: &Uses, nodes: &[&Node], product: &Node) -> bool {
+    let gone: BTreeSet<usize> = nodes.iter().copied().chain([product]).map(|node| node.index).collect();
+    let stays = |index: usize| graph.nodes.get(index).is_none_or(|node| !gone.contains(&node.index));
+    nodes
+        .iter()
+        .flat_map(|node| node.outputs.iter().flatten())
+        .all(|output| !uses.is_output(*output) && uses.readers(*output).iter().all(|(index, _)| !stays(*index)))
+}
