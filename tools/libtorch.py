@@ -10,8 +10,12 @@ with two small CUDA libraries that libtorch_cpu asks for at start even where the
 
 A set LIBTORCH or LIBTORCH_USE_PYTORCH wins: then nothing is downloaded. Downloads resume, are checked against the
 SHA-256 below, and happen once per user: the files live in $FNGD_CACHE, or ~/.cache/fngd, and target/libtorch links there.
+Of several runs at once, one installs and the others wait for it.
 """
+import contextlib
+import fcntl
 import hashlib
+import http.client
 import json
 import os
 import pathlib
@@ -42,17 +46,39 @@ class Failure(Exception):
     """One sentence for the user: what was tried, what to do."""
 
 
+class Unreachable(Exception):
+    """The network failed, or the other side did; trying again may help."""
+
+    def __init__(self, reason, status=None):
+        super().__init__(reason)
+        self.status = status
+
+
 def cache():
     if os.environ.get("FNGD_CACHE"):
-        return pathlib.Path(os.environ["FNGD_CACHE"])
+        # Absolute, because target/libtorch links there.
+        return pathlib.Path(os.environ["FNGD_CACHE"]).resolve()
     base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    return pathlib.Path(base) / "fngd"
+    return pathlib.Path(base).resolve() / "fngd"
 
 
 def missing(folder):
     """The files that a usable libtorch folder must have and this one lacks."""
     wanted = ["include/torch/csrc/api/include/torch/torch.h"] + [f"lib/{name}" for name in sorted(LIBRARIES)]
     return [name for name in wanted if not (folder / name).exists()]
+
+
+def version_of(folder):
+    """What a libtorch folder (`build-version`) or Python's torch folder (`version.py`) says; None where it says nothing."""
+    try:
+        if (folder / "build-version").is_file():
+            return (folder / "build-version").read_text().strip()
+        for line in (folder / "version.py").read_text().splitlines():
+            if line.startswith("__version__ = "):
+                return line.removeprefix("__version__ = ").strip("'\"")
+    except FileNotFoundError:
+        pass
+    return None
 
 
 def pip(*arguments):
@@ -98,8 +124,8 @@ def download(requirement, sha256, folder):
         try:
             fetch(url, part, have, requirement)
             break
-        except OSError as error:
-            if getattr(error, "code", None) == 416:  # the part is already whole
+        except Unreachable as error:
+            if error.status == 416:  # the part is already whole
                 break
             if attempt + 1 == ATTEMPTS:
                 raise
@@ -116,16 +142,31 @@ def download(requirement, sha256, folder):
 
 
 def fetch(url, part, have, name):
+    """Appends the rest of the file to `part`. Only the network's errors are `Unreachable`; those of the disk are not."""
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
-    with urllib.request.urlopen(request, timeout=60) as answer:
+    with network():
+        answer = urllib.request.urlopen(request, timeout=60)
+    with answer:
         resumed = have and answer.status == 206
         total = int(answer.headers.get("Content-Length", 0)) + (have if resumed else 0)
         print(f"  {name}: {total / 1e6:.0f} MB" + (f", resumed at {have / 1e6:.0f} MB" if resumed else ""), file=sys.stderr)
         with part.open("ab" if resumed else "wb") as file:
-            while block := answer.read(1 << 20):
+            while True:
+                with network():
+                    block = answer.read(1 << 20)
+                if not block:
+                    break
                 file.write(block)
-        if total and part.stat().st_size < total:
-            raise OSError(f"the connection closed after {part.stat().st_size} of {total} bytes")
+    if total and part.stat().st_size < total:
+        raise Unreachable(f"the connection closed after {part.stat().st_size} of {total} bytes")
+
+
+@contextlib.contextmanager
+def network():
+    try:
+        yield
+    except (OSError, http.client.HTTPException) as error:
+        raise Unreachable(str(error) or type(error).__name__, getattr(error, "code", None)) from error
 
 
 def unpack(wheel, folder):
@@ -145,12 +186,26 @@ def unpack(wheel, folder):
                 shutil.copyfileobj(source, sink, 1 << 20)
 
 
+@contextlib.contextmanager
+def alone(folder):
+    """Only one process at a time installs; the kernel frees the lock of one that dies."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with (folder.parent / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"libtorch {VERSION}: another process installs it, waiting", file=sys.stderr)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def install(folder):
     print(f"libtorch {VERSION}: installing into {folder}", file=sys.stderr)
     wheels = folder.parent / "download"
     wheels.mkdir(parents=True, exist_ok=True)
     staging = folder.with_name(f".{folder.name}-{os.getpid()}")
-    shutil.rmtree(staging, ignore_errors=True)
+    for abandoned in folder.parent.glob(f".{folder.name}-*"):  # by a run that was killed; nobody else is here now
+        shutil.rmtree(abandoned, ignore_errors=True)
     staging.mkdir()
     try:
         for requirement, sha256 in WHEELS.items():
@@ -183,15 +238,25 @@ def main():
         if not (pathlib.Path(chosen) / "lib" / "libtorch_cpu.so").exists():
             raise Failure(f"LIBTORCH is {chosen}, but there is no lib/libtorch_cpu.so in it. Correct it, or unset it and "
                           "run `make` again to have libtorch installed")
+        version = version_of(pathlib.Path(chosen))
+        if version and version.split("+")[0] != VERSION:
+            raise Failure(f"LIBTORCH is {chosen}, which has version {version}; {VERSION} is needed. Correct it, or unset it "
+                          "and run `make` again to have libtorch installed")
         return print(chosen)
     folder = cache() / "libtorch" / VERSION
     lacking = missing(folder)
     if lacking and "--check" in sys.argv:
         raise Failure(f"libtorch {VERSION} is not installed: looked at LIBTORCH (not set) and {folder} (lacks {lacking[0]}). "
                       "Run: python3 tools/libtorch.py")
-    if lacking:
-        install(folder)
-    link(folder)
+    try:
+        if lacking:
+            with alone(folder):
+                if missing(folder):
+                    install(folder)
+        link(folder)
+    except OSError as error:
+        raise Failure(f"cannot write {error.filename or folder}: {error.strerror or error}. Make room there or correct its "
+                      "permissions, or set FNGD_CACHE to a folder elsewhere, then run `make` again") from error
     print(folder)
 
 
@@ -200,8 +265,11 @@ if __name__ == "__main__":
         main()
     except Failure as failure:
         sys.exit(f"libtorch: {failure}.")
-    except (OSError, subprocess.CalledProcessError) as error:
+    except (Unreachable, subprocess.CalledProcessError) as error:
         detail = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
+        if any("Retrying (" in line for line in detail):
+            # pip's own last word is that it found no such version, because it found nothing at all.
+            detail.append(f"pip could not reach its package index ({detail[-1]})")
         sys.exit(f"libtorch {VERSION} is not here and could not be downloaded.\n"
                  f"  looked at   LIBTORCH (not set), LIBTORCH_USE_PYTORCH (not set), {cache() / 'libtorch' / VERSION}\n"
                  f"  tried       pip, for the wheels {', '.join(WHEELS)}\n"

@@ -257,6 +257,67 @@ fn a_library_that_does_not_load_is_the_environments_fault() {
 }
 
 #[test]
+fn a_library_of_another_version_is_the_environments_fault() {
+    let bench = Bench::new("echo \"$0: symbol lookup error: $0: undefined symbol: at_tensor\" >&2; exit 127");
+    let said = train(&bench, &["-q"]);
+    assert_eq!(said.code, Some(5), "{said:?}");
+    let (folder, engine) = (bench.path("torch/lib"), bench.path("engine"));
+    assert!(
+        said.err.starts_with(&format!(
+            "error: the engine cannot load libtorch from {} (FNGD_LIBTORCH): {}: undefined symbol: at_tensor\nhelp: ",
+            folder.display(),
+            engine.display()
+        )),
+        "{}",
+        said.err
+    );
+}
+
+#[test]
+fn an_engine_that_nobody_listens_to_is_not_waited_for() {
+    // More than a pipe holds, and SIGTERM does not help.
+    let bench = Bench::new(
+        "trap '' TERM; say '{\"event\":\"hello\",\"protocol\":99}'\n\
+         head -c 1000000 /dev/zero | tr '\\0' x >&\"$FNGD_EVENTS_FD\"",
+    );
+    let said = train(&bench, &["-q"]);
+    assert!(said.err.starts_with("error: the engine speaks protocol 99, this launcher 1\n"), "{}", said.err);
+}
+
+#[test]
+fn an_engine_without_memory_says_so() {
+    let bench = Bench::new("hello; plan; echo 'memory allocation of 64 bytes failed' >&2; kill -ABRT $$");
+    let said = train(&bench, &["-q"]);
+    assert_eq!(said.code, Some(7), "{said:?}");
+    assert!(said.err.starts_with("error: the engine found no more memory before its first step\n"), "{}", said.err);
+}
+
+#[test]
+fn the_engine_on_a_processor_may_take_what_is_free() {
+    let bench = Bench::new("ulimit -d > limit; exit 9");
+    let limit = |device: &str| {
+        bench.run(&["train", "m.onnx", "--data", "digits", "-q", "--device", device]);
+        bench.read("limit").trim().to_owned()
+    };
+    let kib: u64 = limit("cpu").parse().unwrap();
+    assert!(kib > 1 << 20, "{kib}");
+    assert_eq!(limit("cuda"), "unlimited");
+}
+
+#[test]
+fn an_environment_with_a_mirror_and_with_odd_bytes_is_fine() {
+    use std::os::unix::ffi::OsStrExt;
+    let bench = Bench::new(&format!("{TWO_EPOCHS}{FINISH}"));
+    let odd = std::ffi::OsStr::from_bytes(b"\xff\xfe");
+    let mut command = bench.command(&["train", "m.onnx", "--data", "digits", "--name", "r"]);
+    command.env("FNGD_DATA_MIRROR", "http://localhost/").env("LESSODD", odd).env("OMP_ODD", odd);
+    let said = Said::from(command.output().unwrap());
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let environment: serde_json::Value = serde_json::from_str(&bench.read("runs/r/env.json")).unwrap();
+    assert_eq!(environment["variables"]["OMP_ODD"], "\u{fffd}\u{fffd}");
+}
+
+#[test]
 fn a_missing_libtorch_is_one_message_and_leaves_nothing() {
     let bench = Bench::new("exit 9");
     let said = Said::from(
@@ -587,6 +648,10 @@ fn an_exported_file_that_computes_something_else_is_no_result() {
         said.err
     );
     assert!(bench.path("runs/r/reference").exists());
+    let said = bench.run(&["train", "m.onnx", "--data", "digits", "--json", "-q"]);
+    assert_eq!(said.code, Some(1));
+    let document: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!((&document["exit_code"], &document["error"]["kind"]), (&1.into(), &"internal".into()));
 }
 
 #[test]

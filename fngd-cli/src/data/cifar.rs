@@ -167,7 +167,12 @@ impl Records {
 
 /// Reads a file of at most `limit` bytes.
 fn read(path: &Path, limit: usize) -> Result<Vec<u8>> {
-    let size = std::fs::metadata(path).map_err(|error| DataError::io("read", path, error))?.len();
+    let metadata = std::fs::metadata(path).map_err(|error| DataError::io("read", path, error))?;
+    if !metadata.is_file() {
+        // Opening a named pipe would wait for somebody to write into it.
+        return Err(DataError::invalid(format!("{}: is not a file", path.display())));
+    }
+    let size = metadata.len();
     if size > limit as u64 {
         return Err(DataError::invalid(format!("{}: expected at most {limit} bytes, found {size}", path.display())));
     }

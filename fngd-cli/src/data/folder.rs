@@ -1,6 +1,7 @@
 //! `folder:PATH`: a folder of PNG, JPEG or WebP images for each class.
 
 use super::error::{DataError, Result};
+use super::memory;
 use super::picture::{self, Header};
 use super::split::{Images, Split};
 use super::{Dataset, normalization};
@@ -10,8 +11,6 @@ use std::sync::Mutex;
 /// Share of the images that is tested on where the folder makes no split, and the seed that chooses them.
 const TEST_SHARE: f64 = 0.2;
 const TEST_SEED: u64 = 0;
-/// Most bytes of all images in memory.
-const LIMIT: u64 = 16 << 30;
 
 /// Reads `PATH/train/CLASS/*` with `PATH/val` and `PATH/test` where they are, or `PATH/CLASS/*`.
 ///
@@ -140,10 +139,13 @@ fn common_shape(files: &[&File], size: Option<(u32, u32)>) -> Result<[i64; 3]> {
     }
     let channels = if headers.iter().all(|header| header.is_grey) { 1 } else { 3 };
     let (height, width) = size.unwrap_or((first.height, first.width));
-    let bytes = files.len() as u64 * channels * u64::from(height) * u64::from(width);
-    if bytes > LIMIT {
+    // OK to saturate: what does not fit 64 bits does not fit the memory.
+    let pixels = u64::from(height) * u64::from(width);
+    let bytes = (files.len() as u64).saturating_mul(channels).saturating_mul(pixels);
+    let limit = memory::limit();
+    if bytes > limit {
         return Err(DataError::invalid(format!(
-            "{} images of {height}x{width} pixels take {bytes} bytes of memory, expected at most {LIMIT}",
+            "{} images of {height}x{width} pixels take {bytes} bytes of memory, expected at most {limit}, half of what is free",
             files.len()
         ))
         .with_help("append ?size=HxW to the path to make them smaller"));

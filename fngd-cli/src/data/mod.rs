@@ -11,6 +11,7 @@ pub mod fetch;
 mod folder;
 mod http;
 mod idx;
+pub mod memory;
 mod normalization;
 mod npy;
 mod npz;

@@ -1,14 +1,13 @@
 //! Numpy's array file: a text header that says kind, order and sizes, then the numbers.
 
 use super::error::{DataError, Result};
+use super::memory;
 use std::io::Read;
 
 /// Most bytes of a header; numpy writes 128.
 const HEADER_LIMIT: usize = 1 << 16;
 /// Most axes of an array; numpy allows 64, data sets need 4.
 const AXES_LIMIT: usize = 8;
-/// Most bytes of an array.
-const LIMIT: u64 = 16 << 30;
 
 /// An array in memory.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,10 +55,16 @@ pub(super) fn read(mut reader: impl Read, bytes: u64, place: &str) -> Result<Arr
     })?;
     let claimed = header.shape.iter().try_fold(kind.width as u64, |product, &size| product.checked_mul(size));
     let present = bytes.saturating_sub((8 + length_bytes + length) as u64);
-    if claimed != Some(present) || present > LIMIT {
+    if claimed != Some(present) {
         return Err(invalid(format!(
             "sizes {:?} of `{}` do not make the {present} bytes after the header",
             header.shape, header.descr
+        )));
+    }
+    let limit = memory::limit();
+    if present > limit {
+        return Err(invalid(format!(
+            "takes {present} bytes of memory, expected at most {limit}, half of what is free"
         )));
     }
     let mut data = Vec::new();

@@ -21,14 +21,14 @@ pub(super) struct Header {
 
 /// Reads the header only. Errors say what is wrong, without the path.
 pub(super) fn header(path: &Path) -> Result<Header, String> {
-    Ok(open(&read(path)?)?.1)
+    let bytes = read(path)?;
+    guarded(|| Ok(open(&bytes)?.1))
 }
 
 /// Decodes to planes: one if `is_grey`, else red, green, blue. `size` (height, width) resizes, with averaging.
 pub(super) fn planes(path: &Path, is_grey: bool, size: Option<(u32, u32)>) -> Result<Vec<u8>, String> {
     let bytes = read(path)?;
-    // The decoders are safe Rust, but a panic in one of them must not end the program.
-    let decoded = std::panic::catch_unwind(|| {
+    let planes = guarded(|| {
         let (decoder, _) = open(&bytes)?;
         let image = DynamicImage::from_decoder(decoder).map_err(|error| error.to_string())?;
         Ok(match size {
@@ -36,14 +36,23 @@ pub(super) fn planes(path: &Path, is_grey: bool, size: Option<(u32, u32)>) -> Re
             Some((height, width)) => to_planes(&image, is_grey).resize(height, width),
             None => to_planes(&image, is_grey),
         })
-    });
-    decoded.unwrap_or_else(|_| Err("the decoder failed on it".to_owned())).map(|planes| planes.values)
+    })?;
+    Ok(planes.values)
+}
+
+/// The decoders are safe Rust, but a panic in one of them must not end the program.
+fn guarded<T>(decode: impl FnOnce() -> Result<T, String> + std::panic::UnwindSafe) -> Result<T, String> {
+    std::panic::catch_unwind(decode).unwrap_or_else(|_| Err("the decoder failed on it".to_owned()))
 }
 
 type Decoder<'a> = Box<dyn ImageDecoder + 'a>;
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let size = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
+    let metadata = std::fs::metadata(path).map_err(|error| error.to_string())?;
+    if !metadata.is_file() {
+        return Err("is not a file".to_owned());
+    }
+    let size = metadata.len();
     if size > FILE_LIMIT {
         return Err(format!("expected at most {FILE_LIMIT} bytes, found {size}"));
     }

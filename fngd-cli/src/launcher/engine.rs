@@ -1,5 +1,6 @@
 //! The engine process: starting it, listening to it, and saying what became of it.
 
+use crate::data::memory;
 use crate::launcher::failure::{Code, Failure, Result};
 use crate::launcher::libtorch::Libtorch;
 use crate::launcher::{system, text};
@@ -68,6 +69,8 @@ impl Engine {
             // Whatever it still does, nobody listens; it finishes its step and saves.
             system::send(started.child.id() as i32, libc::SIGTERM);
         }
+        // Now a write of the engine fails; into a full pipe that nobody reads it would wait for ever.
+        drop(started.events);
         // The end of its input tells the engine that nothing more will come.
         drop(started.input.take());
         let status = signals.wait(&mut started.child)?;
@@ -96,14 +99,14 @@ impl Engine {
         if self.libtorch.needs_path {
             command.env("LD_LIBRARY_PATH", library_path(&self.libtorch.folder));
         }
-        for (name, value) in ALLOCATOR {
-            if std::env::var_os(name).is_none() {
-                command.env(name, value);
-            }
-        }
         let mut descriptors = self.keep_open.clone();
         descriptors.push(events_end.as_raw_fd());
         system::inherit(&mut command, descriptors);
+        if stays_on_the_processor(job, &self.libtorch.folder)
+            && let Some(available) = memory::available()
+        {
+            system::limit_memory(&mut command, available.saturating_add(UNTOUCHED_BYTES));
+        }
         let mut child = command.spawn().map_err(cannot)?;
         drop((command, events_end));
         let log = self.log.as_ref().map(File::try_clone).transpose().map_err(cannot)?;
@@ -119,12 +122,19 @@ impl Engine {
     }
 }
 
-/// glibc returns large blocks to the kernel and asks for them again in every step; keeping them makes steps faster.
-const ALLOCATOR: [(&str, &str); 3] = [
-    ("MALLOC_MMAP_THRESHOLD_", "4294967296"),
-    ("MALLOC_TRIM_THRESHOLD_", "17179869184"),
-    ("MALLOC_TOP_PAD_", "67108864"),
-];
+/// Stacks of threads and reserves of the allocator: asked for, but hardly touched.
+const UNTOUCHED_BYTES: u64 = 2 << 30;
+
+/// Whether the job cannot use a GPU: CUDA's driver maps far more than there is, so no limit fits it.
+fn stays_on_the_processor(job: &Job, libtorch: &Path) -> bool {
+    let device = match job {
+        Job::Train { settings, .. } | Job::Export { settings, .. } => settings.train.device.as_str(),
+        Job::Eval { device, .. } => device,
+        Job::BenchStep(bench) => &bench.device,
+        Job::Probe => return false,
+    };
+    device == "cpu" || (device == "auto" && !libtorch.join("libtorch_cuda.so").exists())
+}
 
 struct Started {
     child: Child,
@@ -351,8 +361,8 @@ impl End {
             // What comes after the last event is only cleaning up.
             return Ok(done.clone());
         }
-        if self.output.iter().any(|line| line.contains("error while loading shared libraries")) {
-            return Err(self.not_linked(engine));
+        if let Some(reason) = self.output.iter().find_map(|line| linker_trouble(line)) {
+            return Err(not_linked(reason, engine));
         }
         Err(self.died(oom_kills_before))
     }
@@ -363,19 +373,6 @@ impl End {
         Failure::new(code, "stopped at once, in the middle of a step").with_maybe_help(self.resume_line())
     }
 
-    fn not_linked(&self, engine: &Engine) -> Failure {
-        let line = self.output.iter().find(|line| line.contains("error while loading")).cloned().unwrap_or_default();
-        let reason = line.split_once("libraries: ").map_or(line.as_str(), |(_, reason)| reason);
-        let message = format!(
-            "the engine cannot load libtorch from {} ({}): {}",
-            engine.libtorch.folder.display(),
-            engine.libtorch.named_by,
-            text::name(reason)
-        );
-        Failure::environment(message)
-            .with_help("`fngd-cli doctor` looks at the whole set-up; `python3 tools/libtorch.py` installs libtorch")
-    }
-
     fn died(&self, oom_kills_before: Option<u64>) -> Failure {
         let place =
             self.heard.step.map_or_else(|| "before its first step".to_owned(), |step| format!("at step {step}"));
@@ -384,6 +381,9 @@ impl End {
                 (Code::Memory, format!("the kernel ran out of memory and killed the engine {place}"))
             }
             (Some(libc::SIGKILL), _) => (Code::Internal, format!("the engine was killed (SIGKILL) {place}")),
+            (Some(libc::SIGABRT), _) if self.output.iter().any(|line| is_out_of_memory(line)) => {
+                (Code::Memory, format!("the engine found no more memory {place}"))
+            }
             (Some(signal), _) => {
                 (Code::Internal, format!("the engine crashed {place}: {} (signal {signal})", signal_name(signal)))
             }
@@ -414,6 +414,25 @@ impl End {
             None => "there is no checkpoint yet; start again with the same command".to_owned(),
         })
     }
+}
+
+/// What the dynamic linker says, where a line is from it: a library is missing, or is another one than at the build.
+fn linker_trouble(line: &str) -> Option<&str> {
+    ["error while loading shared libraries: ", "symbol lookup error: ", "relocation error: "]
+        .iter()
+        .find_map(|words| line.split_once(words))
+        .map(|(_, reason)| reason)
+}
+
+fn not_linked(reason: &str, engine: &Engine) -> Failure {
+    let (folder, named_by) = (engine.libtorch.folder.display(), engine.libtorch.named_by);
+    Failure::environment(format!("the engine cannot load libtorch from {folder} ({named_by}): {}", text::name(reason)))
+        .with_help("`fngd-cli doctor` looks at the whole set-up; `python3 tools/libtorch.py` installs libtorch")
+}
+
+/// How Rust and C++ end where an allocation is refused.
+fn is_out_of_memory(line: &str) -> bool {
+    (line.starts_with("memory allocation of ") && line.ends_with(" bytes failed")) || line.contains("std::bad_alloc")
 }
 
 /// The run directory of `RUN/ckpt/...`.

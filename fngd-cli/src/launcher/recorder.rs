@@ -5,6 +5,7 @@ use crate::launcher::failure::{Failure, Result};
 use crate::launcher::metrics::{self, Metrics};
 use crate::launcher::run_directory::RunDirectory;
 use crate::launcher::tensorboard::TensorBoard;
+use crate::launcher::text;
 use crate::protocol::{EpochEvent, Event};
 use crate::settings::Settings;
 use serde_json::json;
@@ -111,9 +112,11 @@ fn environment(hello: &Event) -> serde_json::Value {
         "CUDA_VISIBLE_DEVICES",
         "NVIDIA_TF32_OVERRIDE",
     ];
-    let variables: BTreeMap<String, String> =
-        std::env::vars().filter(|(name, _)| PREFIXES.iter().any(|prefix| name.starts_with(prefix))).collect();
-    json!({
+    let variables: BTreeMap<String, String> = text::variables()
+        .into_iter()
+        .filter(|(name, _)| PREFIXES.iter().any(|prefix| name.starts_with(prefix)))
+        .collect();
+    let mut document = json!({
         "schema": 1,
         "fngd": env!("CARGO_PKG_VERSION"),
         "libtorch": libtorch,
@@ -124,7 +127,11 @@ fn environment(hello: &Event) -> serde_json::Value {
         "cores": std::thread::available_parallelism().map_or(0, usize::from),
         "kernel": std::fs::read_to_string("/proc/sys/kernel/osrelease").map(|text| text.trim().to_owned()).ok(),
         "variables": variables,
-    })
+    });
+    if let Some(commit) = option_env!("FNGD_GIT_HASH").filter(|commit| !commit.is_empty()) {
+        document["commit"] = commit.into();
+    }
+    document
 }
 
 fn cpu_model() -> Option<String> {

@@ -27,8 +27,10 @@ pub enum Check {
 const ADDRESS_SPACE_BYTES: u64 = 8 << 30;
 const CPU_SECONDS: u64 = 120;
 const WALL_TIME: Duration = Duration::from_secs(120);
-/// `|Δ|` may be this much, plus this share of the value.
-const TOLERANCE: f64 = 1e-3;
+/// `|Δ|` may be this share of the value,
+const RELATIVE: f64 = 1e-3;
+/// plus this share of the output's largest value: probabilities are small, logits need not be.
+const OF_LARGEST: f64 = 1e-4;
 
 /// Compares `model` with the inputs and outputs that the trained graph left in `reference`.
 pub fn check(model: &Path, reference: &Path) -> Check {
@@ -101,10 +103,16 @@ fn compare(trained: &[u8], exported: &[u8]) -> std::result::Result<Check, String
             return Ok(Check::Differs { output: short, max_difference: f64::INFINITY });
         }
         let (expected, found) = (floats(&expected)?, floats(&found)?);
+        if expected.iter().any(|value| !value.is_finite()) {
+            return Err(format!("output `{short}` of the trained graph itself is not finite"));
+        }
         let difference = |(x, y): (&f32, &f32)| (f64::from(*x) - f64::from(*y)).abs();
-        let worst = expected.iter().zip(&found).map(difference).fold(0.0, f64::max);
+        // `f64::max` would pass over NaN.
+        let larger = |left: f64, right: f64| if left >= right || left.is_nan() { left } else { right };
+        let worst = expected.iter().zip(&found).map(difference).fold(0.0, larger);
+        let scale = expected.iter().fold(0.0, |scale: f64, value| scale.max(f64::from(value.abs())));
         // Written so that NaN fails.
-        let agrees = |(x, y): (&f32, &f32)| difference((x, y)) <= TOLERANCE + TOLERANCE * f64::from(*x).abs();
+        let agrees = |(x, y): (&f32, &f32)| difference((x, y)) <= OF_LARGEST * scale + RELATIVE * f64::from(*x).abs();
         if !expected.iter().zip(&found).all(agrees) {
             return Ok(Check::Differs { output: short, max_difference: worst });
         }
@@ -218,8 +226,24 @@ mod tests {
         let trained = file(&[("output.y", &[1.0])]);
         let differs = |found: &[f32]| compare(&trained, &file(&[("output.y", found)])).unwrap();
         assert_eq!(differs(&[1.5]), Check::Differs { output: "y".into(), max_difference: 0.5 });
-        assert!(matches!(differs(&[f32::NAN]), Check::Differs { .. }));
+        assert!(matches!(differs(&[f32::NAN]), Check::Differs { max_difference, .. } if max_difference.is_nan()));
         assert!(matches!(differs(&[1.0, 1.0]), Check::Differs { .. }));
+    }
+
+    #[test]
+    fn small_probabilities_are_compared_too() {
+        let trained = file(&[("output.y", &[0.009, 0.0005, 0.0005])]);
+        let check = compare(&trained, &file(&[("output.y", &[0.009, 0.0008, 0.0002])]));
+        assert!(matches!(check, Ok(Check::Differs { .. })), "{check:?}");
+        let check = compare(&trained, &file(&[("output.y", &[0.009_000_1, 0.000_500_1, 0.0005])]));
+        assert!(matches!(check, Ok(Check::Agrees { .. })), "{check:?}");
+    }
+
+    #[test]
+    fn a_nan_in_the_trained_graph_is_no_difference_of_the_file() {
+        let trained = file(&[("output.y", &[f32::NAN])]);
+        let message = "output `y` of the trained graph itself is not finite";
+        assert_eq!(compare(&trained, &trained), Err(message.to_owned()));
     }
 
     #[test]

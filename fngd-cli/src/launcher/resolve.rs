@@ -179,7 +179,9 @@ fn read_file(path: &Path, values: &mut Values) -> Result<()> {
 
 fn read_variables(variables: &[(String, String)], values: &mut Values) -> Result<()> {
     const SECTIONS: [&str; 5] = ["FNGD_DATA_", "FNGD_TRAIN_", "FNGD_OPTIMIZER_", "FNGD_SCHEDULE_", "FNGD_STOP_"];
-    for (name, value) in variables {
+    // Says where data is downloaded from; no setting, because it changes no result.
+    const MIRROR: &str = "FNGD_DATA_MIRROR";
+    for (name, value) in variables.iter().filter(|(name, _)| name != MIRROR) {
         if let Some(key) = KEYS.iter().find(|key| key.variable() == *name) {
             insert(values, key, key.parse(value), Origin::Variable(name.clone()))?;
         } else if SECTIONS.iter().any(|section| name.starts_with(section)) {

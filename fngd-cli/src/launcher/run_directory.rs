@@ -31,10 +31,30 @@ impl RunDirectory {
             }
             None => create_numbered(runs, &default_name(settings))?,
         };
-        let directory = RunDirectory { lock: lock(&path)?, path };
-        directory.probe()?;
+        let opened = lock(&path).and_then(|lock| {
+            let directory = RunDirectory { lock, path: path.clone() };
+            directory.probe()?;
+            Ok(directory)
+        });
+        if opened.is_err() {
+            // A folder that cannot be used must not keep its name. If it cannot go either, the error says enough.
+            let _ = std::fs::remove_dir_all(&path);
+        }
+        let directory = opened?;
         link_latest(runs, &directory.path);
         Ok(directory)
+    }
+
+    /// What would make [`create`](Self::create) fail, found before data is downloaded, and leaving nothing behind.
+    pub fn check(settings: &Settings) -> Result<()> {
+        let runs = &settings.train.runs_dir;
+        if let Some(path) = settings.train.name.as_ref().map(|name| runs.join(name))
+            && path.symlink_metadata().is_ok()
+        {
+            return Err(already_there(&path));
+        }
+        let present = runs.ancestors().find(|folder| folder.exists()).filter(|folder| !folder.as_os_str().is_empty());
+        probe(present.unwrap_or(Path::new("."))).map_err(|error| unusable(runs, &error))
     }
 
     /// Opens the directory of an earlier run.
@@ -77,10 +97,13 @@ impl RunDirectory {
 
     /// Does everything that a checkpoint does, so that a read-only or full disk is found now and not after an epoch.
     fn probe(&self) -> Result<()> {
-        let target = self.path.join(".probe");
-        let outcome = write_whole(&target, &[0; 65_536]).and_then(|()| std::fs::remove_file(&target));
-        outcome.map_err(|error| unusable(&self.path, &error))
+        probe(&self.path).map_err(|error| unusable(&self.path, &error))
     }
+}
+
+fn probe(folder: &Path) -> std::io::Result<()> {
+    let target = folder.join(format!(".probe-{}", std::process::id()));
+    write_whole(&target, &[0; 65_536]).and_then(|()| std::fs::remove_file(&target))
 }
 
 /// Creates beside the target, syncs, renames.
@@ -211,6 +234,22 @@ mod tests {
         let path = first.path().to_owned();
         drop(first);
         RunDirectory::open(&path).unwrap();
+    }
+
+    #[test]
+    fn a_check_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let runs = folder.path().join("deep/runs");
+        RunDirectory::check(&settings(&runs, Some("a"))).unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        std::fs::create_dir_all(runs.join("a")).unwrap();
+        let failure = RunDirectory::check(&settings(&runs, Some("a"))).unwrap_err();
+        assert_eq!(
+            failure.message,
+            format!("{} exists already, and runs are never overwritten", runs.join("a").display())
+        );
+        let failure = RunDirectory::check(&settings(Path::new("/proc/runs"), None)).unwrap_err();
+        assert!(failure.message.starts_with("cannot write to /proc/runs: "), "{}", failure.message);
     }
 
     #[test]

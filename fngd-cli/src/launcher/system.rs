@@ -45,6 +45,27 @@ pub fn limit(command: &mut Command, address_space_bytes: u64, cpu_seconds: u64) 
     }
 }
 
+/// Bounds what the child may write to: beyond it an allocation fails, and the kernel need not kill anybody.
+///
+/// Not the address space, because files and unused reserves count there too.
+pub fn limit_memory(command: &mut Command, bytes: u64) {
+    // SAFETY: the closure runs in the forked child and calls only `getrlimit` and `setrlimit` with a struct of its own.
+    unsafe {
+        command.pre_exec(move || {
+            let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+            if libc::getrlimit(libc::RLIMIT_DATA, &mut limit) == -1 {
+                return Err(io::Error::last_os_error());
+            }
+            // A limit that is there already may be lower; it stays.
+            limit.rlim_cur = limit.rlim_cur.min(bytes);
+            if libc::setrlimit(libc::RLIMIT_DATA, &limit) == -1 {
+                return Err(io::Error::last_os_error());
+            }
+            Ok(())
+        });
+    }
+}
+
 /// Sends a signal to a process, or to a whole group where `process` is negative.
 pub fn send(process: i32, signal: i32) {
     // SAFETY: `kill` takes two integers and touches no memory of ours. A process that is gone is fine.

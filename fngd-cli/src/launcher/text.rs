@@ -104,6 +104,12 @@ pub fn sparkline(values: &[f64]) -> String {
     values.iter().map(|value| LEVELS[((value / highest).clamp(0.0, 1.0) * 7.0).round() as usize]).collect()
 }
 
+/// The environment as text; what is no UTF-8 in it keeps its place as U+FFFD.
+pub fn variables() -> Vec<(String, String)> {
+    let text = |bytes: std::ffi::OsString| bytes.to_string_lossy().into_owned();
+    std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -39,14 +39,15 @@ pub fn run(arguments: &BenchStep, global: &Global) -> Result<u8> {
     })?;
     front.end();
     let mut result = result.ok_or_else(|| Failure::new(Code::Internal, "the engine ended without a result"))?;
-    if global.json || !result["optimizers"].is_array() {
-        if result.is_object() {
-            result["schema"] = 1.into();
+    match result["optimizers"].as_array() {
+        Some(rows) if !global.json => table(rows).iter().for_each(|line| print_line(line)),
+        _ => {
+            if result.is_object() {
+                result["schema"] = 1.into();
+            }
+            print_line(&format!("{result:#}"));
         }
-        print_line(&format!("{result:#}"));
-        return Ok(0);
     }
-    table(&result);
     Ok(0)
 }
 
@@ -59,27 +60,63 @@ fn dimension(typed: &str) -> Result<(String, i64)> {
     })
 }
 
-/// Every number of the first optimizer is a column; the rows are the optimizers.
-fn table(result: &Value) {
-    // OK because the caller looked.
-    let rows = result["optimizers"].as_array().expect("`optimizers` is a list");
-    let Some(Value::Object(first)) = rows.first() else { return };
-    let columns: Vec<&String> = first.iter().filter(|(_, value)| value.is_number()).map(|(name, _)| name).collect();
-    let cell = |value: &Value| value.as_f64().map_or("-".to_owned(), |number| format!("{number:.3}"));
-    let name = |row: &Value| row["name"].as_str().or(row["optimizer"].as_str()).unwrap_or("?").to_owned();
-    let width = |column: &str| column.len().max(10);
-    let heading: String = columns.iter().map(|column| format!("  {column:>0$}", width(column))).collect();
-    print_line(&format!("  {:<12}{heading}", "optimizer"));
+/// Heading, field and decimals of each column. Ratios are to the first optimizer.
+const COLUMNS: [(&str, &str, usize); 8] = [
+    ("step ms", "step_ms", 2),
+    ("ratio", "ratio", 3),
+    ("1st epoch ms", "first_epoch_ms", 2),
+    ("ratio", "first_epoch_ratio", 3),
+    ("peak MiB", "peak_mib", 0),
+    ("ratio", "peak_ratio", 3),
+    ("1st epoch MiB", "first_epoch_peak_mib", 0),
+    ("ratio", "first_epoch_peak_ratio", 3),
+];
+
+/// A line for each optimizer; a column that nobody has, such as memory on a GPU, is left out.
+fn table(rows: &[Value]) -> Vec<String> {
+    let has = |field: &str| rows.iter().any(|row| row[field].is_number());
+    let columns: Vec<_> = COLUMNS.into_iter().filter(|(_, field, _)| has(field)).collect();
+    let width = |heading: &str| heading.len().max(7);
+    let mut heading = format!("  {:<12}", "optimizer");
+    heading.extend(columns.iter().map(|(heading, ..)| format!("  {heading:>0$}", width(heading))));
+    let mut lines = vec![heading];
     for row in rows {
-        let cells: String =
-            columns.iter().map(|column| format!("  {:>1$}", cell(&row[column.as_str()]), width(column))).collect();
-        print_line(&format!("  {:<12}{cells}", name(row)));
+        let mut line = format!("  {:<12}", row["name"].as_str().unwrap_or("?"));
+        for (heading, field, decimals) in &columns {
+            let cell = row[field].as_f64().map_or("-".to_owned(), |number| format!("{number:.decimals$}"));
+            line += &format!("  {cell:>0$}", width(heading));
+        }
+        lines.push(line);
     }
+    lines
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_table_has_time_and_memory_with_their_ratios() {
+        let mut rows = [
+            serde_json::json!({ "name": "sgd", "step_ms": 10.0, "ratio": 1.0, "peak_mib": 400.4, "peak_ratio": 1.0 }),
+            serde_json::json!({
+                "name": "fngd", "step_ms": 10.5, "ratio": 1.05, "first_epoch_ms": 18.25, "first_epoch_ratio": 1.8,
+                "peak_mib": 410.0, "peak_ratio": 1.025, "images_per_s": 12.0,
+            }),
+        ];
+        assert_eq!(
+            table(&rows),
+            [
+                "  optimizer     step ms    ratio  1st epoch ms    ratio  peak MiB    ratio",
+                "  sgd             10.00    1.000             -        -       400    1.000",
+                "  fngd            10.50    1.050         18.25    1.800       410    1.025",
+            ]
+        );
+        for row in &mut rows {
+            (row["peak_mib"], row["peak_ratio"]) = (Value::Null, Value::Null);
+        }
+        assert_eq!(table(&rows)[0], "  optimizer     step ms    ratio  1st epoch ms    ratio");
+    }
 
     #[test]
     fn dimensions_have_a_name_and_a_size() {

@@ -75,9 +75,7 @@ fn probe(global: &Global) -> Found {
     let listen = &mut |event: &Event| {
         if let Event::Hello { libtorch, device, device_reason, threads, cuda_devices, .. } = event {
             lines.push(good("starts", format!("libtorch {libtorch}, {threads} threads")));
-            let devices = if cuda_devices.is_empty() { "no CUDA device".to_owned() } else { cuda_devices.join(", ") };
-            let reason = if device_reason.is_empty() { String::new() } else { format!(" ({device_reason})") };
-            lines.push(good("device", format!("{device}{reason}; {devices}")));
+            lines.push(good("device", front::device_line(device, device_reason, cuda_devices)));
         }
         Ok(())
     };

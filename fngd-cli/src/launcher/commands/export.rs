@@ -1,6 +1,6 @@
 //! `export`: a run's checkpoint as an ONNX file.
 
-use super::train::{check_exports, check_json, describe_export, wrong};
+use super::train::{check_exports, check_json, describe_export, one_document, wrong};
 use super::{checkpoint_of, engine, is_run, settings_of};
 use crate::launcher::arguments::{Export, Global};
 use crate::launcher::download::data_source;
@@ -47,20 +47,21 @@ pub fn run(arguments: &Export, global: &Global) -> Result<u8> {
     })?;
     let checks = check_exports(&recorder, front.as_mut());
     front.end();
+    let wrong = checks.iter().find_map(|(path, check)| wrong(path, check));
     if global.json {
         let checks: Vec<_> = checks.iter().map(|(path, check)| check_json(path, check)).collect();
-        print_line(&format!("{:#}", json!({ "schema": 1, "file": output, "edits": edits, "checks": checks })));
-    } else {
-        for path in recorder.exported.keys() {
-            let folder = path.parent().unwrap_or(std::path::Path::new("."));
-            print_line(&format!("  saved   {}   in {}", describe_export(path, &checks), folder.display()));
+        let mut result = json!({ "schema": 1, "file": output, "edits": edits, "checks": checks });
+        if let Some(failure) = &wrong {
+            result["error"] = failure.to_json()["error"].take();
         }
-        for edit in &edits {
-            print_line(&format!("  edit    {}", crate::launcher::text::escape_lines(edit)));
-        }
+        return Ok(one_document(&result, wrong, 0, global));
     }
-    match checks.iter().find_map(|(path, check)| wrong(path, check)) {
-        Some(failure) => Err(failure),
-        None => Ok(0),
+    for path in recorder.exported.keys() {
+        let folder = path.parent().unwrap_or(std::path::Path::new("."));
+        print_line(&format!("  saved   {}   in {}", describe_export(path, &checks), folder.display()));
     }
+    for edit in &edits {
+        print_line(&format!("  edit    {}", crate::launcher::text::escape_lines(edit)));
+    }
+    wrong.map_or(Ok(0), Err)
 }

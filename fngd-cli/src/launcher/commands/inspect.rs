@@ -6,6 +6,7 @@ use crate::launcher::model::{self, Totals, describe, role};
 use crate::launcher::{front, print_line, text};
 use fngd_onnx::analysis::ParameterRole;
 use fngd_onnx::{OnnxModel, ParameterRow};
+use std::collections::BTreeMap;
 
 pub fn run(arguments: &Inspect, global: &Global) -> Result<u8> {
     const METHODS: [&str; 3] = ["fngd", "sgd", "adamw"];
@@ -118,6 +119,10 @@ fn totals(model: &OnnxModel, method: &str, all: bool) {
             text::percent(totals.preconditioned_share()),
             totals.layers
         ));
+        for (reason, layers) in plain_layers(model) {
+            let noun = if layers == 1 { "layer is" } else { "layers are" };
+            print_line(&format!("  {layers} {noun} not: {}.", text::name(reason)));
+        }
     }
     let others: Vec<String> = ["fngd", "sgd", "adamw"]
         .iter()
@@ -128,6 +133,15 @@ fn totals(model: &OnnxModel, method: &str, all: bool) {
     if !all {
         print_line("  Every parameter: --layers");
     }
+}
+
+/// Why layers are left to the plain gradient, and how many.
+fn plain_layers(model: &OnnxModel) -> BTreeMap<&str, usize> {
+    let mut reasons = BTreeMap::new();
+    for reason in model.analysis().layers.values().filter_map(|layer| layer.plain_because.as_deref()) {
+        *reasons.entry(reason).or_default() += 1;
+    }
+    reasons
 }
 
 fn remarks(model: &OnnxModel, color: bool) {

@@ -17,12 +17,16 @@ use std::path::Path;
 
 /// `train`.
 pub fn train(arguments: &Train, global: &Global) -> Result<u8> {
-    let variables: Vec<(String, String)> = std::env::vars().filter(|(name, _)| name.starts_with("FNGD_")).collect();
+    let variables: Vec<(String, String)> =
+        text::variables().into_iter().filter(|(name, _)| name.starts_with("FNGD_")).collect();
     let resolved = resolve(arguments, global, &variables)?;
     let settings = &resolved.settings;
     let model = model::open(&settings.model, settings.train.freeze.as_deref())?;
     // What is missing on this machine is said before anything is downloaded.
     let mut engine = engine(global)?;
+    if !arguments.dry_run {
+        RunDirectory::check(settings)?;
+    }
     let data = data_source(&settings.data.spec, settings.data.dir.as_deref(), global)?;
     let mut front = front::choose(global);
     if arguments.dry_run {
@@ -101,17 +105,17 @@ impl Work<'_> {
         let checks = check_exports(&recorder, front);
         let drawn = recorder.draw()?;
         let code = self.code(&outcome, &recorder, &checks);
-        let result = self.result(&recorder, Some(&outcome), &checks, code);
+        let mut result = self.result(&recorder, Some(&outcome), &checks, code);
+        let wrong = checks.iter().find_map(|(path, check)| wrong(path, check));
+        if let Some(failure) = &wrong {
+            result["error"] = failure.to_json()["error"].take();
+        }
         self.run.write("result.json", format!("{result:#}\n").as_bytes())?;
         if global.json {
-            print_line(&format!("{result:#}"));
-        } else {
-            self.summary(&recorder, &outcome, &checks, &drawn);
+            return Ok(one_document(&result, wrong, code, global));
         }
-        match checks.iter().find_map(|(path, check)| wrong(path, check)) {
-            Some(failure) => Err(failure),
-            None => Ok(code),
-        }
+        self.summary(&recorder, &outcome, &checks, &drawn);
+        wrong.map_or(Ok(code), Err)
     }
 
     fn code(&self, outcome: &Outcome, recorder: &Recorder<'_>, checks: &[(String, Check)]) -> u8 {
@@ -306,6 +310,15 @@ pub fn wrong(path: &str, check: &Check) -> Option<Failure> {
     )
 }
 
+/// Prints the result with its error inside, so that standard output stays one JSON document; returns the exit code.
+pub fn one_document(result: &Value, wrong: Option<Failure>, code: u8, global: &Global) -> u8 {
+    print_line(&format!("{result:#}"));
+    wrong.map_or(code, |failure| {
+        eprint!("{}", failure.render(front::colors(global)));
+        failure.code as u8
+    })
+}
+
 pub fn check_json(path: &str, check: &Check) -> Value {
     match check {
         Check::Agrees { max_difference } => {
@@ -336,7 +349,8 @@ fn with_resume(failure: Failure, recorder: &Recorder<'_>, run: &Path) -> Failure
 
 /// The exact command, quoted for a shell.
 fn command_line() -> String {
-    let words = std::env::args().map(|word| {
+    let words = std::env::args_os().map(|word| {
+        let word = word.to_string_lossy().into_owned();
         let plain = !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || "-_./:=,@%+".contains(c));
         if plain { word } else { format!("'{}'", word.replace('\'', "'\\''")) }
     });

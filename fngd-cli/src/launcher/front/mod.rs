@@ -146,13 +146,28 @@ impl FrontEnd for Silent {
     }
 }
 
+/// `cuda:0 NVIDIA H100, of 2 (auto: the first GPU)`, or `cpu (no GPU: this libtorch has no CUDA)`.
+pub fn device_line(device: &str, reason: &str, gpus: &[String]) -> String {
+    let Some(gpu) = gpus.iter().find(|gpu| gpu.split(' ').next() == Some(device)) else {
+        let reason = match reason.split_once("no GPU, ") {
+            // What the dynamic linker says about it is long, and is what one wheel for processors only looks like.
+            Some((_, why)) if why.starts_with("libtorch_cuda.so: cannot open") => "no GPU: this libtorch has no CUDA",
+            Some((_, why)) => &format!("no GPU: {}", text::name(why)),
+            None => reason,
+        };
+        return if reason.is_empty() { device.to_owned() } else { format!("{device} ({reason})") };
+    };
+    let others = if gpus.len() > 1 { format!(", of {}", gpus.len()) } else { String::new() };
+    format!("{gpu}{others} ({reason})")
+}
+
 /// The facts that `Hello` and `Plan` hold, as label and text.
 fn facts(event: &Event) -> Vec<(&'static str, String)> {
     match event {
-        Event::Hello { libtorch, device, device_reason, threads, .. } => {
+        Event::Hello { libtorch, device, device_reason, threads, cuda_devices, .. } => {
             let threads = if *threads == 1 { "1 thread".to_owned() } else { format!("{threads} threads") };
-            let reason = if device_reason.is_empty() { String::new() } else { format!(" ({device_reason})") };
-            vec![("device", format!("{device}{reason}, float32, {threads}, libtorch {libtorch}"))]
+            let device = device_line(device, device_reason, cuda_devices);
+            vec![("device", format!("{device}, float32, {threads}, libtorch {libtorch}"))]
         }
         Event::Plan(plan) => {
             let data = format!(
@@ -187,6 +202,21 @@ fn facts(event: &Event) -> Vec<(&'static str, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_device_is_one_short_line() {
+        let missing = "auto: no GPU, libtorch_cuda.so: cannot open shared object file: No such file or directory";
+        assert_eq!(device_line("cpu", missing, &[]), "cpu (no GPU: this libtorch has no CUDA)");
+        let no_driver = "auto: no GPU, libtorch has CUDA, but no working driver or device";
+        let expected = "cpu (no GPU: libtorch has CUDA, but no working driver or device)";
+        assert_eq!(device_line("cpu", no_driver, &[]), expected);
+        let two = ["cuda:0 NVIDIA H100".to_owned(), "cuda:1 NVIDIA H100".to_owned()];
+        assert_eq!(
+            device_line("cuda:0", "auto: the first GPU", &two),
+            "cuda:0 NVIDIA H100, of 2 (auto: the first GPU)"
+        );
+        assert_eq!(device_line("cpu", "asked for", &two), "cpu (asked for)");
+    }
 
     pub fn plan() -> Plan {
         Plan {
