@@ -5,16 +5,15 @@
 #
 # Both first put libtorch 2.11.0 where the build finds it, once per user (tools/libtorch.py; LIBTORCH wins).
 
-SHELL := /bin/bash
 CARGO ?= cargo
 
 .PHONY: demo test build libtorch format clippy unit docs models clean
 
+# A run directory is never overwritten, so each demo makes a new one, under target/.
 demo: build
-	@rm -rf runs/demo
-	target/release/fngd-cli train models/digits-cnn.onnx --data digits --epochs 12 --name demo
+	target/release/fngd-cli train models/digits-cnn.onnx --data digits --epochs 40 --batch 32 --runs-dir target/demo
 	@echo
-	target/release/fngd-cli eval runs/demo/best.onnx --data digits
+	target/release/fngd-cli eval target/demo/latest/best.onnx --data digits
 
 test: format clippy unit docs
 

@@ -27,7 +27,8 @@ pub struct FngdConfig {
     pub step_scale: StepScale,
     /// Which Fisher matrix is approximated.
     pub fisher: Fisher,
-    /// Most bytes of temporary memory for one Gram matrix, and of layers waiting for a batched solve. Default 512 MiB.
+    /// Most bytes of a block of per-sample contributions (it takes 32 MiB if it may), and of layers waiting for a batched solve.
+    /// Default 512 MiB.
     pub gram_memory_bytes: u64,
     /// Seeds `Ablation::Permute`; nothing else is random.
     pub seed: u64,
@@ -71,8 +72,8 @@ pub enum Ablation {
 pub enum StepScale {
     /// It is dropped: the learning rate stands for it.
     Absorb,
-    /// One frozen factor per layer: 1/λ averaged (geometrically) over the first epoch, with mean 1 over the layers. In the first
-    /// epoch, where it is not known yet, the factor is 1.
+    /// One frozen factor per layer: 1/λ averaged (geometrically) over the first epoch, with mean 1 over the layers that were
+    /// solved. In the first epoch, where it is not known yet, the factor is 1.
     Layer,
     /// As in the formula: each layer and slot has its own 1/λ.
     Slot,

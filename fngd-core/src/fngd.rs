@@ -38,6 +38,8 @@ pub(crate) struct Preconditioner {
     plan: Plan,
     progress: Vec<Progress>,
     pending: Vec<Pending>,
+    /// Micro-batches in the step: the loss was divided by it, so gradients and K are those of a smaller loss.
+    pub accumulation: f64,
     /// iEF: squared norms of the logit gradients of this micro-batch, divided by their mean.
     right_side: Option<Tensor>,
     outcomes: Vec<Outcome>,
@@ -78,6 +80,7 @@ impl Preconditioner {
             plan: Plan::Unknown,
             progress: Vec::new(),
             pending: Vec::new(),
+            accumulation: 1.0,
             right_side: None,
             outcomes: Vec::new(),
             time: PhaseTime::default(),
@@ -175,7 +178,7 @@ impl Preconditioner {
     }
 
     fn recall(&mut self, index: usize, uses: &[Use], coefficients: Tensor) -> Result<ParameterGrads> {
-        let scaled = self.scale.apply(index, &coefficients, None)?;
+        let scaled = self.scale.apply(index, self.epoch(), &coefficients, None)?;
         self.outcomes[index] = Outcome::recalled(coefficients);
         self.layers[index].gradient(uses, Some(&scaled), &mut self.time.precondition)
     }
@@ -209,9 +212,10 @@ impl Preconditioner {
             let Pending { index, method, .. } = waiting;
             let key = (self.config.seed, index, slot);
             let coefficients = ablated(solution.coefficients.f_get(row as i64)?, self.config.ablate, key)?;
-            // K of the paper is B² times the Gram matrix of contributions.
+            // K of the paper is B² times the Gram matrix of contributions, which accumulation made smaller.
+            let batch_size = batch_size * self.accumulation;
             let damping = solution.damping.f_get(row as i64)?.f_mul_scalar(batch_size * batch_size)?;
-            let scaled = self.scale.apply(index, &coefficients, Some(&damping))?;
+            let scaled = self.scale.apply(index, self.epoch(), &coefficients, Some(&damping))?;
             let facts = &self.layers[index];
             facts.add_gradient(waiting.gradient(facts, &scaled, &mut self.time.precondition)?)?;
             let source = if unsolved[row] { WeightSource::Fallback } else { WeightSource::Solved };
@@ -259,6 +263,10 @@ impl Preconditioner {
         batch
             .map(|batch| batch.samples.len() as i64)
             .ok_or_else(|| Error::state("backward after the batch was finished"))
+    }
+
+    fn epoch(&self) -> u64 {
+        self.batch.as_ref().map_or(0, |batch| batch.epoch)
     }
 
     /// How many layers of the latest micro-batch have weights from `source`.

@@ -124,10 +124,23 @@ fn positions(uses: &[Use], rows: impl Fn(&Use) -> i64) -> i64 {
 }
 
 /// Gram matrix `C Cᵀ` of contributions `[B, n]`.
+///
+/// Columns are formed some at a time, from the diagonal down: the upper half is the lower one, and a product that repacks its
+/// right side repacks only those rows.
 pub(crate) fn of_contributions(contributions: &Tensor) -> Result<Tensor> {
-    let wide = at_least_float(contributions)?;
-    product_transposed(&wide, &wide)
+    let wide = at_least_float(contributions)?.f_contiguous()?;
+    let batch_size = wide.size()[0];
+    let gram = Tensor::f_zeros([batch_size, batch_size], (wide.kind(), wide.device()))?;
+    for from in (0..batch_size).step_by(COLUMNS as usize) {
+        let count = COLUMNS.min(batch_size - from);
+        let columns = product_transposed(&wide.f_narrow(0, from, batch_size - from)?, &wide.f_narrow(0, from, count)?)?;
+        gram.f_narrow(0, from, batch_size - from)?.f_narrow(1, from, count)?.f_copy_(&columns)?;
+    }
+    Ok(gram.f_tril(0)?.f_add(&gram.f_tril(-1)?.f_transpose(0, 1)?)?)
 }
+
+/// Columns of a Gram matrix formed at a time.
+const COLUMNS: i64 = 64;
 
 /// Σ_{t,s} (x_it · x_js)(g_it · g_js), over blocks of samples i.
 fn pairwise(inputs: &Tensor, outputs: &Tensor, block_bytes: u64) -> Result<Tensor> {

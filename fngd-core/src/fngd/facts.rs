@@ -22,7 +22,8 @@ impl Facts {
             name: layer.name().to_owned(),
             geometry: layer.geometry().clone(),
             weight: layer.weight().shallow_clone(),
-            bias: layer.bias().map(Tensor::shallow_clone),
+            // A frozen bias has no gradient to weight, and no part in the Gram matrix.
+            bias: layer.bias().filter(|bias| bias.requires_grad()).map(Tensor::shallow_clone),
         }
     }
 

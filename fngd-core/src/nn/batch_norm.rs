@@ -46,8 +46,14 @@ impl BatchNorm2d {
     /// Normalises with the batch's statistics, and updates the running ones, if `training`; else with the running statistics.
     ///
     /// # Errors
-    /// Whatever libtorch refuses, naming the layer.
+    /// [`is_shape`](Error::is_shape) in training with a single value per channel, whose variance libtorch takes to be NaN without a
+    /// word; otherwise whatever libtorch refuses. Each names the layer.
     pub fn forward(&self, input: &Tensor, training: bool) -> Result<Tensor> {
+        let size = input.size();
+        if training && size.iter().product::<i64>() == size.get(1).copied().unwrap_or(0) {
+            let message = format!("layer `{}`: one value per channel has no variance, found {size:?}", self.name);
+            return Err(Error::shape(message));
+        }
         let (scale, shift) = self.scale_and_shift.as_ref().map(|(scale, shift)| (scale, shift)).unzip();
         Tensor::f_batch_norm(
             input,

@@ -48,6 +48,7 @@ impl GradientSource for PreconditionedGradient {
 
     fn backward(&mut self, loss: &Tensor, accumulation: usize) -> Result<BackwardReport> {
         let start = Instant::now();
+        lock(&self.preconditioner)?.accumulation = accumulation.max(1) as f64;
         // The lock is free meanwhile: the taps take it, layer by layer.
         backpropagate(loss, accumulation)?;
         let mut preconditioner = lock(&self.preconditioner)?;

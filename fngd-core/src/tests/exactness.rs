@@ -184,3 +184,16 @@ fn improved_empirical_fisher_takes_the_norms_of_the_logit_gradients() {
     let head = network.layers.last().unwrap();
     assert_close(&head.weight().grad().reshape([-1, 1]), &weight.tr().matmul(&w), 1e-6, "head weight");
 }
+
+#[test]
+fn accumulation_leaves_the_reported_damping_alone() {
+    let damping = |accumulation| {
+        let network = Network::new(14, Kind::Double);
+        let mut optimizer = fngd(&network, FngdConfig::default());
+        let (images, labels) = batch(0, SIZE, Kind::Double);
+        optimizer.begin(&announce(0, 0, SIZE)).unwrap();
+        optimizer.backward(&network.loss(&images, &labels), accumulation).unwrap();
+        optimizer.layers().unwrap()[0].damping.unwrap()
+    };
+    assert!((damping(4) / damping(1) - 1.0).abs() < 1e-9);
+}

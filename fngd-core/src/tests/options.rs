@@ -37,6 +37,28 @@ fn every_option_changes_the_result() {
 }
 
 #[test]
+fn a_layer_without_a_solve_does_not_move_the_scales_of_the_others() {
+    let config = FngdConfig { step_scale: StepScale::Layer, ..Default::default() };
+    let network = Network::new(13, Kind::Double);
+    // One layer never has a λ: its batch axis is not known.
+    network.layers[1].set_batch_axis(crate::BatchAxis::Unknown);
+    let mut optimizer = fngd(&network, config);
+    train(&network, &mut *optimizer, 0..2, 2);
+    let state = optimizer.state().unwrap();
+    let (_, factors) = state.iter().find(|(name, _)| name.ends_with("scale.factors")).unwrap();
+    let factors = Vec::<f64>::try_from(factors).unwrap();
+    assert_eq!(factors[1], 1.0);
+    let product: f64 = factors.iter().product();
+    assert!((product - 1.0).abs() < 1e-9 && factors.iter().any(|factor| (factor - 1.0).abs() > 0.1), "{factors:?}");
+}
+
+#[test]
+fn layer_scale_acts_where_weights_are_solved_for_too() {
+    let base = FngdConfig { share: Share::None, ..Default::default() };
+    assert_ne!(after(2, FngdConfig { step_scale: StepScale::Layer, ..base.clone() }), after(2, base));
+}
+
+#[test]
 fn memory_cap_changes_the_blocks_and_not_the_result() {
     let small = after(2, FngdConfig { gram_memory_bytes: 1 << 20, ..Default::default() });
     super::reference::assert_close(&small, &after(2, FngdConfig::default()), 1e-12, "gram memory");

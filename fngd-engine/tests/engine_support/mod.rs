@@ -5,14 +5,9 @@
 use fngd_cli::protocol::Event;
 use fngd_core::{Convolution, FngdModule, Layer, Parameter, Path, Role, Visitor};
 use fngd_engine::augment::Augmentation;
-use fngd_engine::augment::Augmentation;
-use fngd_engine::batches::{BatchOptions, Batches};
 use fngd_engine::batches::{BatchOptions, Batches};
 use fngd_engine::events::Events;
-use fngd_engine::events::Events;
-use fngd_engine::failure::Result;
 use fngd_engine::failure::{Failure, Result};
-use fngd_engine::network::Network;
 use fngd_engine::network::Network;
 use std::cell::Cell;
 use std::io::{self, Write};
