@@ -140,7 +140,7 @@ pub(crate) fn of_contributions(contributions: &Tensor) -> Result<Tensor> {
 }
 
 /// Columns of a Gram matrix formed at a time.
-const COLUMNS: i64 = 64;
+const COLUMNS: i64 = 32;
 
 /// Σ_{t,s} (x_it · x_js)(g_it · g_js), over blocks of samples i.
 fn pairwise(inputs: &Tensor, outputs: &Tensor, block_bytes: u64) -> Result<Tensor> {
