@@ -38,3 +38,8 @@ pub use layer::{BatchAxis, Convolution, Geometry, Layer};
 pub use module::{FngdModule, Inventory, Parameter, Path, Role, Visitor};
 pub use schedule::{Schedule, ScheduleConfig, ScheduleShape, WarmUp};
 pub use solve::{Solution, solve};
+
+/// The README's code, run by the doc tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
