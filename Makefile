@@ -11,7 +11,7 @@ CARGO ?= cargo
 
 # A run directory is never overwritten, so each demo makes a new one, under target/.
 demo: build
-	target/release/fngd-cli train models/digits-cnn.onnx --data digits --epochs 40 --batch 32 --runs-dir target/demo
+	target/release/fngd-cli train models/digits-cnn.onnx --data digits --epochs 40 --batch 32 --threads 1 --runs-dir target/demo
 	@echo
 	target/release/fngd-cli eval target/demo/latest/best.onnx --data digits
 
