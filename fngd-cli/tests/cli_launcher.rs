@@ -33,7 +33,9 @@ impl Bench {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(LAUNCHER);
+        // Where tests run in the background SIGINT is ignored, and programs inherit that.
+        let mut command = Command::new("env");
+        command.args(["--default-signal=INT,HUP", LAUNCHER]);
         command
             .args(arguments)
             .current_dir(self.folder.path())

@@ -16,7 +16,10 @@ struct Engine {
 
 impl Engine {
     fn start(job: &str) -> Self {
-        Self::start_by(Command::new(env!("CARGO_BIN_EXE_fngd-engine")), job)
+        // Where tests run in the background SIGINT is ignored, and programs inherit that.
+        let mut command = Command::new("env");
+        command.args(["--default-signal=INT,HUP", env!("CARGO_BIN_EXE_fngd-engine")]);
+        Self::start_by(command, job)
     }
 
     /// Without a descriptor for events they come on standard output.
