@@ -55,7 +55,7 @@ pub fn fit_head(model: &mut OnnxModel, classes: usize, rule: HeadRule) -> Result
         }
         HeadRule::Keep => {
             let message = format!("the model's head has {width} outputs, the data has {classes} classes");
-            Err(Failure::data(message).help("--num-classes auto puts a fresh head in its place"))
+            Err(Failure::data(message).help("`train --classes auto` puts a fresh head in its place"))
         }
     }
 }
