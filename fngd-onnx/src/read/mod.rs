@@ -6,6 +6,7 @@ mod tensor;
 mod value;
 
 pub(crate) use attribute::constant;
+pub(crate) use tensor::read as tensor;
 
 use crate::census::{self, Census, Limits};
 use crate::error::quoted;
