@@ -5,6 +5,7 @@ use crate::error::quoted;
 use crate::export;
 use crate::graph::{Dim, Graph, TensorData, ValueId};
 use crate::read::Imported;
+use crate::repair::Repaired;
 use crate::supported::OPSETS;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,7 +28,7 @@ pub struct ImportReport {
     /// Name of the value that the loss reads.
     pub logits: Option<String>,
     /// What is changed in the graph, here and in the written file.
-    pub repairs: Vec<String>,
+    pub repairs: Vec<Repaired>,
     /// What makes training worse than it could be, and what to do.
     pub warnings: Vec<String>,
 }

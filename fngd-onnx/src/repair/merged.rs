@@ -1,4 +1,5 @@
-//! What exporters merge is taken apart again, in the graph only: the file changes when the parts no longer hold the same numbers.
+//! R1 and R2: what exporters merge is taken apart again, in the graph only: the file changes when the parts no longer hold the
+//! same numbers.
 //!
 //! Exporters store initializers with equal contents once. Freshly initialised scales and biases are all ones and zeros, so
 //! parameters of different layers become one. A tensor with one value everywhere, read by several parameter slots, is taken for
@@ -13,19 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Most memory for copies. Exporters merge tensors of a few kilobytes; a hostile file could merge a large one a million times.
 const COPIES_BYTES: usize = 256 << 20;
 
-/// Repairs `imported`; returns what was done, for the report.
-pub(crate) fn run(imported: &mut Imported) -> Vec<String> {
-    // A new initializer must not be an input as well, which older files require.
-    if imported.header.ir_version < 4 {
-        return Vec::new();
-    }
-    let mut done = resolve_identities(imported);
-    done.extend(split_shared(imported));
-    done
-}
-
 /// `Identity(initializer)` stands for a tensor that was merged with that initializer.
-fn resolve_identities(imported: &mut Imported) -> Vec<String> {
+pub(super) fn resolve_identities(imported: &mut Imported) -> Vec<String> {
     let Imported { graph, sources, .. } = imported;
     let (mut renamed, mut removed, mut done) = (BTreeMap::new(), BTreeSet::new(), Vec::new());
     let outputs: BTreeSet<ValueId> = graph.outputs.iter().copied().collect();
@@ -74,7 +64,8 @@ fn read_as_parameters(graph: &Graph) -> BTreeSet<ValueId> {
     found
 }
 
-fn split_shared(imported: &mut Imported) -> Vec<String> {
+/// Gives each parameter slot that reads a tensor of one value a tensor of its own.
+pub(super) fn split_shared(imported: &mut Imported) -> Vec<String> {
     let Imported { graph, sources, .. } = imported;
     let mut readers: BTreeMap<ValueId, Vec<(usize, usize)>> = BTreeMap::new();
     let mut uniform = Uniform::default();
