@@ -96,9 +96,11 @@ impl<'p> Builder<'p> {
         }
         let opset = opset
             .ok_or_else(|| Error::malformed(format!("opset_import has no version for domain {}", quoted(domain))))?;
-        if domain.is_empty() && !supported::implements(domain, op_type, opset) && library::knows(op_type) {
-            let attributes: Vec<_> =
-                proto.attribute.iter().filter_map(|given| scope.attribute(given).transpose()).collect::<Result<_>>()?;
+        if domain.is_empty() && library::knows(op_type) {
+            let mut attributes = Vec::new();
+            for given in &proto.attribute {
+                attributes.extend(scope.attribute(given)?.map(|bound| (given.name(), bound)));
+            }
             let present = |name: &String| scope.find(name).flatten().is_some();
             let inputs = proto.input.iter().rposition(present).map_or(0, |last| last + 1);
             if let Some(function) = library::find(op_type, opset, inputs, &attributes) {

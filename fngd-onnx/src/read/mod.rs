@@ -104,7 +104,7 @@ fn header(model: &ModelProto) -> Result<Header> {
 }
 
 /// Version by domain; the default domain is `""`.
-fn opsets(imports: &[OperatorSetIdProto]) -> Result<BTreeMap<String, i64>> {
+pub(crate) fn opsets(imports: &[OperatorSetIdProto]) -> Result<BTreeMap<String, i64>> {
     let mut opsets = BTreeMap::new();
     for import in imports {
         let domain = functions::domain(import.domain());
