@@ -11,6 +11,7 @@ mod tensor;
 mod value;
 
 pub(crate) use functions::Function;
+pub(crate) use tensor::read as tensor;
 
 use crate::census::{self, Census, Limits};
 use crate::error::quoted;
