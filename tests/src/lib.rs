@@ -1,5 +1,7 @@
 //! Shared by the tests that cross crates.
 
+pub mod reference;
+
 use fngd_onnx::{ImportOptions, OnnxModel};
 use std::path::Path;
 
