@@ -1,5 +1,9 @@
 //! Shared by the tests that cross crates.
 
+#![allow(missing_docs)] // The library serves this package's programs and tests, and nobody else.
+
+pub mod hostile;
+
 use fngd_onnx::{ImportOptions, OnnxModel};
 use std::path::Path;
 
