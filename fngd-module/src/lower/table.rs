@@ -2,10 +2,7 @@
 
 use super::operator::Build;
 use super::ops::{
-    activation, arg_extreme, attention, batch_normalisation, cast, clip, constant, convolution, cumulative,
-    depth_space, dropout, elementwise, global_pool, grid_sample, index, loss, matmul, normalise, one_hot, pad, parts,
-    pool, power, quantise, random, reduce, resize, scatter, select, shape, softmax, standardise, swish, threshold,
-    top_k,
+    activation, arg_extreme, attention, batch_normalisation, cast, clip, constant, convolution, cumulative, depth_space, dropout, einsum, elementwise, global_pool, grid_sample, index, loss, matmul, normalise, one_hot, pad, parts, pool, power, quantise, random, recurrent, reduce, resize, rotary, scatter, select, shape, softmax, standardise, swish, threshold, top_k,
 };
 use fngd_onnx::graph::Node;
 use std::ops::RangeInclusive;
@@ -64,6 +61,7 @@ const OPERATORS: &[Entry] = &[
     entry("Div", 1, 2..=2, elementwise::binary),
     entry("Dropout", 1, 1..=3, dropout::dropout),
     entry("DynamicQuantizeLinear", 11, 1..=1, quantise::dynamic_quantize),
+    entry("Einsum", 12, 1..=ANY, einsum::einsum),
     entry("Elu", 1, 1..=1, activation::elu),
     entry("Equal", 1, 2..=2, elementwise::binary),
     entry("Erf", 9, 1..=1, elementwise::unary),
@@ -72,6 +70,7 @@ const OPERATORS: &[Entry] = &[
     entry("EyeLike", 9, 1..=1, one_hot::eye_like),
     entry("Flatten", 1, 1..=1, shape::flatten),
     entry("Floor", 1, 1..=1, elementwise::unary),
+    entry("GRU", 1, 3..=6, recurrent::recurrent),
     entry("Gather", 1, 2..=2, index::gather),
     entry("GatherElements", 11, 2..=2, index::gather_elements),
     entry("GatherND", 11, 2..=2, index::gather_nd),
@@ -92,6 +91,7 @@ const OPERATORS: &[Entry] = &[
     entry("IsInf", 10, 1..=1, elementwise::is_inf),
     entry("IsNaN", 9, 1..=1, elementwise::unary),
     entry("LRN", 1, 1..=1, normalise::local_response),
+    entry("LSTM", 1, 3..=8, recurrent::recurrent),
     entry("LayerNormalization", 17, 2..=3, normalise::layer),
     entry("LeakyRelu", 1, 1..=1, activation::leaky_relu),
     entry("Less", 1, 2..=2, elementwise::binary),
@@ -119,6 +119,7 @@ const OPERATORS: &[Entry] = &[
     entry("Pow", 1, 2..=2, power::pow),
     entry("QuantizeLinear", 10, 2..=3, quantise::quantize),
     entry("RMSNormalization", 23, 2..=2, normalise::rms),
+    entry("RNN", 1, 3..=6, recurrent::recurrent),
     entry("RandomNormal", 1, 0..=0, random::random),
     entry("RandomNormalLike", 1, 1..=1, random::random),
     entry("RandomUniform", 1, 0..=0, random::random),
@@ -139,6 +140,7 @@ const OPERATORS: &[Entry] = &[
     entry("Reshape", 1, 1..=2, shape::reshape),
     entry("Resize", 10, 1..=4, resize::resize),
     entry("ReverseSequence", 10, 2..=2, select::reverse_sequence),
+    entry("RotaryEmbedding", 23, 3..=4, rotary::rotary),
     entry("Round", 11, 1..=1, elementwise::unary),
     entry("Scatter", 9, 3..=3, scatter::scatter_elements),
     entry("ScatterElements", 11, 3..=3, scatter::scatter_elements),
@@ -207,7 +209,7 @@ mod tests {
             let (attributes, metadata) = Default::default();
             let (inputs, outputs) = (Vec::new(), Vec::new());
             find(&Node {
-                index: Some(0),
+                index: 0,
                 name,
                 op_type: op_type.into(),
                 domain,
