@@ -2,7 +2,10 @@
 
 use super::operator::Build;
 use super::ops::{
-    activation, arg_extreme, attention, batch_normalisation, cast, clip, constant, convolution, cumulative, depth_space, dropout, einsum, elementwise, global_pool, grid_sample, index, loss, matmul, normalise, one_hot, pad, parts, pool, power, quantise, random, recurrent, reduce, resize, rotary, scatter, select, shape, softmax, standardise, swish, threshold, top_k,
+    activation, arg_extreme, attention, batch_normalisation, cast, clip, constant, convolution, cumulative,
+    depth_space, dropout, einsum, elementwise, global_pool, grid_sample, index, loss, matmul, normalise, one_hot, pad,
+    parts, pool, power, quantise, random, recurrent, reduce, resize, rotary, scatter, select, shape, softmax,
+    standardise, swish, threshold, top_k,
 };
 use fngd_onnx::graph::Node;
 use std::ops::RangeInclusive;
@@ -209,7 +212,7 @@ mod tests {
             let (attributes, metadata) = Default::default();
             let (inputs, outputs) = (Vec::new(), Vec::new());
             find(&Node {
-                index: 0,
+                index: Some(0),
                 name,
                 op_type: op_type.into(),
                 domain,
