@@ -6,7 +6,7 @@ use crate::{Error, Result};
 use std::collections::BTreeMap;
 
 /// Operator set versions of the default domain whose meaning is known.
-pub const OPSETS: std::ops::RangeInclusive<i64> = 7..=28;
+pub const OPSETS: std::ops::RangeInclusive<i64> = 1..=28;
 
 /// An operator of the default domain, and the first operator set that has it with the meaning that is implemented.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,21 +24,21 @@ const fn op(op_type: &'static str, since: i64) -> Operator {
 /// All supported operators, sorted by name. `Constant` is not here: its value becomes a constant when the file is read.
 #[rustfmt::skip]
 pub const OPERATORS: &[Operator] = &[
-    op("Abs", 7), op("Add", 7), op("And", 7), op("ArgMax", 7), op("Attention", 23), op("AveragePool", 7),
-    op("BatchNormalization", 7), op("Cast", 7), op("CastLike", 15), op("Ceil", 7), op("Clip", 7), op("Concat", 7),
-    op("ConstantOfShape", 9), op("Conv", 7), op("ConvTranspose", 7), op("Cos", 7), op("CumSum", 11), op("Div", 7),
-    op("Dropout", 7), op("Elu", 7), op("Equal", 7), op("Erf", 9), op("Exp", 7), op("Expand", 8), op("Flatten", 7),
-    op("Floor", 7), op("Gather", 7), op("GatherElements", 11), op("GatherND", 11), op("Gelu", 20), op("Gemm", 7),
-    op("GlobalAveragePool", 7), op("GlobalMaxPool", 7), op("Greater", 7), op("GreaterOrEqual", 12),
-    op("GroupNormalization", 18), op("HardSigmoid", 7), op("HardSwish", 14), op("Identity", 7),
-    op("InstanceNormalization", 7), op("IsNaN", 9), op("LRN", 7), op("LayerNormalization", 17), op("LeakyRelu", 7),
-    op("Less", 7), op("LessOrEqual", 12), op("Log", 7), op("LogSoftmax", 7), op("MatMul", 7), op("Max", 7),
-    op("MaxPool", 7), op("Min", 7), op("Mod", 10), op("Mul", 7), op("Neg", 7), op("Not", 7), op("Or", 7), op("PRelu", 7),
-    op("Pad", 7), op("Pow", 7), op("RMSNormalization", 23), op("RandomUniformLike", 7), op("Range", 11),
-    op("Reciprocal", 7), op("ReduceMax", 7), op("ReduceMean", 7), op("ReduceMin", 7), op("ReduceSum", 7), op("Relu", 7),
-    op("Reshape", 7), op("Resize", 10), op("ScatterND", 11), op("Selu", 7), op("Shape", 7), op("Sigmoid", 7), op("Sin", 7),
-    op("Slice", 7), op("Softmax", 7), op("Softplus", 7), op("Split", 7), op("Sqrt", 7), op("Squeeze", 7), op("Sub", 7),
-    op("Sum", 7), op("Tanh", 7), op("Tile", 7), op("Transpose", 7), op("Trilu", 14), op("Unsqueeze", 7), op("Where", 9),
+    op("Abs", 1), op("Add", 1), op("And", 1), op("ArgMax", 1), op("Attention", 23), op("AveragePool", 1),
+    op("BatchNormalization", 1), op("Cast", 6), op("CastLike", 15), op("Ceil", 1), op("Clip", 1), op("Concat", 1),
+    op("ConstantOfShape", 9), op("Conv", 1), op("ConvTranspose", 1), op("Cos", 7), op("CumSum", 11), op("Div", 1),
+    op("Dropout", 1), op("Elu", 1), op("Equal", 1), op("Erf", 9), op("Exp", 1), op("Expand", 8), op("Flatten", 1),
+    op("Floor", 1), op("Gather", 1), op("GatherElements", 11), op("GatherND", 11), op("Gelu", 20), op("Gemm", 1),
+    op("GlobalAveragePool", 1), op("GlobalMaxPool", 1), op("Greater", 1), op("GreaterOrEqual", 12),
+    op("GroupNormalization", 18), op("HardSigmoid", 1), op("HardSwish", 14), op("Identity", 1),
+    op("InstanceNormalization", 1), op("IsNaN", 9), op("LRN", 1), op("LayerNormalization", 17), op("LeakyRelu", 1),
+    op("Less", 1), op("LessOrEqual", 12), op("Log", 1), op("LogSoftmax", 1), op("MatMul", 1), op("Max", 1),
+    op("MaxPool", 1), op("Min", 1), op("Mod", 10), op("Mul", 1), op("Neg", 1), op("Not", 1), op("Or", 1), op("PRelu", 1),
+    op("Pad", 1), op("Pow", 1), op("RMSNormalization", 23), op("RandomUniformLike", 1), op("Range", 11),
+    op("Reciprocal", 1), op("ReduceMax", 1), op("ReduceMean", 1), op("ReduceMin", 1), op("ReduceSum", 1), op("Relu", 1),
+    op("Reshape", 1), op("Resize", 10), op("ScatterND", 11), op("Selu", 1), op("Shape", 1), op("Sigmoid", 1), op("Sin", 7),
+    op("Slice", 1), op("Softmax", 1), op("Softplus", 1), op("Split", 1), op("Sqrt", 1), op("Squeeze", 1), op("Sub", 1),
+    op("Sum", 1), op("Tanh", 1), op("Tile", 6), op("Transpose", 1), op("Trilu", 14), op("Unsqueeze", 1), op("Where", 9),
 ];
 
 /// Whether `fngd-module` implements `node`.
