@@ -62,10 +62,9 @@ pub(crate) fn write(model: &OnnxModel, path: &Path, tensors: &BTreeMap<String, T
         files::refuse_input(&model.folder().join(location), path)?;
     }
     let mut plan = Plan { report: WriteReport { path: path.to_owned(), ..WriteReport::default() }, ..Plan::default() };
-    plan.report.edits.clone_from(&model.edits);
-    let (edits, log) = drop_path::remove(&model.file, &model.imported)?;
+    let (edits, log) = model.drop_path()?;
     plan.edits.extend(edits);
-    plan.report.edits.extend(log);
+    plan.report.edits.extend(model.edits.iter().chain(&log).map(|made| made.what.clone()));
     let stored = encode::all(model, tensors)?;
     for (id, bytes) in &stored {
         plan.tensor(model, *id, bytes, &stored)?;

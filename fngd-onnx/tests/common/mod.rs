@@ -36,6 +36,11 @@ pub fn tensors(model: &OnnxModel) -> BTreeMap<String, TensorData> {
     model.analysis().parameters.iter().map(value).collect()
 }
 
+/// What the report says was repaired.
+pub fn repairs_of(model: &OnnxModel) -> Vec<String> {
+    model.report().repairs.iter().map(|made| made.what.clone()).collect()
+}
+
 /// The same, every element changed, and differently for each parameter.
 pub fn trained(model: &OnnxModel) -> BTreeMap<String, TensorData> {
     let change = |(position, (name, tensor)): (usize, (String, TensorData))| {
