@@ -42,6 +42,16 @@ pub const OPERATORS: &[Operator] = &[
     op("Sum", 7), op("Tanh", 7), op("Tile", 7), op("Transpose", 7), op("Trilu", 14), op("Unsqueeze", 7), op("Where", 9),
 ];
 
+/// The table as `docs/support/operators.json` has it, one operator a line.
+pub fn table_as_json() -> String {
+    let line = |operator: &Operator| {
+        format!("  {{\"domain\": \"ai.onnx\", \"operator\": \"{}\", \"since\": {}}}", operator.op_type, operator.since)
+    };
+    let lines: Vec<String> = OPERATORS.iter().map(line).collect();
+    let (first, last) = (OPSETS.start(), OPSETS.end());
+    format!("{{\"opsets\": [{first}, {last}], \"operators\": [\n{}\n]}}\n", lines.join(",\n"))
+}
+
 /// Whether `fngd-module` implements `node`.
 pub fn is_supported(node: &Node) -> bool {
     let known = OPERATORS.binary_search_by_key(&node.op_type.as_str(), |operator| operator.op_type);
