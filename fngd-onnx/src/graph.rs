@@ -51,7 +51,7 @@ pub enum Dim {
 /// One operation.
 #[derive(Debug, Clone)]
 pub struct Node {
-    /// Position in the file's list of nodes, by which an edit finds it.
+    /// Position in the file's list of nodes, by which an edit finds it; [`Node::ADDED`] if it is not there.
     pub index: usize,
     /// The file's name for it, or `Conv_17` where the file has none.
     pub name: String,
@@ -141,6 +141,9 @@ impl ElementType {
 }
 
 impl Node {
+    /// The `index` of a node that repair added.
+    pub const ADDED: usize = usize::MAX;
+
     /// Attribute `name` as an integer, or `default` where the file leaves it out.
     pub fn int(&self, name: &str, default: i64) -> i64 {
         if let Some(Attribute::Int(value)) = self.attributes.get(name) { *value } else { default }

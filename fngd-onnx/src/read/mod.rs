@@ -12,6 +12,7 @@ use crate::error::quoted;
 use crate::external::{Place, Reader, Stamp};
 use crate::graph::{Graph, Node, TensorData, ValueId};
 use crate::proto_generated::{GraphProto, ModelProto, NodeProto};
+use crate::repair::RestoredNormalisation;
 use crate::spans::Spans;
 use crate::{Error, Result};
 use prost::Message;
@@ -30,6 +31,8 @@ pub(crate) struct Imported {
     pub header: Header,
     /// What its data files were, by location.
     pub data_files: BTreeMap<String, Stamp>,
+    /// What repair put behind layers.
+    pub restored: Vec<RestoredNormalisation>,
 }
 
 /// Where a constant comes from.
@@ -78,7 +81,7 @@ pub(crate) fn read(file: &Bytes, folder: &Path, limits: &Limits) -> Result<Impor
     let Builder { mut graph, sources, reader, .. } = builder;
     let data_files = reader.stamps();
     sequences::to_slices(&mut graph);
-    Ok(Imported { graph, census, sources, spans, header, data_files })
+    Ok(Imported { graph, census, sources, spans, header, data_files, restored: Vec::new() })
 }
 
 fn header(model: &ModelProto) -> Result<Header> {
