@@ -11,4 +11,5 @@ mod torch_error;
 
 pub use error::{Error, Result};
 pub use lower::batch_axis::LayerBatchAxis;
+pub use lower::tensors::from_data as tensor;
 pub use module::{BuildOptions, TrainableModule};

@@ -85,7 +85,7 @@ fn restored_is_the_identity_and_exports_as_what_it_computes() -> Result<(), Fail
         at("restored", difference(&outputs(&module, &inputs)?, &expected), 1e-5);
 
         // More than one batch, of different sizes.
-        let batches = [inputs.clone(), module.example_inputs(5, &[], 3)?];
+        let batches = [golden.inputs(&model), module.example_inputs(5, &[], 3)?];
         assert_eq!(module.calibrate(batches)?, count, "{name}");
         at("calibrated", difference(&outputs(&module, &inputs)?, &expected), 1e-5);
         let target = out.path().join(format!("{name}.onnx"));

@@ -109,15 +109,16 @@ struct Layer {
 impl Layer {
     fn find(graph: &Graph, uses: &Uses, wanted: &Wanted, index: usize) -> Option<Self> {
         let node = graph.nodes.get(index)?;
-        let output = node.output(0)?;
+        let (output, _) = (node.output(0)?, node.index?);
         let folded = was_folded_into(graph, node);
         if !folded && !(wanted.options.restore_batch_norm && may_have_lost_one(graph, uses, node, output)) {
             return None;
         }
         let own = |id: ValueId| {
             let data = graph.initializers.get(&id).filter(|data| data.element_type.is_float())?;
+            let is_fixed = graph.fixed.contains_key(&id) || wanted.is_frozen(graph, id);
             // What is frozen or read elsewhere must keep its value in the file.
-            (uses.only_reader(id).is_some() && !wanted.is_frozen(graph, id)).then_some(data)
+            (uses.only_reader(id).is_some() && !is_fixed).then_some(data)
         };
         let weight = node.input(1)?;
         let dims = own(weight)?.dims.as_slice();
@@ -159,11 +160,12 @@ impl Layer {
         // A bias that is added to the file needs a name that no other value has.
         let bias_name = if self.bias.is_none() { names.unique(self.bias_name.clone()) } else { self.bias_name.clone() };
         let layer = graph.nodes.get_mut(self.index)?;
+        let position = layer.index?;
         layer.inputs.truncate(2);
         *layer.outputs.first_mut()? = Some(between);
         let attributes = [("epsilon", self.epsilon), ("momentum", 1.0 - self.momentum)];
         let node = Node {
-            index: Node::ADDED,
+            index: None,
             name: self.place.clone(),
             op_type: "BatchNormalization".into(),
             domain: String::new(),
@@ -181,7 +183,7 @@ impl Layer {
             mean,
             variance,
             epsilon: self.epsilon,
-            position: layer.index,
+            position,
             bias_name,
             channels: self.channels,
         };

@@ -59,7 +59,7 @@ mod tests {
 
     fn node(entries: &[(&str, &str)]) -> Node {
         Node {
-            index: 0,
+            index: None,
             name: String::new(),
             op_type: "Conv".into(),
             domain: String::new(),
