@@ -89,6 +89,9 @@ impl Pad {
             Mode::Wrap => position.rem_euclid(length),
             Mode::Constant | Mode::Edge => position.clamp(0, length - 1),
         };
-        Ok((-before..length + after).map(source).map(|position| position.min(length - 1)).collect())
+        Ok((before.saturating_neg()..length.saturating_add(after))
+            .map(source)
+            .map(|position| position.min(length - 1))
+            .collect())
     }
 }
