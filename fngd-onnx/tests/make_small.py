@@ -251,16 +251,17 @@ def drop_path():
 
 
 def unsupported():
-    """Operators that nobody has implemented, twice."""
+    """Operators on strings, which are not implemented, twice."""
     nodes = [
-        helper.make_node("Det", ["x"], ["d"], "det"),
-        helper.make_node("Unsqueeze", ["d", "axes"], ["u"], "unsqueeze"),
-        helper.make_node("Hardmax", ["u"], ["h1"], "max1"),
-        helper.make_node("Hardmax", ["h1"], ["h2"], "max2"),
-        helper.make_node("Hardmax", ["h2"], ["h3"], "max3"),
-        helper.make_node("Hardmax", ["h3"], ["y"], "max4"),
+        helper.make_node("Cast", ["x"], ["s"], "text", to=TensorProto.STRING),
+        helper.make_node("StringNormalizer", ["s"], ["s1"], "norm1"),
+        helper.make_node("StringNormalizer", ["s1"], ["s2"], "norm2"),
+        helper.make_node("StringNormalizer", ["s2"], ["s3"], "norm3"),
+        helper.make_node("StringNormalizer", ["s3"], ["s4"], "norm4"),
+        helper.make_node("RegexFullMatch", ["s4"], ["y"], "match", pattern="a"),
     ]
-    save("unsupported", nodes, [tensor("x", [2, 2])], [tensor("y", [1])], [raw("axes", np.array([0]))])
+    save("unsupported", nodes, [tensor("x", [2])], [tensor("y", ["n"], TensorProto.BOOL)], [])
+
 
 
 def without_traces(path):
