@@ -55,6 +55,16 @@ pub const OPERATORS: &[Operator] = &[
     op("Trilu", 14), op("Unique", 11), op("Unsqueeze", 1), op("Upsample", 1), op("Where", 9), op("Xor", 1),
 ];
 
+/// The table as `docs/support/operators.json` has it, one operator a line.
+pub fn table_as_json() -> String {
+    let line = |operator: &Operator| {
+        format!("  {{\"domain\": \"ai.onnx\", \"operator\": \"{}\", \"since\": {}}}", operator.op_type, operator.since)
+    };
+    let lines: Vec<String> = OPERATORS.iter().map(line).collect();
+    let (first, last) = (OPSETS.start(), OPSETS.end());
+    format!("{{\"opsets\": [{first}, {last}], \"operators\": [\n{}\n]}}\n", lines.join(",\n"))
+}
+
 /// Whether `fngd-module` implements `node`.
 pub fn is_supported(node: &Node) -> bool {
     implements(&node.domain, &node.op_type, node.opset)
