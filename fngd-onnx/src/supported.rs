@@ -46,13 +46,13 @@ pub const OPERATORS: &[Operator] = &[
     op("RandomUniformLike", 1), op("Range", 11), op("Reciprocal", 1), op("ReduceL1", 1), op("ReduceL2", 1),
     op("ReduceLogSum", 1), op("ReduceLogSumExp", 1), op("ReduceMax", 1), op("ReduceMean", 1), op("ReduceMin", 1),
     op("ReduceProd", 1), op("ReduceSum", 1), op("ReduceSumSquare", 1), op("Relu", 1), op("Reshape", 1),
-    op("Resize", 10), op("ReverseSequence", 10), op("RotaryEmbedding", 23), op("Round", 11), op("STFT", 17),
-    op("Scatter", 9), op("ScatterElements", 11), op("ScatterND", 11), op("Selu", 1), op("Shape", 1), op("Shrink", 9),
-    op("Sigmoid", 1), op("Sign", 9), op("Sin", 7), op("Sinh", 9), op("Size", 1), op("Slice", 1), op("Softmax", 1),
-    op("SoftmaxCrossEntropyLoss", 12), op("Softplus", 1), op("Softsign", 1), op("SpaceToDepth", 1), op("Split", 1),
-    op("Sqrt", 1), op("Squeeze", 1), op("Sub", 1), op("Sum", 1), op("SwiGLU", 28), op("Swish", 24), op("Tan", 7),
-    op("Tanh", 1), op("ThresholdedRelu", 10), op("Tile", 1), op("TopK", 1), op("Transpose", 1), op("Trilu", 14),
-    op("Unique", 11), op("Unsqueeze", 1), op("Upsample", 1), op("Where", 9), op("Xor", 1),
+    op("Resize", 10), op("ReverseSequence", 10), op("RoiAlign", 10), op("RotaryEmbedding", 23), op("Round", 11),
+    op("STFT", 17), op("Scatter", 9), op("ScatterElements", 11), op("ScatterND", 11), op("Selu", 1), op("Shape", 1),
+    op("Shrink", 9), op("Sigmoid", 1), op("Sign", 9), op("Sin", 7), op("Sinh", 9), op("Size", 1), op("Slice", 1),
+    op("Softmax", 1), op("SoftmaxCrossEntropyLoss", 12), op("Softplus", 1), op("Softsign", 1), op("SpaceToDepth", 1),
+    op("Split", 1), op("Sqrt", 1), op("Squeeze", 1), op("Sub", 1), op("Sum", 1), op("SwiGLU", 28), op("Swish", 24),
+    op("Tan", 7), op("Tanh", 1), op("ThresholdedRelu", 10), op("Tile", 1), op("TopK", 1), op("Transpose", 1),
+    op("Trilu", 14), op("Unique", 11), op("Unsqueeze", 1), op("Upsample", 1), op("Where", 9), op("Xor", 1),
 ];
 
 /// The table as `docs/support/operators.json` has it, one operator a line.

@@ -44,6 +44,22 @@ fn linear_layers_in_every_form() {
 }
 
 #[test]
+fn quantised_weights_train_where_the_file_has_them_as_floats() {
+    let model = open(&small("quantised"));
+    let (graph, analysis) = (model.graph(), model.analysis());
+    let rows: Vec<_> = model.parameters().iter().map(|row| format!("{} {:?}", row.name, row.role)).collect();
+    assert_eq!(rows, ["fc1.weight LinearWeight", "fc1.bias Bias"]);
+    assert!(model.parameters().iter().all(|row| row.trainable && !row.preconditioned));
+    let constants: Vec<_> =
+        analysis.constants.iter().map(|(id, reason)| format!("{}: {reason}", graph.values[id.0].name)).collect();
+    assert_eq!(constants, ["w_scale: scale of a quantisation", "fc2.integers: quantised: integers have no gradient"]);
+    assert_eq!(
+        model.report().warnings,
+        ["1 weights are stored as integers and keep their value: `fc2.integers`; train the model before it is quantised"]
+    );
+}
+
+#[test]
 fn every_parameter_has_a_role() {
     let model = open(&small("linear"));
     assert_eq!(model.parameters().len(), 21);

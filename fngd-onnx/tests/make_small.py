@@ -252,17 +252,35 @@ def drop_path():
          [raw("fc1.weight", floats(4, 4)), raw("fc2.weight", floats(4, 4)), raw("rate", np.float32(0.9))])
 
 
-def unsupported():
-    """Operators that nobody has implemented, twice."""
+def quantised():
+    """A layer as quantisation-aware training writes it, and one whose weight exists in integers only."""
     nodes = [
-        helper.make_node("Det", ["x"], ["d"], "det"),
-        helper.make_node("Unsqueeze", ["d", "axes"], ["u"], "unsqueeze"),
-        helper.make_node("Hardmax", ["u"], ["h1"], "max1"),
-        helper.make_node("Hardmax", ["h1"], ["h2"], "max2"),
-        helper.make_node("Hardmax", ["h2"], ["h3"], "max3"),
-        helper.make_node("Hardmax", ["h3"], ["y"], "max4"),
+        helper.make_node("QuantizeLinear", ["x", "x_scale", "x_zero"], ["xq"], "quantise_x"),
+        helper.make_node("DequantizeLinear", ["xq", "x_scale", "x_zero"], ["xd"], "dequantise_x"),
+        helper.make_node("QuantizeLinear", ["fc1.weight", "w_scale", "w_zero"], ["wq"], "quantise_w", axis=0),
+        helper.make_node("DequantizeLinear", ["wq", "w_scale", "w_zero"], ["wd"], "dequantise_w", axis=0),
+        helper.make_node("Gemm", ["xd", "wd", "fc1.bias"], ["h"], "gemm", transB=1),
+        helper.make_node("DequantizeLinear", ["fc2.integers", "w_scale", "w_zero"], ["w2"], "dequantise_w2", axis=0),
+        helper.make_node("MatMul", ["h", "w2"], ["y"], "matmul"),
     ]
-    save("unsupported", nodes, [tensor("x", [2, 2])], [tensor("y", [1])], [raw("axes", np.array([0]))])
+    zeros = np.zeros(4, np.int8)
+    save("quantised", nodes, [tensor("x", ["n", 4])], [tensor("y", ["n", 4])],
+         [raw("x_scale", np.float32(0.1)), raw("x_zero", np.int8(1)), raw("w_scale", np.full(4, 0.1, np.float32)), raw("w_zero", zeros),
+          raw("fc1.weight", floats(4, 4)), raw("fc1.bias", floats(4)), raw("fc2.integers", np.arange(16, dtype=np.int8).reshape(4, 4))])
+
+
+def unsupported():
+    """Operators on strings, which are not implemented, twice."""
+    nodes = [
+        helper.make_node("Cast", ["x"], ["s"], "text", to=TensorProto.STRING),
+        helper.make_node("StringNormalizer", ["s"], ["s1"], "norm1"),
+        helper.make_node("StringNormalizer", ["s1"], ["s2"], "norm2"),
+        helper.make_node("StringNormalizer", ["s2"], ["s3"], "norm3"),
+        helper.make_node("StringNormalizer", ["s3"], ["s4"], "norm4"),
+        helper.make_node("RegexFullMatch", ["s4"], ["y"], "match", pattern="a"),
+    ]
+    save("unsupported", nodes, [tensor("x", [2])], [tensor("y", ["n"], TensorProto.BOOL)], [])
+
 
 
 def golden(name, outputs=None, **feed):

@@ -163,6 +163,9 @@ pub(crate) fn product(dims: &[i64]) -> i64 {
 /// Elements of the largest result that training has use for.
 pub(crate) const MOST_ELEMENTS: i64 = 1 << 34;
 
+/// Longest list of positions along one axis that is made on the host. A list that memory does not hold would end the process.
+pub(crate) const MOST_POSITIONS: i64 = 1 << 24;
+
 /// Refuses a result of more than `most` elements: a broken file must not take all memory.
 pub(crate) fn affordable(size: &[i64], most: i64) -> Result<()> {
     let elements = size.iter().try_fold(1i64, |product, &dim| product.checked_mul(dim)).unwrap_or(i64::MAX);

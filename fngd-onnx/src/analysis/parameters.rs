@@ -156,7 +156,7 @@ fn reading(node: &Node, slot: usize, data: &TensorData, uniform: bool) -> Readin
         ("Where", 1 | 2) | ("GatherElements" | "GatherND", 0) | ("Attention", 0..=3) | ("MatMul" | "Gemm", 0 | 1) => {
             Reading::Operand
         }
-        ("Add" | "Sub" | "Mul" | "Div" | "Concat" | "Sum" | "Mean" | "Max" | "Min" | "Pow", _) => Reading::Operand,
+        ("Add" | "Sub" | "Mul" | "Div" | "Concat" | "Sum" | "Mean" | "Max" | "Min" | "Pow" | "Einsum", _) => Reading::Operand,
         // Zeros that something is written into are no parameter.
         ("ScatterND" | "ScatterElements", 0 | 2) if !uniform => Reading::Operand,
         // A number spread over all elements: what a decomposed GroupNorm has inside.
