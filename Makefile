@@ -7,7 +7,7 @@
 
 CARGO ?= cargo
 
-.PHONY: demo test build libtorch format clippy unit docs support corpus models clean
+.PHONY: demo test build libtorch format clippy unit docs conformance cases corpus support models clean
 
 # A run directory is never overwritten, so each demo makes a new one, under target/.
 demo: build
@@ -29,8 +29,16 @@ format: libtorch
 clippy: libtorch
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 
-unit: libtorch
+unit: libtorch cases
 	$(CARGO) test --workspace --locked
+
+# The backend tests of onnx: their cases (once, 20 seconds and 50 MB), and all of them run, with docs/support/conformance.json
+# written anew. `make unit` runs them too, and fails if that file would change.
+conformance: libtorch cases
+	$(CARGO) test -p fngd-tests --locked --test conformance -- --write
+
+cases:
+	@python3 tests/conformance/make.py
 
 docs: libtorch
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked

@@ -3,6 +3,7 @@
 //! `fngd-onnx` reads the file and says what it means; this crate runs it. They are two crates so that a program can read, check
 //! and patch ONNX files without libtorch.
 
+mod calibrate;
 mod error;
 mod lower;
 mod module;
@@ -10,4 +11,5 @@ mod torch_error;
 
 pub use error::{Error, Result};
 pub use lower::batch_axis::LayerBatchAxis;
+pub use lower::tensors::from_data as tensor;
 pub use module::{BuildOptions, TrainableModule};

@@ -6,6 +6,7 @@ mod error;
 mod export;
 mod external;
 pub mod graph;
+mod library;
 mod model;
 mod names;
 #[rustfmt::skip]
@@ -24,4 +25,5 @@ pub use census::{Census, Limits};
 pub use error::{Error, Result};
 pub use export::WriteReport;
 pub use model::{ImportOptions, OnnxModel, ParameterRow};
+pub use repair::{Repair, Repaired, Repairs, RestoredNormalisation};
 pub use report::{EXPORT_AGAIN, ImportReport};

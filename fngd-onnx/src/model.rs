@@ -2,11 +2,13 @@
 
 use crate::analysis::{Analysis, ParameterRole};
 use crate::census::{Census, Limits};
+use crate::error::quoted;
 use crate::export::{self, WriteReport};
 use crate::graph::{Dim, ElementType, Graph, TensorData, ValueId, ValueInfo};
 use crate::read::{self, Imported};
+use crate::repair::{self, Repair, Repaired, Repairs, RestoredNormalisation, Wanted};
 use crate::report::{self, ImportReport};
-use crate::{Error, Result, repair, supported};
+use crate::{Error, Result, supported};
 use prost::bytes::Bytes;
 use regex::RegexSet;
 use serde::Serialize;
@@ -20,6 +22,12 @@ use std::path::{Path, PathBuf};
 pub struct ImportOptions {
     /// Regular expressions; parameters whose name matches one of them keep their value.
     pub freeze: Vec<String>,
+    /// What is put right where the file needs it.
+    pub repairs: Repairs,
+    /// Repair R5 also behind convolutions of which the file does not say that they had a BatchNormalization.
+    pub restore_batch_norm: bool,
+    /// Repair R6 also for layers of which the file does not say that they had a bias.
+    pub restore_bias: bool,
     /// What the import may cost.
     pub limits: Limits,
 }
@@ -33,9 +41,9 @@ pub struct OnnxModel {
     /// The file, after the edits below.
     pub(crate) file: Bytes,
     pub(crate) imported: Imported,
-    pub(crate) limits: Limits,
-    /// What was changed in `file` since it was read: each a sentence for the reports.
-    pub(crate) edits: Vec<String>,
+    /// What was changed in `file` since it was read.
+    pub(crate) edits: Vec<Repaired>,
+    pub(crate) options: ImportOptions,
     freeze: RegexSet,
     analysis: Analysis,
     rows: Vec<ParameterRow>,
@@ -88,13 +96,13 @@ impl OnnxModel {
         let folder = path.parent().unwrap_or(Path::new(""));
         let at = |error: Error| error.at(path.display());
         let imported = read::read(&file, folder, &options.limits).map_err(at)?;
-        supported::check(&imported.graph.nodes, &imported.header).map_err(at)?;
+        supported::check(&imported.graph.nodes).map_err(at)?;
         let mut model = Self {
             path: path.to_owned(),
             file,
             imported,
-            limits: options.limits,
             edits: Vec::new(),
+            options: options.clone(),
             freeze,
             analysis: Analysis::default(),
             rows: Vec::new(),
@@ -103,12 +111,16 @@ impl OnnxModel {
             outputs: Vec::new(),
             sha256,
         };
-        let (edits, log) = export::to_inference(&model.file, &model.imported).map_err(at)?;
+        let (edits, log) = if model.options.repairs.has(Repair::Mode) {
+            export::to_inference(&model.file, &model.imported).map_err(at)?
+        } else {
+            Default::default()
+        };
         if edits.is_empty() {
             model.understand().map_err(at)?;
         } else {
             let edited = export::splice(&model.file, &edits).map_err(at)?;
-            model.continue_with(edited, log).map_err(at)?;
+            model.continue_with(edited, Repair::Mode, log).map_err(at)?;
         }
         Ok(model)
     }
@@ -122,7 +134,7 @@ impl OnnxModel {
     /// Softmax, LogSoftmax or Sigmoid after it.
     pub fn replace_head(&mut self, classes: usize, seed: u64) -> Result<()> {
         let (file, log) = export::replace_head(self, classes, seed)?;
-        self.continue_with(file, log)
+        self.continue_with(file, Repair::Head, log)
     }
 
     /// Writes the model to `path` with `tensors` in place of the stored ones.
@@ -183,6 +195,11 @@ impl OnnxModel {
         &self.analysis
     }
 
+    /// The BatchNormalizations that repair put behind layers.
+    pub fn restored(&self) -> &[RestoredNormalisation] {
+        &self.imported.restored
+    }
+
     /// The initial value of a parameter or running statistic as the module keeps it: float32, a linear weight as `[out, in]`.
     pub fn initial(&self, id: ValueId) -> Option<TensorData> {
         let info = self.analysis.parameters.get(&id)?;
@@ -213,21 +230,23 @@ impl OnnxModel {
 
 impl OnnxModel {
     /// Goes on as if `file` had been opened, `log` telling how it came about.
-    fn continue_with(&mut self, file: Vec<u8>, log: Vec<String>) -> Result<()> {
+    fn continue_with(&mut self, file: Vec<u8>, repair: Repair, log: Vec<String>) -> Result<()> {
         let file = Bytes::from(file);
-        self.imported = read::read(&file, self.folder(), &self.limits)?;
+        self.imported = read::read(&file, self.folder(), &self.options.limits)?;
         self.file = file;
-        self.edits.extend(log);
+        self.edits.extend(Repaired::all(repair, log));
         self.understand()
     }
 
     /// Everything that follows from the graph.
     fn understand(&mut self) -> Result<()> {
         let mut repairs = self.edits.clone();
-        repairs.extend(export::remove_drop_path(&self.file, &self.imported)?.1);
-        repairs.extend(repair::run(&mut self.imported));
+        repairs.extend(self.drop_path()?.1);
+        let wanted = Wanted { options: &self.options, freeze: &self.freeze };
+        repairs.extend(repair::run(&mut self.imported, &wanted));
         let graph = &self.imported.graph;
-        self.analysis = Analysis::of(graph, &self.freeze);
+        self.analysis = Analysis::of(graph, &self.freeze, self.options.repairs.has(Repair::Tail));
+        repairs.extend(tail(graph, &self.analysis));
         self.rows = rows(graph, &self.analysis);
         self.report = ImportReport { repairs, ..report::of(&self.imported, &self.analysis) };
         let infos = |ids: &[ValueId]| ids.iter().filter_map(|id| graph.values.get(id.0).cloned()).collect();
@@ -235,10 +254,28 @@ impl OnnxModel {
         Ok(())
     }
 
+    /// What the written file loses so that it drops no branches, and the lines that say so.
+    pub(crate) fn drop_path(&self) -> Result<(Vec<export::Edit>, Vec<Repaired>)> {
+        if !self.options.repairs.has(Repair::Mode) {
+            return Ok(Default::default());
+        }
+        let (edits, log) = export::remove_drop_path(&self.file, &self.imported)?;
+        Ok((edits, Repaired::all(Repair::Mode, log).collect()))
+    }
+
     /// Where external data is.
     pub(crate) fn folder(&self) -> &Path {
         self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
     }
+}
+
+/// The line for what the loss does not see.
+fn tail(graph: &Graph, analysis: &Analysis) -> Option<Repaired> {
+    let reads = |node: &&crate::graph::Node| node.input(0) == analysis.logits && analysis.logits.is_some();
+    let is_tail = |node: &&crate::graph::Node| matches!(node.op_type.as_str(), "Softmax" | "LogSoftmax" | "Sigmoid");
+    let tail = graph.nodes.iter().rev().filter(reads).find(is_tail)?;
+    let what = format!("{} {} stays in the file but not in the loss", tail.op_type, quoted(&tail.name));
+    Some(Repaired { repair: Repair::Tail, what })
 }
 
 fn last_dim(info: &ValueInfo) -> Option<u64> {

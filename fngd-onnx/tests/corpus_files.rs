@@ -35,8 +35,9 @@ fn every_pytorch_parameter_is_trained_and_nothing_else() {
         };
         let model = open(&path);
         // Parameters that were merged have no PyTorch name: repair made one, or took that of an Identity.
-        let alias =
-            |name: &str| model.report().repairs.iter().any(|line| line.starts_with(&format!("`{name}` was merged")));
+        let alias = |name: &str| {
+            model.report().repairs.iter().any(|line| line.what.starts_with(&format!("`{name}` was merged")))
+        };
         let made = |name: &str| name.contains("__") || alias(name);
         let trainable: BTreeSet<String> = model
             .parameters()

@@ -4,8 +4,13 @@ use super::Uses;
 use crate::graph::{Graph, ValueId};
 
 /// The first output, or what goes into the Softmax, LogSoftmax or Sigmoid that makes it.
-pub(super) fn find(graph: &Graph, uses: &Uses) -> Option<ValueId> {
+///
+/// With `skip_tail` false, always the first output.
+pub(super) fn find(graph: &Graph, uses: &Uses, skip_tail: bool) -> Option<ValueId> {
     let output = *graph.outputs.first()?;
+    if !skip_tail {
+        return Some(output);
+    }
     let mut value = output;
     while let Some((_, node)) = uses.producer(graph, value) {
         let input = node.input(0);

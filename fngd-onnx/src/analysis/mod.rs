@@ -10,6 +10,7 @@ mod parameters;
 mod ties;
 mod uses;
 
+pub(crate) use layers::layer_name;
 pub(crate) use uses::Uses;
 
 use crate::graph::{Graph, ValueId};
@@ -34,7 +35,8 @@ pub struct Analysis {
 
 impl Analysis {
     /// Finds the parameters and layers of `graph`. Parameters whose name matches `freeze` keep their value.
-    pub(crate) fn of(graph: &Graph, freeze: &RegexSet) -> Self {
+    /// With `skip_tail`, the loss reads what a final Softmax, LogSoftmax or Sigmoid reads.
+    pub(crate) fn of(graph: &Graph, freeze: &RegexSet, skip_tail: bool) -> Self {
         let uses = Uses::of(graph);
         let constants = constants::find(graph, &uses);
         let mut found = layers::find(graph, &uses);
@@ -42,7 +44,7 @@ impl Analysis {
         ties::settle(graph, &uses, &mut found, &frozen);
         let (parameters, constants) = parameters::find(graph, &uses, &found, constants, &frozen);
         let layers = found.into_iter().map(|(node, layer)| (node, layer.info)).collect();
-        Self { parameters, layers, logits: logits::find(graph, &uses), constants, frozen }
+        Self { parameters, layers, logits: logits::find(graph, &uses, skip_tail), constants, frozen }
     }
 }
 
@@ -71,7 +73,9 @@ pub enum ParameterRole {
     LinearWeight,
     /// Weight of a convolution.
     ConvolutionWeight,
-    /// Bias of either.
+    /// Weight or peepholes of an LSTM, GRU or RNN.
+    RecurrentWeight,
+    /// Bias of any of them.
     Bias,
     /// Scale of a normalisation.
     NormalisationScale,

@@ -17,7 +17,8 @@ pub fn all_small() -> Vec<PathBuf> {
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| {
-            path.extension().is_some_and(|extension| extension == "onnx") && !path.ends_with("unsupported.onnx")
+            let is_refused = path.file_name().unwrap().to_string_lossy().starts_with("unsupported");
+            path.extension().is_some_and(|extension| extension == "onnx") && !is_refused
         })
         .collect();
     paths.sort();
@@ -34,6 +35,11 @@ pub fn tensors(model: &OnnxModel) -> BTreeMap<String, TensorData> {
     let value =
         |(id, info): (&_, &fngd_onnx::analysis::ParameterInfo)| (info.name.clone(), model.initial(*id).unwrap());
     model.analysis().parameters.iter().map(value).collect()
+}
+
+/// What the report says was repaired.
+pub fn repairs_of(model: &OnnxModel) -> Vec<String> {
+    model.report().repairs.iter().map(|made| made.what.clone()).collect()
 }
 
 /// The same, every element changed, and differently for each parameter.

@@ -147,7 +147,7 @@ fn plain_layers(model: &OnnxModel) -> BTreeMap<&str, usize> {
 fn remarks(model: &OnnxModel, color: bool) {
     let paint = |code: &str, word: &str| if color { format!("\x1b[{code}m{word}\x1b[0m") } else { word.to_owned() };
     for repair in &model.report().repairs {
-        print_line(&format!("  {} {}", paint("36", "repair:"), text::escape_lines(repair)));
+        print_line(&format!("  {} {}", paint("36", "repair:"), text::escape_lines(&repair.to_string())));
     }
     for warning in &model.report().warnings {
         print_line(&format!("  {} {}", paint("33", "warning:"), text::escape_lines(warning)));

@@ -1,4 +1,5 @@
-//! What exporters merge is taken apart again, in the graph only: the file changes when the parts no longer hold the same numbers.
+//! R1 and R2: what exporters merge is taken apart again, in the graph only: the file changes when the parts no longer hold the
+//! same numbers.
 //!
 //! Exporters store initializers with equal contents once. Freshly initialised scales and biases are all ones and zeros, so
 //! parameters of different layers become one. A tensor with one value everywhere, read by several parameter slots, is taken for
@@ -13,19 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Most memory for copies. Exporters merge tensors of a few kilobytes; a hostile file could merge a large one a million times.
 const COPIES_BYTES: usize = 256 << 20;
 
-/// Repairs `imported`; returns what was done, for the report.
-pub(crate) fn run(imported: &mut Imported) -> Vec<String> {
-    // A new initializer must not be an input as well, which older files require.
-    if imported.header.ir_version < 4 {
-        return Vec::new();
-    }
-    let mut done = resolve_identities(imported);
-    done.extend(split_shared(imported));
-    done
-}
-
 /// `Identity(initializer)` stands for a tensor that was merged with that initializer.
-fn resolve_identities(imported: &mut Imported) -> Vec<String> {
+pub(super) fn resolve_identities(imported: &mut Imported) -> Vec<String> {
     let Imported { graph, sources, .. } = imported;
     let (mut renamed, mut removed, mut done) = (BTreeMap::new(), BTreeSet::new(), Vec::new());
     let outputs: BTreeSet<ValueId> = graph.outputs.iter().copied().collect();
@@ -43,10 +33,12 @@ fn resolve_identities(imported: &mut Imported) -> Vec<String> {
         removed.insert(index);
         // A number such as an epsilon is a parameter only where its reader says so.
         let may_be_parameter = data.elements() > 1 || of_parameters.contains(&output);
-        if may_be_parameter && uniform.is(input, data) && take(&mut budget, data) {
+        // In a body, there is nothing that could be rewired.
+        let own = node.index.filter(|_| may_be_parameter && !graph.fixed.contains_key(&input));
+        if let Some(position) = own.filter(|_| uniform.is(input, data) && take(&mut budget, data)) {
             let copy = data.clone();
             graph.initializers.insert(output, copy);
-            sources.insert(output, Source::Alias { position: node.index, of: input });
+            sources.insert(output, Source::Alias { position, of: input });
             let (name, of) = (name(&graph.values, output), name(&graph.values, input));
             done.push(format!("{name} was merged with {of} by the exporter; it is a parameter of its own again"));
         } else {
@@ -74,13 +66,18 @@ fn read_as_parameters(graph: &Graph) -> BTreeSet<ValueId> {
     found
 }
 
-fn split_shared(imported: &mut Imported) -> Vec<String> {
+/// Gives each parameter slot that reads a tensor of one value a tensor of its own.
+pub(super) fn split_shared(imported: &mut Imported) -> Vec<String> {
     let Imported { graph, sources, .. } = imported;
     let mut readers: BTreeMap<ValueId, Vec<(usize, usize)>> = BTreeMap::new();
     let mut uniform = Uniform::default();
     for (index, node) in graph.nodes.iter().enumerate() {
         for (slot, input) in node.inputs.iter().enumerate() {
             let Some((id, data)) = input.and_then(|id| Some((id, graph.initializers.get(&id)?))) else { continue };
+            // In a body, there is nothing that could be rewired.
+            if node.index.is_none() || graph.fixed.contains_key(&id) {
+                continue;
+            }
             if is_parameter_slot(node, slot, data.elements()) && uniform.is(id, data) {
                 readers.entry(id).or_default().push((index, slot));
             }
@@ -115,10 +112,10 @@ fn split(
     };
     let copy = ValueId(graph.values.len());
     let Some(node) = graph.nodes.get_mut(index) else { return };
-    let Some(input) = node.inputs.get_mut(slot) else { return };
+    let (Some(position), Some(input)) = (node.index, node.inputs.get_mut(slot)) else { return };
     *input = Some(copy);
     let name = names.unique(format!("{}__{}", info.name, node.name));
-    sources.insert(copy, Source::Copy { position: node.index, slot, of: id });
+    sources.insert(copy, Source::Copy { position, slot, of: id });
     graph.values.push(ValueInfo { name, ..info });
     graph.initializers.insert(copy, data);
 }
