@@ -49,6 +49,11 @@ impl Analysis {
     }
 }
 
+/// Constants of more than one element that look like parameters and are none.
+pub(crate) fn constants(graph: &Graph) -> BTreeMap<ValueId, &'static str> {
+    constants::find(graph, &Uses::of(graph))
+}
+
 /// One parameter or running statistic.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ParameterInfo {
