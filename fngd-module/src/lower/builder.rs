@@ -13,7 +13,7 @@ use super::table;
 use super::tensors;
 use crate::{Error, Result};
 use fngd_onnx::analysis::Analysis;
-use fngd_onnx::analysis::drop_path::mask_values;
+use fngd_onnx::analysis::drop_path::{divided_branches, mask_values};
 use fngd_onnx::graph::{Graph, Node, ValueId};
 use std::collections::{BTreeMap, BTreeSet};
 use tch::{Device, Kind, Tensor, no_grad_guard};
@@ -55,6 +55,7 @@ struct Builder<'a> {
     metadata: BTreeMap<usize, Tensor>,
     overwritable: BTreeSet<usize>,
     always_one_in_evaluation: BTreeSet<ValueId>,
+    undivided_in_evaluation: BTreeSet<ValueId>,
     sources: BTreeMap<usize, Source>,
     constants: Vec<Constant>,
     steps: Vec<Step>,
@@ -100,6 +101,7 @@ impl<'a> Builder<'a> {
             frozen: &analysis.frozen,
             device,
             always_one_in_evaluation: mask_values(graph),
+            undivided_in_evaluation: divided_branches(graph),
             readers,
             read_as_they_are,
             guarded: guarded::values(graph),
@@ -157,8 +159,15 @@ impl<'a> Builder<'a> {
             guarded: &self.guarded,
         };
         let operator = (entry.build)(node, &context)?;
-        let is_mask = node.output(0).is_some_and(|output| self.always_one_in_evaluation.contains(&output));
-        Ok(if is_mask { Box::new(drop_path::OneInEvaluation(operator)) } else { operator })
+        Ok(match node.output(0) {
+            Some(output) if self.always_one_in_evaluation.contains(&output) => {
+                Box::new(drop_path::OneInEvaluation(operator))
+            }
+            Some(output) if self.undivided_in_evaluation.contains(&output) => {
+                Box::new(drop_path::UndividedInEvaluation(operator))
+            }
+            _ => operator,
+        })
     }
 
     /// Computes the node now, if everything that it depends on is known.
