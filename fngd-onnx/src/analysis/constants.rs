@@ -40,6 +40,9 @@ fn reason(graph: &Graph, uses: &Uses, id: ValueId, data: &TensorData) -> Option<
     {
         return None;
     }
+    if is_initial_state(graph, uses, id, data) {
+        return Some("initial state of a recurrent network");
+    }
     if normalises_input(graph, uses, id) {
         return Some("normalises an input");
     }
@@ -55,6 +58,7 @@ fn is_made_for_parameters(node: &Node, slot: usize) -> bool {
     match node.op_type.as_str() {
         "Conv" | "ConvTranspose" | "PRelu" => slot > 0,
         "Gemm" => slot == 2,
+        "LSTM" | "GRU" | "RNN" => matches!(slot, 1..=3 | 7),
         "BatchNormalization"
         | "LayerNormalization"
         | "InstanceNormalization"
@@ -119,6 +123,18 @@ fn inner_normalisation(graph: &Graph, uses: &Uses, id: ValueId, data: &TensorDat
             let is_reshape = |node: &Node| node.op_type == "Reshape";
             plain && from_reshape.is_some_and(|(_, node)| is_reshape(node)) && to_reshape.is_some_and(is_reshape)
         })
+}
+
+/// One value everywhere, where a recurrent network starts: what exporters leave of zeros. A state that was trained is kept.
+fn is_initial_state(graph: &Graph, uses: &Uses, id: ValueId, data: &TensorData) -> bool {
+    let readers = uses.readers(id);
+    let starts = |(index, slot): &(usize, usize)| {
+        let node = graph.nodes.get(*index);
+        node.is_some_and(|node| matches!(node.op_type.as_str(), "LSTM" | "GRU" | "RNN") && matches!(slot, 5 | 6))
+    };
+    !readers.is_empty()
+        && readers.iter().all(starts)
+        && data.floats().is_some_and(|values| values.windows(2).all(|pair| matches!(pair, [a, b] if a == b)))
 }
 
 /// Sub or Div right after a graph input: mean and standard deviation of the data.

@@ -72,7 +72,9 @@ pub enum ParameterRole {
     LinearWeight,
     /// Weight of a convolution.
     ConvolutionWeight,
-    /// Bias of either.
+    /// Weight or peepholes of an LSTM, GRU or RNN.
+    RecurrentWeight,
+    /// Bias of any of them.
     Bias,
     /// Scale of a normalisation.
     NormalisationScale,

@@ -5,7 +5,7 @@ use crate::lower::operator::{BuildContext, Inputs, Operator, Run};
 use crate::{Error, Result};
 use fngd_onnx::analysis::ParameterRole;
 use fngd_onnx::graph::Node;
-use tch::{Tensor, no_grad_guard};
+use tch::{Kind, Tensor, no_grad_guard};
 
 /// Mean 0 and variance 1 per channel, over the batch while training and by running statistics otherwise; then scale and shift.
 struct BatchNormalization {
@@ -17,11 +17,18 @@ struct BatchNormalization {
 }
 
 pub(crate) fn build(node: &Node, context: &BuildContext) -> Result<Box<dyn Operator>> {
-    if (1..node.outputs.len()).any(|position| node.output(position).is_some()) {
-        return Err(context.unsupported("the outputs for running statistics are used"));
+    let shows_statistics = (1..node.outputs.len()).any(|position| node.output(position).is_some());
+    if shows_statistics && (node.int("training_mode", 0) == 0 || node.outputs.len() > 3) {
+        return Err(context.unsupported("outputs for statistics are used, but attribute `training_mode` is 0"));
     }
     if node.opset < 9 && node.int("spatial", 1) == 0 {
         return Err(context.unsupported("attribute `spatial` is 0, only statistics per channel are supported"));
+    }
+    if shows_statistics {
+        return Ok(Box::new(BatchStatistics {
+            epsilon: epsilon(node)?,
+            momentum: f64::from(node.float("momentum", 0.9)),
+        }));
     }
     let is_statistic =
         |position| context.parameter(position).is_some_and(|p| p.info.role == ParameterRole::RunningStatistic);
@@ -73,5 +80,27 @@ impl Operator for BatchNormalization {
 
     fn output_may_be_overwritten(&self) -> bool {
         true
+    }
+}
+
+/// BatchNormalization whose updated running statistics are results: it always normalises with the batch's own, and updates nothing.
+struct BatchStatistics {
+    epsilon: f64,
+    momentum: f64,
+}
+
+impl Operator for BatchStatistics {
+    fn run(&self, inputs: &mut Inputs, _: &Run) -> Result<Vec<Tensor>> {
+        let (x, scale, shift) = (inputs.get(0)?, inputs.get(1)?, inputs.get(2)?);
+        if x.dim() < 2 {
+            return Err(Error::mismatch(format!("input is {:?}, expected at least two dimensions", x.size())));
+        }
+        let none = None::<&Tensor>;
+        let output = x.f_batch_norm(Some(scale), Some(shift), none, none, true, 0.0, self.epsilon, true)?;
+        let axes: Vec<i64> = (0..x.dim() as i64).filter(|&axis| axis != 1).collect();
+        let mean = x.f_mean_dim(&axes[..], false, None::<Kind>)?;
+        let variance = x.f_var_dim(&axes[..], false, false)?;
+        let updated = |running: &Tensor, new: &Tensor| running.f_lerp(new, 1.0 - self.momentum);
+        Ok(vec![output, updated(inputs.get(3)?, &mean)?, updated(inputs.get(4)?, &variance)?])
     }
 }

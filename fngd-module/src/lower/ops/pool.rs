@@ -1,5 +1,6 @@
 //! MaxPool and AveragePool.
 
+use super::pool_indices;
 use super::window::{Window, pad, spatial_sizes};
 use crate::lower::operator::{BuildContext, Inputs, Operator, Run};
 use crate::{Error, Result};
@@ -9,9 +10,9 @@ use tch::Tensor;
 /// The largest element of each window; padding never wins.
 struct MaxPool(Window);
 
-pub(crate) fn max_pool(node: &Node, context: &BuildContext) -> Result<Box<dyn Operator>> {
+pub(crate) fn max_pool(node: &Node, _: &BuildContext) -> Result<Box<dyn Operator>> {
     if node.output(1).is_some() {
-        return Err(context.unsupported("output 1 (`Indices`) is used"));
+        return pool_indices::build(node, window(node)?);
     }
     Ok(Box::new(MaxPool(window(node)?)))
 }
