@@ -24,6 +24,7 @@ mod session;
 pub mod signals;
 pub mod stop;
 mod timing;
+mod trace;
 pub mod train;
 
 use checkpoint::Fingerprint;
@@ -87,6 +88,7 @@ fn run(job: Job, events: &Events) -> Result<Status> {
             jobs::export_checkpoint(&context, &settings, &data, &checkpoint, &output, reference.as_deref())
         }
         Job::BenchStep(job) => bench::run(&context, &job),
+        Job::Trace(job) => trace::run(&context, &job),
         Job::Probe => Ok(jobs::done(events, Status::Finished, &checkpoint::RunState::default(), start)),
     }
 }
@@ -99,6 +101,7 @@ fn set_up(job: &Job, events: &Events) -> Result<(tch::Device, Fingerprint)> {
         }
         Job::Eval { device, threads, .. } => (device.as_str(), *threads),
         Job::BenchStep(job) => (job.device.as_str(), job.threads),
+        Job::Trace(job) => (job.device.as_str(), job.threads),
         Job::Probe => ("auto", None),
     };
     let threads = device::set_threads(threads)?;

@@ -129,7 +129,8 @@ impl std::error::Error for Error {
 pub fn printable(text: &str) -> Cow<'_, str> {
     let is_harmful = |character: char| {
         // The second kind makes a terminal show text in another order than it has.
-        (character.is_control() && character != '\n') || matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        (character.is_control() && character != '\n')
+            || matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };
     if !text.contains(is_harmful) {
         return Cow::Borrowed(text);

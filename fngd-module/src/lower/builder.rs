@@ -8,6 +8,7 @@ use super::operator::{BuildContext, Inputs, Operator, Run};
 use super::parameters::Parameters;
 use super::plan::{Plan, Source};
 use super::program::{Constant, GraphInput, Program, Step};
+use super::scalars;
 use super::table;
 use super::tensors;
 use crate::{Error, Result};
@@ -186,7 +187,7 @@ impl<'a> Builder<'a> {
             return Ok(false);
         }
         let _guard = no_grad_guard();
-        let results = match operator.run(&mut values, &Run::folding(self.foldable)) {
+        let results = match scalars::run(operator, &mut values, &Run::folding(self.foldable)) {
             // Each pass may afford more, or says so itself.
             Err(error) if error.is_limit() => return Ok(false),
             results => results?,
@@ -228,7 +229,7 @@ impl<'a> Builder<'a> {
             let _guard = no_grad_guard();
             let mut values = Inputs(inputs.iter().map(value).collect());
             // A failure here shows itself when the step runs.
-            let result = operator.run(&mut values, &Run::evaluation(Device::Cpu));
+            let result = scalars::run(operator, &mut values, &Run::evaluation(Device::Cpu));
             if let Some(tensor) = result.ok().and_then(|results| results.into_iter().next()) {
                 self.metadata.insert(output.0, tensor);
             }

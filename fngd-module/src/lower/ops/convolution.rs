@@ -1,11 +1,16 @@
 //! Conv and ConvTranspose: how the file's padding becomes libtorch's, for layers and for plain convolutions alike.
 
 use super::window::{LARGEST, Padding, Window, pad, spatial_sizes};
+use crate::lower::arguments::{MOST_ELEMENTS, affordable};
 use crate::lower::operator::{BuildContext, Inputs, Operator, Run};
 use crate::{Error, Result};
 use fngd_core::Convolution;
 use fngd_onnx::graph::Node;
 use tch::Tensor;
+
+/// A stride up to this may be larger than the input: networks for large images run on small ones. oneDNN 3.10 reads beyond the
+/// input where a stride of 65536 meets one of 12.
+const LARGEST_IDLE_STRIDE: i64 = 1 << 10;
 
 /// A convolution's attributes, checked against its weight.
 #[derive(Debug, Clone)]
@@ -61,6 +66,7 @@ impl ConvolutionPlan {
     /// The convolution's input, padded where libtorch does not do it.
     pub fn before(&self, x: &Tensor) -> Result<Tensor> {
         let spatial = spatial_sizes(x, self.window.kernel.len())?;
+        self.check_extent(&spatial)?;
         if self.transposed || self.own_padding().is_some() {
             return Ok(x.shallow_clone());
         }
@@ -76,6 +82,24 @@ impl ConvolutionPlan {
         let (front, behind) = self.transposed_cuts(&input_size[2..]);
         let negative = |amounts: Vec<i64>| amounts.into_iter().map(|amount| -amount).collect::<Vec<_>>();
         pad(&y, &negative(front), &negative(behind), 0.0)
+    }
+
+    /// Refuses what makes libtorch read beyond its input, or write an output that no memory holds.
+    fn check_extent(&self, spatial: &[i64]) -> Result<()> {
+        let (before, after) = self.window.pads(spatial);
+        for (index, stride) in self.window.stride.iter().copied().enumerate() {
+            let padded = spatial[index] + before[index] + after[index];
+            if !self.transposed && stride > padded.max(LARGEST_IDLE_STRIDE) {
+                return Err(Error::mismatch(format!("stride {stride} is larger than the padded input of {padded}")));
+            }
+        }
+        if self.transposed {
+            let whole = |index: usize| {
+                (spatial[index] - 1).saturating_mul(self.window.stride[index]).saturating_add(self.window.span(index))
+            };
+            affordable(&(0..spatial.len()).map(|index| whole(index).max(0)).collect::<Vec<_>>(), MOST_ELEMENTS)?;
+        }
+        Ok(())
     }
 
     fn own_padding(&self) -> Option<&[i64]> {
