@@ -11,6 +11,9 @@ use std::path::PathBuf;
 /// Version of these types; the two programs are built together and refuse each other otherwise.
 pub const PROTOCOL: u32 = 1;
 
+/// How the engine's last line begins when a signal ends it; the node that ran follows.
+pub const CRASHED_IN: &str = "libtorch crashed in ";
+
 /// The whole of what the engine is told.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "job", rename_all = "kebab-case")]

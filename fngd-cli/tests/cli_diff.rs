@@ -84,7 +84,10 @@ fn the_node_that_is_understood_otherwise_is_named() {
     let said = diff(folder.path(), &[]);
     assert_eq!(said.status.code(), Some(9), "{said:?}");
     let out = String::from_utf8(said.stdout).unwrap();
-    assert!(out.contains("first difference: `relu_1`, of node `node_relu_1` (Selu)\n    reads `getitem_5` [1, "), "{out}");
+    assert!(
+        out.contains("first difference: `relu_1`, of node `node_relu_1` (Selu)\n    reads `getitem_5` [1, "),
+        "{out}"
+    );
     let verdicts: Vec<&str> = out.lines().skip(2).take(7).map(|line| line.rsplit(' ').next().unwrap()).collect();
     assert_eq!(verdicts, ["agrees", "agrees", "agrees", "differs", "differs", "differs", "differs"], "{out}");
     let said = diff(folder.path(), &["--json"]);
@@ -93,26 +96,18 @@ fn the_node_that_is_understood_otherwise_is_named() {
     assert_eq!(document["values"].as_array().unwrap().len(), 11);
 }
 
-/// Without an operator that tract has, what comes before is compared all the same.
+/// Where tract cannot go on, what comes before is compared all the same.
 #[test]
 fn what_tract_cannot_run_is_said() {
     let folder = bench();
     let mut bytes = MODEL.to_vec();
-    let places: Vec<usize> = (0..bytes.len() - 4).filter(|&at| bytes[at..].starts_with(b"Relu")).collect();
-    // Mish is in tract's list from 18 on, so take one that is in ours and not in its.
-    bytes[places[2]..places[2] + 4].copy_from_slice(b"Celu");
+    // The head's weight is read in another orientation, which libtorch would refuse too: its attribute transB becomes transA.
+    let place = (0..bytes.len() - 6).find(|&at| bytes[at..].starts_with(b"transB")).unwrap();
+    bytes[place..place + 6].copy_from_slice(b"transA");
     std::fs::write(folder.path().join("m.onnx"), bytes).unwrap();
-    let said = diff(folder.path(), &["--json"]);
-    let document: serde_json::Value = serde_json::from_slice(&said.stdout).unwrap();
-    let verdict = |value: &str| {
-        let rows = document["values"].as_array().unwrap();
-        rows.iter().find(|row| row["value"] == value).unwrap()["verdict"].clone()
-    };
-    assert_eq!(verdict("conv2d_2"), "agrees");
-    // Either tract knows the operator, and it is another; or it does not, and says so.
-    if document["incomplete_because"].as_array().unwrap().is_empty() {
-        assert_eq!(verdict("relu_2"), "differs");
-    } else {
-        assert_eq!(verdict("relu_2"), "missing");
-    }
+    let said = diff(folder.path(), &[]);
+    assert_eq!(said.status.code(), Some(0), "{said:?}");
+    let out = String::from_utf8(said.stdout).unwrap();
+    assert!(out.contains("\n  not everything was compared: tract cannot compute `logits`: "), "{out}");
+    assert!(out.ends_with("\n  10 values agree, 1 are not in tract\n"), "{out}");
 }

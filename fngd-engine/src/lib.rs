@@ -6,6 +6,7 @@ pub mod augment;
 pub mod batches;
 mod bench;
 pub mod checkpoint;
+mod crash;
 mod device;
 pub mod evaluate;
 pub mod events;
@@ -47,6 +48,8 @@ pub fn main() -> ExitCode {
             return ExitCode::from(1);
         }
     };
+    // Without it a crash is as much an error, only with less in its message.
+    let _ = crash::announce_crashes();
     let events = Events::to(stream);
     let outcome = catch_unwind(AssertUnwindSafe(|| read_job().and_then(|job| run(job, &events))));
     let outcome = outcome.unwrap_or_else(|panic| Err(panicked(&*panic)));

@@ -21,7 +21,8 @@ fn trace(model: &Path, inputs: TraceInputs, output: &Path) -> (BTreeMap<String, 
         .unwrap();
     writeln!(engine.stdin.as_mut().unwrap(), "{}", serde_json::to_string(&job).unwrap()).unwrap();
     let said = engine.wait_with_output().unwrap();
-    let events = String::from_utf8(said.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let events =
+        String::from_utf8(said.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     (state::load(&output).unwrap_or_default().into_iter().collect(), events)
 }
 

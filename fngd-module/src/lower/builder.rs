@@ -3,6 +3,7 @@
 use super::drafts::{self, Draft};
 use super::drop_path;
 use super::folding;
+use super::guarded;
 use super::layers::Layers;
 use super::operator::{BuildContext, Inputs, Operator, Run};
 use super::parameters::Parameters;
@@ -11,7 +12,7 @@ use super::program::{Constant, GraphInput, Program, Step};
 use super::scalars;
 use super::table;
 use super::tensors;
-use crate::{Error, Result};
+use crate::{Error, Result, running};
 use fngd_onnx::analysis::Analysis;
 use fngd_onnx::analysis::drop_path::mask_values;
 use fngd_onnx::graph::{Graph, Node, ValueId};
@@ -48,6 +49,7 @@ struct Builder<'a> {
     readers: BTreeMap<usize, usize>,
     /// Values that somebody besides DequantizeLinear reads.
     read_as_they_are: BTreeSet<usize>,
+    guarded: BTreeSet<ValueId>,
     /// Values known now.
     known: BTreeMap<usize, Tensor>,
     /// Parameters and their rearrangements as the file has them: enough where only dimensions or element type matter.
@@ -101,6 +103,7 @@ impl<'a> Builder<'a> {
             always_one_in_evaluation: mask_values(graph),
             readers,
             read_as_they_are,
+            guarded: guarded::values(graph),
             known,
             metadata,
             overwritable: BTreeSet::new(),
@@ -116,6 +119,8 @@ impl<'a> Builder<'a> {
         let (inputs, outputs) = (draft.inputs().to_vec(), draft.outputs());
         let node = draft.node;
         let is_layer = draft.layer.is_some();
+        let _pass = running::Pass;
+        running::note(&node.describe());
         let operator = match draft.layer {
             Some(layer) => Box::new(layer.operator),
             None => self.operator(&node)?,
@@ -152,6 +157,7 @@ impl<'a> Builder<'a> {
             frozen: self.frozen,
             overwritable: &overwritable,
             read_as_they_are: &self.read_as_they_are,
+            guarded: &self.guarded,
         };
         let operator = (entry.build)(node, &context)?;
         let is_mask = node.output(0).is_some_and(|output| self.always_one_in_evaluation.contains(&output));

@@ -5,7 +5,7 @@ use super::parameters::Parameters;
 use super::plan::{Plan, Source, Wiring};
 use super::scalars;
 use super::tensors;
-use crate::{Error, Result};
+use crate::{Error, Result, running};
 use fngd_onnx::graph::Dim;
 use std::cell::OnceCell;
 use tch::{Device, Kind, Tensor};
@@ -107,8 +107,10 @@ impl Program {
                 Some(self.prepared(input, tensor).map_err(|error| error.at(format!("input `{}`", input.name)))?);
         }
         let mut held = Inputs::default();
+        let _pass = running::Pass;
         for scheduled in &plan.schedule {
             let step = &self.steps[scheduled.step];
+            running::note(&step.place);
             held.0.clear();
             for (&source, &is_last) in step.inputs.iter().zip(&scheduled.is_last) {
                 held.0.push(match source {

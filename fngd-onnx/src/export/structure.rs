@@ -64,6 +64,74 @@ pub(super) fn input(file: &[u8], node: &MessageSpan, slot: usize, name: Option<&
     Ok(Edit { range, fields })
 }
 
+/// Gives the node at `position` the input number `slot`, which it leaves out, and the file the constant `name` that it reads.
+pub(super) fn new_input(
+    model: &OnnxModel,
+    position: usize,
+    slot: usize,
+    name: &str,
+    data: &TensorData,
+) -> Result<Vec<Edit>> {
+    let node = model.imported.spans.nodes.get(position).ok_or_else(missing)?;
+    let inputs = fields_of(&model.file, node, 1)?;
+    let range = inputs.get(slot).or(inputs.last()).cloned().ok_or_else(missing)?;
+    let mut fields = Vec::new();
+    if inputs.len() <= slot {
+        // After the last input there may be nothing in the node, so that input is written again.
+        fields.extend_from_slice(slice(&model.file, &range)?);
+    }
+    // Inputs that are left out before it are empty names.
+    for position in inputs.len().min(slot)..=slot {
+        put_bytes(&mut fields, 1, if position == slot { name.as_bytes() } else { b"" });
+    }
+    let constant = if model.imported.header.ir_version >= 4 {
+        let mut initializer = Vec::new();
+        put_bytes(&mut initializer, 5, &tensor(name, data));
+        insert_into_graph(model, initializer)
+    } else {
+        // Older files must list an initializer as an input, which the caller could set.
+        Edit { range: node.field.start..node.field.start, fields: constant_node(&[], name, data) }
+    };
+    Ok(vec![Edit { range, fields }, constant])
+}
+
+/// Puts a Constant in place of the node at `position`, which computes `name`; the node at `from` is not needed then.
+pub(super) fn in_place_of(
+    model: &OnnxModel,
+    position: usize,
+    from: Option<usize>,
+    name: &str,
+    data: &TensorData,
+) -> Result<Vec<Edit>> {
+    let node = |position: usize| model.imported.spans.nodes.get(position).ok_or_else(missing);
+    let span = node(position)?;
+    let mut kept = Vec::new();
+    for range in fields_of(&model.file, span, 3)? {
+        kept.extend_from_slice(slice(&model.file, &range)?);
+    }
+    let mut edits = vec![Edit { range: span.field.clone(), fields: constant_node(&kept, name, data) }];
+    if let Some(from) = from {
+        edits.push(Edit { range: node(from)?.field.clone(), fields: Vec::new() });
+    }
+    Ok(edits)
+}
+
+/// A Constant node as a field of the graph, with these `more` fields.
+fn constant_node(more: &[u8], output: &str, data: &TensorData) -> Vec<u8> {
+    let (mut attribute, mut contents, mut field) = (Vec::new(), Vec::new(), Vec::new());
+    const TENSOR: u64 = 4;
+    put_bytes(&mut attribute, 1, b"value");
+    put_bytes(&mut attribute, 5, &tensor("", data));
+    put_varint(&mut attribute, 20 << 3);
+    put_varint(&mut attribute, TENSOR);
+    put_bytes(&mut contents, 2, output.as_bytes());
+    contents.extend_from_slice(more);
+    put_bytes(&mut contents, 4, b"Constant");
+    put_bytes(&mut contents, 5, &attribute);
+    put_bytes(&mut field, 1, &contents);
+    field
+}
+
 /// All fields `number` of a message.
 pub(super) fn fields_of(file: &[u8], message: &MessageSpan, number: u32) -> Result<Vec<Range<usize>>> {
     let mut found = Vec::new();
@@ -85,7 +153,9 @@ pub(super) fn tensor(name: &str, data: &TensorData) -> Vec<u8> {
     }
     put_varint(&mut out, 2 << 3);
     put_varint(&mut out, data.element_type.number().unsigned_abs().into());
-    put_bytes(&mut out, 8, name.as_bytes());
+    if !name.is_empty() {
+        put_bytes(&mut out, 8, name.as_bytes());
+    }
     put_bytes(&mut out, 9, &data.bytes);
     out
 }

@@ -3,9 +3,23 @@
 //! Each repair has a number, by which documents and the command line call it, its own switch in [`Repairs`], a line in the
 //! report, and an inverse in `export`. Most change the graph only.
 
+mod batch_norm;
+mod bias;
+mod constant;
+pub(crate) mod hints;
 mod merged;
+mod retie;
 
+pub use batch_norm::RestoredNormalisation;
+pub(crate) use batch_norm::{Channels, was_folded_into};
+pub(crate) use bias::lost_bias;
+pub(crate) use retie::Tie;
+
+use crate::error::quoted;
+use crate::graph::{Graph, ValueId, ValueInfo};
+use crate::model::ImportOptions;
 use crate::read::Imported;
+use regex::RegexSet;
 use serde::{Serialize, Serializer};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -152,19 +166,47 @@ impl Repaired {
     }
 }
 
+/// What the user wants.
+pub(crate) struct Wanted<'a> {
+    pub options: &'a ImportOptions,
+    /// `options.freeze`.
+    pub freeze: &'a RegexSet,
+}
+
+impl Wanted<'_> {
+    /// Whether `id` must keep its value.
+    fn is_frozen(&self, graph: &Graph, id: ValueId) -> bool {
+        graph.values.get(id.0).is_some_and(|info| self.freeze.is_match(&info.name))
+    }
+}
+
 /// Makes the repairs that change the graph only; returns what was done.
-pub(crate) fn run(imported: &mut Imported, repairs: &Repairs) -> Vec<Repaired> {
+pub(crate) fn run(imported: &mut Imported, wanted: &Wanted) -> Vec<Repaired> {
     let mut done = Vec::new();
     // A new initializer must not be an input as well, which older files require.
     let can_add = imported.header.ir_version >= 4;
-    let mut make = |repair: Repair, how: fn(&mut Imported) -> Vec<String>| {
-        if can_add && repairs.has(repair) {
-            done.extend(Repaired::all(repair, how(imported)));
+    let mut make = |repair: Repair, how: fn(&mut Imported, &Wanted) -> Vec<String>| {
+        if wanted.options.repairs.has(repair) {
+            done.extend(Repaired::all(repair, how(imported, wanted)));
         }
     };
-    make(Repair::Identity, merged::resolve_identities);
-    make(Repair::Unmerge, merged::split_shared);
+    if can_add {
+        make(Repair::Identity, |imported, _| merged::resolve_identities(imported));
+    }
+    make(Repair::Constant, constant::promote);
+    if can_add {
+        make(Repair::Unmerge, |imported, _| merged::split_shared(imported));
+    }
+    make(Repair::Retie, retie::retie);
+    make(Repair::BatchNorm, batch_norm::restore);
+    // Where a BatchNormalization came back, its shift is the bias.
+    make(Repair::Bias, bias::restore);
     done
+}
+
+/// How sentences name a value.
+fn name(values: &[ValueInfo], id: ValueId) -> String {
+    quoted(values.get(id.0).map_or("", |info| &info.name))
 }
 
 #[cfg(test)]
