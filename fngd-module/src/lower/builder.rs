@@ -9,9 +9,10 @@ use super::operator::{BuildContext, Inputs, Operator, Run};
 use super::parameters::Parameters;
 use super::plan::{Plan, Source};
 use super::program::{Constant, GraphInput, Program, Step};
+use super::scalars;
 use super::table;
 use super::tensors;
-use crate::{Error, Result};
+use crate::{Error, Result, running};
 use fngd_onnx::analysis::Analysis;
 use fngd_onnx::analysis::drop_path::{divided_branches, mask_values};
 use fngd_onnx::graph::{Graph, Node, ValueId};
@@ -120,6 +121,8 @@ impl<'a> Builder<'a> {
         let (inputs, outputs) = (draft.inputs().to_vec(), draft.outputs());
         let node = draft.node;
         let is_layer = draft.layer.is_some();
+        let _pass = running::Pass;
+        running::note(&node.describe());
         let operator = match draft.layer {
             Some(layer) => Box::new(layer.operator),
             None => self.operator(&node)?,
@@ -199,7 +202,7 @@ impl<'a> Builder<'a> {
             return Ok(false);
         }
         let _guard = no_grad_guard();
-        let results = match operator.run(&mut values, &Run::folding(self.foldable)) {
+        let results = match scalars::run(operator, &mut values, &Run::folding(self.foldable)) {
             // Each pass may afford more, or says so itself.
             Err(error) if error.is_limit() => return Ok(false),
             results => results?,
@@ -241,7 +244,7 @@ impl<'a> Builder<'a> {
             let _guard = no_grad_guard();
             let mut values = Inputs(inputs.iter().map(value).collect());
             // A failure here shows itself when the step runs.
-            let result = operator.run(&mut values, &Run::evaluation(Device::Cpu));
+            let result = scalars::run(operator, &mut values, &Run::evaluation(Device::Cpu));
             if let Some(tensor) = result.ok().and_then(|results| results.into_iter().next()) {
                 self.metadata.insert(output.0, tensor);
             }
