@@ -10,17 +10,11 @@ use std::path::{Path, PathBuf};
 use tch::{Kind, Reduction, Tensor, no_grad};
 
 /// Files with folded BatchNormalizations, and how many of them can be restored.
-const FOLDED: [(&str, usize); 12] = [
-    ("densenet.dyn", 5),
+const FOLDED: [(&str, usize); 6] = [
     ("densenet.ts", 5),
-    ("efficientnet.dyn", 13),
-    ("efficientnet.ts", 13),
     ("mobilenet.dyn", 16),
-    ("mobilenet.ts", 16),
     ("resnet-fresh.dyn", 16),
     ("resnet-fresh.ts", 16),
-    ("resnet.dyn", 16),
-    ("resnet.ts", 16),
     ("vgg-bn.dyn", 4),
     ("vgg-bn.ts", 4),
 ];

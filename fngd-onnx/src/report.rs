@@ -1,6 +1,6 @@
 //! What an import tells the user.
 
-use crate::analysis::Analysis;
+use crate::analysis::{Analysis, QUANTISED};
 use crate::error::quoted;
 use crate::export;
 use crate::graph::{Dim, Graph, TensorData, ValueId};
@@ -59,6 +59,7 @@ pub(crate) fn of(imported: &Imported, analysis: &Analysis) -> ImportReport {
     warnings.extend(not_finite(graph, analysis));
     warnings.extend(shared(graph, analysis));
     warnings.extend(fixed(graph, analysis));
+    warnings.extend(quantised(graph, analysis));
     ImportReport {
         ir_version: header.ir_version,
         opset,
@@ -113,7 +114,7 @@ fn lost_names(analysis: &Analysis) -> Option<String> {
 
 fn random(graph: &Graph) -> Option<String> {
     let count = export::random_nodes_left(graph);
-    (count > 0).then(|| format!("{count} RandomUniformLike nodes draw random numbers in the written file too"))
+    (count > 0).then(|| format!("{count} nodes draw random numbers in the written file too"))
 }
 
 /// Small tensors that several nodes have as scale, shift or bias. The dynamo exporter stores equal tensors of up to 1024 elements once,
@@ -161,6 +162,18 @@ fn fixed(graph: &Graph, analysis: &Analysis) -> Vec<String> {
         )
     };
     found.into_iter().map(sentence).collect()
+}
+
+/// Weights whose float values the file does not have.
+fn quantised(graph: &Graph, analysis: &Analysis) -> Option<String> {
+    let ids: Vec<_> = analysis.constants.iter().filter(|(_, reason)| **reason == QUANTISED).map(|(id, _)| id).collect();
+    let some: Vec<_> =
+        ids.iter().take(3).map(|id| quoted(graph.values.get(id.0).map_or("", |info| &info.name))).collect();
+    let (count, more) = (ids.len(), if ids.len() > 3 { ", ..." } else { "" });
+    (count > 0).then(|| {
+        let names = some.join(", ");
+        format!("{count} weights are stored as integers and keep their value: {names}{more}; train the model before it is quantised")
+    })
 }
 
 /// Training from NaN gives NaN.

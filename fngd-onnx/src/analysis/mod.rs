@@ -10,6 +10,7 @@ mod parameters;
 mod ties;
 mod uses;
 
+pub(crate) use constants::QUANTISED;
 pub(crate) use layers::layer_name;
 pub(crate) use uses::Uses;
 
@@ -27,7 +28,7 @@ pub struct Analysis {
     pub layers: BTreeMap<usize, LayerInfo>,
     /// The value that the loss reads: before a final Softmax, LogSoftmax or Sigmoid.
     pub logits: Option<ValueId>,
-    /// Float constants of more than one element that are not trained, and why: masks, input statistics, rotary tables.
+    /// Constants of more than one element that are not trained, and why: masks, input statistics, rotary tables, quantised weights.
     pub constants: BTreeMap<ValueId, &'static str>,
     /// What `freeze` names, and the running statistics of each BatchNormalization whose scale is frozen: these must not be updated.
     pub frozen: BTreeSet<ValueId>,
@@ -81,7 +82,9 @@ pub enum ParameterRole {
     LinearWeight,
     /// Weight of a convolution.
     ConvolutionWeight,
-    /// Bias of either.
+    /// Weight or peepholes of an LSTM, GRU or RNN.
+    RecurrentWeight,
+    /// Bias of any of them.
     Bias,
     /// Scale of a normalisation.
     NormalisationScale,

@@ -3,6 +3,7 @@
 mod data_files;
 mod drop_path;
 mod encode;
+mod external_tensors;
 mod files;
 mod fold;
 mod head;
