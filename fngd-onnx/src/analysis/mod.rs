@@ -49,6 +49,14 @@ impl Analysis {
     }
 }
 
+/// The linear layer whose output the loss reads: the index of its node in `Graph::nodes`, and its weight.
+pub(crate) fn output_layer(graph: &Graph, uses: &Uses) -> Option<(usize, ValueId)> {
+    let logits = logits::find(graph, uses, true)?;
+    let layers = layers::find(graph, uses);
+    let is_output = |(_, layer): &(&usize, &layers::Found)| !layer.is_convolution && layer.info.output == logits;
+    layers.iter().find(is_output).map(|(index, layer)| (*index, layer.info.weight))
+}
+
 /// One parameter or running statistic.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ParameterInfo {
