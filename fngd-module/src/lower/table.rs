@@ -2,10 +2,11 @@
 
 use super::operator::Build;
 use super::ops::{
-    activation, arg_extreme, attention, batch_normalisation, cast, centre, clip, columns, constant, convolution,
-    cumulative, depth_space, dropout, einsum, elementwise, fourier, global_pool, grid_sample, index, loss, matmul,
-    normalise, one_hot, pad, parts, pool, pool_norm, power, quantise, random, recurrent, reduce, resize, roi_align,
-    rotary, scatter, select, shape, softmax, standardise, suppress, swish, threshold, top_k, unpool,
+    activation, arg_extreme, attention, batch_normalisation, cache, cast, causal_convolution, centre, clip, columns,
+    constant, convolution, cumulative, depth_space, dropout, einsum, elementwise, fourier, global_pool, grid_sample,
+    index, linear_attention, loss, matmul, normalise, one_hot, pad, parts, pool, pool_norm, power, quantise, random,
+    recurrent, reduce, resize, roi_align, rotary, scatter, select, shape, softmax, standardise, suppress, swish,
+    threshold, top_k, unpool,
 };
 use fngd_onnx::graph::Node;
 use std::ops::RangeInclusive;
@@ -47,6 +48,7 @@ const OPERATORS: &[Entry] = &[
     entry("BitwiseXor", 18, 2..=2, elementwise::binary),
     entry("Cast", 1, 1..=1, cast::cast),
     entry("CastLike", 15, 2..=2, cast::cast_like),
+    entry("CausalConvWithState", 27, 2..=4, causal_convolution::build),
     entry("Ceil", 1, 1..=1, elementwise::unary),
     entry("Celu", 12, 1..=1, activation::celu),
     entry("CenterCropPad", 18, 2..=2, centre::centre_crop_pad),
@@ -103,6 +105,7 @@ const OPERATORS: &[Entry] = &[
     entry("LeakyRelu", 1, 1..=1, activation::leaky_relu),
     entry("Less", 1, 2..=2, elementwise::binary),
     entry("LessOrEqual", 12, 2..=2, elementwise::binary),
+    entry("LinearAttention", 27, 3..=6, linear_attention::build),
     entry("Log", 1, 1..=1, elementwise::unary),
     entry("LogSoftmax", 1, 1..=1, softmax::softmax),
     entry("LpNormalization", 1, 1..=1, standardise::lp),
@@ -180,6 +183,7 @@ const OPERATORS: &[Entry] = &[
     entry("Swish", 24, 1..=1, swish::swish),
     entry("Tan", 7, 1..=1, elementwise::unary),
     entry("Tanh", 1, 1..=1, elementwise::unary),
+    entry("TensorScatter", 24, 2..=3, cache::tensor_scatter),
     entry("ThresholdedRelu", 10, 1..=1, threshold::thresholded_relu),
     entry("Tile", 1, 2..=3, shape::tile),
     entry("TopK", 1, 1..=2, top_k::top_k),

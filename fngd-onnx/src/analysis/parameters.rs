@@ -150,7 +150,7 @@ fn reading(node: &Node, slot: usize, data: &TensorData, uniform: bool) -> Readin
         ("BatchNormalization" | "LayerNormalization" | "InstanceNormalization" | "GroupNormalization", 2) => {
             Reading::Role(Role::NormalisationShift)
         }
-        ("PRelu", 1) => Reading::Role(Role::Other),
+        ("PRelu" | "CausalConvWithState", 1) => Reading::Role(Role::Other),
         ("Gather", 0) => Reading::Role(if data.dims.len() >= 2 { Role::Embedding } else { Role::Other }),
         ("Where", 1 | 2) if uniform => Reading::Nothing,
         ("Where", 1 | 2) | ("GatherElements" | "GatherND", 0) | ("Attention", 0..=3) | ("MatMul" | "Gemm", 0 | 1) => {
