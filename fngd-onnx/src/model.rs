@@ -8,7 +8,7 @@ use crate::graph::{Dim, ElementType, Graph, TensorData, ValueId, ValueInfo};
 use crate::read::{self, Imported};
 use crate::repair::{self, Repair, Repaired, Repairs};
 use crate::report::{self, ImportReport};
-use crate::{Error, Result, supported};
+use crate::{Error, Result, fused, supported};
 use prost::bytes::Bytes;
 use regex::RegexSet;
 use serde::Serialize;
@@ -236,6 +236,7 @@ impl OnnxModel {
         let mut repairs = self.edits.clone();
         repairs.extend(self.drop_path()?.1);
         repairs.extend(repair::run(&mut self.imported, &self.repairs));
+        fused::expand(&mut self.imported.graph)?;
         let graph = &self.imported.graph;
         self.analysis = Analysis::of(graph, &self.freeze, self.repairs.has(Repair::Tail));
         repairs.extend(tail(graph, &self.analysis));

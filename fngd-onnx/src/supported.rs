@@ -36,9 +36,31 @@ pub const OPERATORS: &[Operator] = &[
     op("MaxPool", 7), op("Min", 7), op("Mod", 10), op("Mul", 7), op("Neg", 7), op("Not", 7), op("Or", 7), op("PRelu", 7),
     op("Pad", 7), op("Pow", 7), op("RMSNormalization", 23), op("RNN", 7), op("RandomUniformLike", 7), op("Range", 11),
     op("Reciprocal", 7), op("ReduceMax", 7), op("ReduceMean", 7), op("ReduceMin", 7), op("ReduceSum", 7), op("Relu", 7),
-    op("Reshape", 7), op("Resize", 10), op("RotaryEmbedding", 23), op("ScatterND", 11), op("Selu", 7), op("Shape", 7), op("Sigmoid", 7), op("Sin", 7),
+    op("Reshape", 7), op("Resize", 10), op("RotaryEmbedding", 23), op("ScatterND", 11), op("Selu", 7), op("Shape", 7), op("Sigmoid", 7), op("SimplifiedLayerNormalization", 1), op("Sin", 7),
     op("Slice", 7), op("Softmax", 7), op("Softplus", 7), op("Split", 7), op("Sqrt", 7), op("Squeeze", 7), op("Sub", 7),
     op("Sum", 7), op("Tanh", 7), op("Tile", 7), op("Transpose", 7), op("Trilu", 14), op("Unsqueeze", 7), op("Where", 9),
+];
+
+/// The domain of the operators that onnxruntime's optimizers write.
+pub const MICROSOFT_DOMAIN: &str = "com.microsoft";
+
+/// Supported operators of com.microsoft, sorted by name: most are taken apart into those above.
+pub const MICROSOFT: &[&str] = &[
+    "Attention",
+    "BiasGelu",
+    "EmbedLayerNormalization",
+    "FastGelu",
+    "FusedConv",
+    "FusedGemm",
+    "FusedMatMul",
+    "Gelu",
+    "LayerNormalization",
+    "MultiHeadAttention",
+    "QuickGelu",
+    "RotaryEmbedding",
+    "SimplifiedLayerNormalization",
+    "SkipLayerNormalization",
+    "SkipSimplifiedLayerNormalization",
 ];
 
 /// Whether `fngd-module` implements `node`.
@@ -48,6 +70,9 @@ pub fn is_supported(node: &Node) -> bool {
 
 /// Whether `fngd-module` implements this operator as operator set `opset` of `domain` has it.
 pub(crate) fn implements(domain: &str, op_type: &str, opset: i64) -> bool {
+    if domain == MICROSOFT_DOMAIN {
+        return MICROSOFT.binary_search(&op_type).is_ok();
+    }
     let known = OPERATORS.binary_search_by_key(&op_type, |operator| operator.op_type);
     let since = known.ok().and_then(|position| OPERATORS.get(position)).map(|operator| operator.since);
     domain.is_empty() && since.is_some_and(|since| opset >= since)

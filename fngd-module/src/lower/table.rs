@@ -2,10 +2,11 @@
 
 use super::operator::Build;
 use super::ops::{
-    activation, attention, batch_normalisation, constant, convolution, dropout, einsum, elementwise, index, matmul,
-    normalise, pad, parts, pool, power, random, recurrent, reduce, resize, rotary, shape, softmax,
+    activation, attention, batch_normalisation, constant, convolution, dropout, einsum, elementwise, fused_matmul,
+    index, matmul, normalise, pad, parts, pool, power, random, recurrent, reduce, resize, rotary, shape, softmax,
 };
 use fngd_onnx::graph::Node;
+use fngd_onnx::supported::MICROSOFT_DOMAIN;
 use std::ops::RangeInclusive;
 
 /// One operator of ai.onnx.
@@ -102,6 +103,7 @@ const OPERATORS: &[Entry] = &[
     entry("Selu", 1, 1..=1, activation::selu),
     entry("Shape", 1, 1..=1, shape::shape),
     entry("Sigmoid", 1, 1..=1, elementwise::unary),
+    entry("SimplifiedLayerNormalization", 1, 2..=2, normalise::rms),
     entry("Sin", 7, 1..=1, elementwise::unary),
     entry("Slice", 1, 1..=5, parts::slice),
     entry("Softmax", 1, 1..=1, softmax::softmax),
@@ -119,17 +121,26 @@ const OPERATORS: &[Entry] = &[
     entry("Where", 9, 3..=3, constant::where_),
 ];
 
+/// Operators of com.microsoft that `fngd-onnx` does not take apart.
+#[rustfmt::skip]
+const MICROSOFT: &[Entry] = &[
+    entry("FusedMatMul", 1, 2..=2, fused_matmul::fused_matmul),
+    entry("MultiHeadAttention", 1, 1..=8, attention::multi_head),
+];
+
 const fn entry(op_type: &'static str, since: i64, inputs: RangeInclusive<usize>, build: Build) -> Entry {
     Entry { op_type, since, inputs, build }
 }
 
 /// The operator that `node` asks for, if there is one.
 pub(crate) fn find(node: &Node) -> Option<&'static Entry> {
-    if !matches!(node.domain.as_str(), "" | "ai.onnx") {
-        return None;
-    }
-    let index = OPERATORS.binary_search_by(|entry| entry.op_type.cmp(node.op_type.as_str())).ok()?;
-    Some(&OPERATORS[index]).filter(|entry| node.opset >= entry.since)
+    let operators = match node.domain.as_str() {
+        "" | "ai.onnx" => OPERATORS,
+        MICROSOFT_DOMAIN => MICROSOFT,
+        _ => return None,
+    };
+    let index = operators.binary_search_by(|entry| entry.op_type.cmp(node.op_type.as_str())).ok()?;
+    Some(&operators[index]).filter(|entry| node.opset >= entry.since)
 }
 
 #[cfg(test)]
@@ -138,6 +149,7 @@ mod tests {
 
     #[test]
     fn the_table_is_sorted() {
+        assert!(MICROSOFT.is_sorted_by(|left, right| left.op_type < right.op_type));
         assert!(OPERATORS.is_sorted_by(|left, right| left.op_type < right.op_type));
     }
 

@@ -8,6 +8,7 @@ pub(crate) mod convolution;
 pub(crate) mod dropout;
 pub(crate) mod einsum;
 pub(crate) mod elementwise;
+pub(crate) mod fused_matmul;
 pub(crate) mod index;
 pub(crate) mod matmul;
 pub(crate) mod normalise;
