@@ -82,3 +82,32 @@ fn weights_inside_fused_operators_are_preconditioned_layers() -> Result<(), Fail
     assert!(open("gemm_leaky")?.1.preconditioned_layers().is_empty());
     Ok(())
 }
+
+#[test]
+fn an_optimized_bert_computes_and_learns_what_the_plain_one_does() -> Result<(), Failure> {
+    let golden = Golden::read(&folder().join("bert.golden.safetensors"))?;
+    let (model, module) = open("bert")?;
+    let fused = model.report().operators.iter().filter(|(name, _)| name.starts_with("com.microsoft::"));
+    assert_eq!(fused.map(|(_, count)| count).sum::<usize>(), 9, "{:?}", model.report().operators);
+    let inputs = golden.inputs(&model);
+    let logits = module.logits(&inputs)?;
+    assert!(logits.isclose(&golden.tensors["output"], 1e-4, 1e-5, false).all().int64_value(&[]) == 1);
+
+    logits.cross_entropy_for_logits(&golden.tensors["labels"]).f_backward()?;
+    let parameters = Inventory::of(&module as &dyn FngdModule).parameters;
+    let expected = golden.tensors.keys().filter(|name| name.starts_with("grad.")).count();
+    assert_eq!(parameters.len(), expected);
+    for parameter in parameters {
+        let (found, expected) = (parameter.tensor.grad(), &golden.tensors[&format!("grad.{}", parameter.name)]);
+        assert_eq!(found.size(), expected.size(), "{}", parameter.name);
+        let worst = (&found - expected).abs().max().double_value(&[]);
+        assert!(worst < 1e-4 * expected.abs().max().double_value(&[]) + 1e-6, "{}: {worst:e}", parameter.name);
+    }
+    // Queries, keys and values in one, the layer behind attention, two of the feed-forward network, twice; pooler and classifier.
+    assert_eq!(module.preconditioned_layers().len(), 10);
+
+    let copy = tempfile::tempdir()?;
+    module.export(&model, &copy.path().join("bert.onnx"))?;
+    assert!(std::fs::read(copy.path().join("bert.onnx"))? == std::fs::read(folder().join("bert.onnx"))?);
+    Ok(())
+}

@@ -236,12 +236,13 @@ impl OnnxModel {
         let mut repairs = self.edits.clone();
         repairs.extend(self.drop_path()?.1);
         repairs.extend(repair::run(&mut self.imported, &self.repairs));
+        let operators = report::operators(&self.imported.graph);
         fused::expand(&mut self.imported.graph)?;
         let graph = &self.imported.graph;
         self.analysis = Analysis::of(graph, &self.freeze, self.repairs.has(Repair::Tail));
         repairs.extend(tail(graph, &self.analysis));
         self.rows = rows(graph, &self.analysis);
-        self.report = ImportReport { repairs, ..report::of(&self.imported, &self.analysis) };
+        self.report = ImportReport { repairs, operators, ..report::of(&self.imported, &self.analysis) };
         let infos = |ids: &[ValueId]| ids.iter().filter_map(|id| graph.values.get(id.0).cloned()).collect();
         (self.inputs, self.outputs) = (infos(&graph.inputs), infos(&graph.outputs));
         Ok(())
