@@ -74,7 +74,8 @@ fn fused_operators_compute_what_onnxruntime_does_and_all_their_weights_train() -
 
 #[test]
 fn weights_inside_fused_operators_are_preconditioned_layers() -> Result<(), Failure> {
-    for name in ["matmul", "matmul_scaled", "gemm", "conv", "conv_sum", "conv_sigmoid", "attention", "attention_sizes"] {
+    for name in ["matmul", "matmul_scaled", "gemm", "conv", "conv_sum", "conv_sigmoid", "attention", "attention_sizes"]
+    {
         let (_, module) = open(name)?;
         assert_eq!(module.preconditioned_layers().len(), 1, "{name}");
     }

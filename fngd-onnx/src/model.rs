@@ -6,7 +6,7 @@ use crate::error::quoted;
 use crate::export::{self, WriteReport};
 use crate::graph::{Dim, ElementType, Graph, TensorData, ValueId, ValueInfo};
 use crate::read::{self, Imported};
-use crate::repair::{self, Repair, Repaired, Repairs};
+use crate::repair::{self, Repair, Repaired, Repairs, RestoredNormalisation, Wanted};
 use crate::report::{self, ImportReport};
 use crate::{Error, Result, fused, supported};
 use prost::bytes::Bytes;
@@ -24,6 +24,10 @@ pub struct ImportOptions {
     pub freeze: Vec<String>,
     /// What is put right where the file needs it.
     pub repairs: Repairs,
+    /// Repair R5 also behind convolutions of which the file does not say that they had a BatchNormalization.
+    pub restore_batch_norm: bool,
+    /// Repair R6 also for layers of which the file does not say that they had a bias.
+    pub restore_bias: bool,
     /// What the import may cost.
     pub limits: Limits,
 }
@@ -37,10 +41,9 @@ pub struct OnnxModel {
     /// The file, after the edits below.
     pub(crate) file: Bytes,
     pub(crate) imported: Imported,
-    pub(crate) limits: Limits,
     /// What was changed in `file` since it was read.
     pub(crate) edits: Vec<Repaired>,
-    repairs: Repairs,
+    pub(crate) options: ImportOptions,
     freeze: RegexSet,
     analysis: Analysis,
     rows: Vec<ParameterRow>,
@@ -98,9 +101,8 @@ impl OnnxModel {
             path: path.to_owned(),
             file,
             imported,
-            limits: options.limits,
             edits: Vec::new(),
-            repairs: options.repairs.clone(),
+            options: options.clone(),
             freeze,
             analysis: Analysis::default(),
             rows: Vec::new(),
@@ -109,7 +111,7 @@ impl OnnxModel {
             outputs: Vec::new(),
             sha256,
         };
-        let (edits, log) = if model.repairs.has(Repair::Mode) {
+        let (edits, log) = if model.options.repairs.has(Repair::Mode) {
             export::to_inference(&model.file, &model.imported).map_err(at)?
         } else {
             Default::default()
@@ -193,6 +195,11 @@ impl OnnxModel {
         &self.analysis
     }
 
+    /// The BatchNormalizations that repair put behind layers.
+    pub fn restored(&self) -> &[RestoredNormalisation] {
+        &self.imported.restored
+    }
+
     /// The initial value of a parameter or running statistic as the module keeps it: float32, a linear weight as `[out, in]`.
     pub fn initial(&self, id: ValueId) -> Option<TensorData> {
         let info = self.analysis.parameters.get(&id)?;
@@ -225,7 +232,7 @@ impl OnnxModel {
     /// Goes on as if `file` had been opened, `log` telling how it came about.
     fn continue_with(&mut self, file: Vec<u8>, repair: Repair, log: Vec<String>) -> Result<()> {
         let file = Bytes::from(file);
-        self.imported = read::read(&file, self.folder(), &self.limits)?;
+        self.imported = read::read(&file, self.folder(), &self.options.limits)?;
         self.file = file;
         self.edits.extend(Repaired::all(repair, log));
         self.understand()
@@ -235,11 +242,12 @@ impl OnnxModel {
     fn understand(&mut self) -> Result<()> {
         let mut repairs = self.edits.clone();
         repairs.extend(self.drop_path()?.1);
-        repairs.extend(repair::run(&mut self.imported, &self.repairs));
+        let wanted = Wanted { options: &self.options, freeze: &self.freeze };
+        repairs.extend(repair::run(&mut self.imported, &wanted));
         let operators = report::operators(&self.imported.graph);
         fused::expand(&mut self.imported.graph)?;
         let graph = &self.imported.graph;
-        self.analysis = Analysis::of(graph, &self.freeze, self.repairs.has(Repair::Tail));
+        self.analysis = Analysis::of(graph, &self.freeze, self.options.repairs.has(Repair::Tail));
         repairs.extend(tail(graph, &self.analysis));
         self.rows = rows(graph, &self.analysis);
         self.report = ImportReport { repairs, operators, ..report::of(&self.imported, &self.analysis) };
@@ -250,7 +258,7 @@ impl OnnxModel {
 
     /// What the written file loses so that it drops no branches, and the lines that say so.
     pub(crate) fn drop_path(&self) -> Result<(Vec<export::Edit>, Vec<Repaired>)> {
-        if !self.repairs.has(Repair::Mode) {
+        if !self.options.repairs.has(Repair::Mode) {
             return Ok(Default::default());
         }
         let (edits, log) = export::remove_drop_path(&self.file, &self.imported)?;

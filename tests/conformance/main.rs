@@ -11,6 +11,7 @@
 mod cases;
 mod compare;
 mod expectations;
+mod own;
 mod report;
 mod run;
 mod verdict;
@@ -53,7 +54,8 @@ fn check(arguments: &[String]) -> Result<bool> {
         .iter()
         .filter(|case| filters.is_empty() || filters.iter().any(|filter| case.id().contains(filter.as_str())))
         .collect();
-    let answers = workers::run(&cases.folder, &chosen)?;
+    own::check()?;
+    let answers = workers::run(&cases.folder, &chosen, workers::LONGEST)?;
     if !filters.is_empty() {
         for (case, answer) in chosen.iter().zip(&answers) {
             println!("{}: {answer}", case.id());
@@ -64,10 +66,15 @@ fn check(arguments: &[String]) -> Result<bool> {
         wrong.extend(expectations.check_against(&cases));
         let text = report::json(&cases, &sorted);
         wrong.extend(store(&root.join("docs/support/conformance.json"), &text, arguments)?);
-        println!("{}", report::table(&sorted));
+        if wrong.is_empty() {
+            println!("{}", report::table(&sorted));
+        }
     }
     for line in &wrong {
         println!("{line}");
+    }
+    if !wrong.is_empty() {
+        println!("{} of {} cases: not as expected", wrong.len(), chosen.len());
     }
     Ok(wrong.is_empty())
 }

@@ -1,5 +1,6 @@
 //! What an operator is to the program that runs it.
 
+use crate::calibrate::Observed;
 use crate::lower::arguments::{MOST_ELEMENTS, affordable};
 use crate::lower::parameters::{Parameters, Stored};
 use crate::{Error, Result};
@@ -49,6 +50,8 @@ pub(crate) struct Run<'a> {
     pub batch: Option<i64>,
     /// Collects the activations of every layer.
     pub record: Option<&'a Record>,
+    /// Collects the statistics of what goes into every BatchNormalization.
+    pub observed: Option<&'a Observed>,
     /// The largest result that a node may ask for by its arguments.
     pub most_elements: i64,
 }
@@ -62,7 +65,15 @@ const MOST_SHAPE_ELEMENTS: usize = 16;
 impl Run<'_> {
     /// A pass that changes nothing.
     pub fn evaluation(device: Device) -> Self {
-        Self { training: false, dropout: false, device, batch: None, record: None, most_elements: MOST_ELEMENTS }
+        Self {
+            training: false,
+            dropout: false,
+            device,
+            batch: None,
+            record: None,
+            observed: None,
+            most_elements: MOST_ELEMENTS,
+        }
     }
 
     /// What constants are folded with: on the host, nothing larger than `most_elements`.
@@ -121,6 +132,8 @@ pub(crate) struct BuildContext<'a> {
     pub parameters: &'a Parameters,
     pub frozen: &'a BTreeSet<ValueId>,
     pub overwritable: &'a dyn Fn(usize) -> bool,
+    /// Values that somebody besides DequantizeLinear reads.
+    pub read_as_they_are: &'a BTreeSet<usize>,
 }
 
 impl BuildContext<'_> {
@@ -142,6 +155,11 @@ impl BuildContext<'_> {
     /// Whether this node is the only reader of input `position`, and backward does not need it.
     pub fn may_overwrite(&self, position: usize) -> bool {
         self.node.input(position).is_some_and(|value| (self.overwritable)(value.0))
+    }
+
+    /// Whether nobody needs output 0 in its integer type.
+    pub fn is_only_dequantised(&self) -> bool {
+        self.node.output(0).is_some_and(|value| !self.read_as_they_are.contains(&value.0))
     }
 
     /// The error for something that the specification allows and this crate does not.

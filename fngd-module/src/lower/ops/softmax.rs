@@ -1,35 +1,55 @@
-//! Softmax and LogSoftmax.
+//! Softmax, LogSoftmax and Hardmax.
 
-use crate::Result;
 use crate::lower::arguments::{axis_of, product};
 use crate::lower::operator::{BuildContext, Inputs, Operator, Run};
+use crate::{Error, Result};
 use fngd_onnx::graph::Node;
 use tch::{Kind, Tensor};
 
+#[derive(Clone, Copy)]
+enum Function {
+    Softmax,
+    LogSoftmax,
+    /// 1 at the first of the largest elements, 0 elsewhere.
+    Hardmax,
+}
+
 struct Softmax {
+    function: Function,
     axis: i64,
     /// Before operator set 13 everything from `axis` on is one dimension.
     flattens: bool,
-    logarithm: bool,
 }
 
 pub(crate) fn softmax(node: &Node, _: &BuildContext) -> Result<Box<dyn Operator>> {
+    let function = match node.op_type.as_str() {
+        "Softmax" => Function::Softmax,
+        "LogSoftmax" => Function::LogSoftmax,
+        "Hardmax" => Function::Hardmax,
+        other => return Err(Error::unsupported(format!("no function `{other}` along an axis"))),
+    };
     let flattens = node.opset < 13;
     let axis = node.int("axis", if flattens { 1 } else { -1 });
-    Ok(Box::new(Softmax { axis, flattens, logarithm: node.op_type == "LogSoftmax" }))
+    Ok(Box::new(Softmax { function, axis, flattens }))
 }
 
 impl Softmax {
     fn apply(&self, x: &Tensor, axis: i64) -> Result<Tensor> {
-        Ok(if self.logarithm { x.f_log_softmax(axis, None::<Kind>)? } else { x.f_softmax(axis, None::<Kind>)? })
+        Ok(match self.function {
+            Function::Softmax => x.f_softmax(axis, None::<Kind>)?,
+            Function::LogSoftmax => x.f_log_softmax(axis, None::<Kind>)?,
+            Function::Hardmax => x.f_zeros_like()?.f_scatter_value(axis, &x.f_argmax(axis, true)?, 1.0)?,
+        })
     }
 }
 
 impl Operator for Softmax {
     fn run(&self, inputs: &mut Inputs, _: &Run) -> Result<Vec<Tensor>> {
         let x = inputs.get(0)?;
-        let axis = axis_of(self.axis, x.dim())?;
-        if !self.flattens || axis + 1 == x.dim() as i64 {
+        let rank = x.dim();
+        // An axis equal to the rank was allowed when it was where to flatten.
+        let axis = if self.flattens && self.axis == rank as i64 { self.axis } else { axis_of(self.axis, rank)? };
+        if !self.flattens || axis + 1 == rank as i64 {
             return Ok(vec![self.apply(x, axis)?]);
         }
         let size = x.size();
