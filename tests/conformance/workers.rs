@@ -32,7 +32,10 @@ const MEMORY_KIBIBYTES: u64 = 6 << 20;
 /// How a case ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
-    Passed,
+    /// With the right outputs, and the right gradients where there are any to compare.
+    Passed(bool),
+    /// With the right outputs.
+    WrongGradient(String),
     /// With an error, or other outputs than expected.
     Failed(String),
     /// What must not happen to anybody: a panic, a crash, no end.
@@ -42,7 +45,9 @@ pub enum Answer {
 impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Passed => f.write_str("passed"),
+            Self::Passed(false) => f.write_str("passed"),
+            Self::Passed(true) => f.write_str("passed, also its gradient"),
+            Self::WrongGradient(why) => write!(f, "gradient: {why}"),
             Self::Failed(why) | Self::Broke(why) => f.write_str(why),
         }
     }
@@ -91,12 +96,9 @@ pub fn serve() {
     let folder = PathBuf::from(std::env::args().nth(2).unwrap_or_default());
     let answer = |line: &str| -> Result<String> {
         let case: Case = serde_json::from_str(line)?;
-        let run = || if own::run(&case) { Ok(()) } else { run::run(&folder, &case) };
-        let answer = match catch_unwind(AssertUnwindSafe(run)) {
-            Ok(Ok(())) => Answer::Passed,
-            Ok(Err(error)) => Answer::Failed(error.to_string()),
-            Err(panic) => Answer::Broke(format!("panicked: {}", message(&*panic))),
-        };
+        let run = || if own::run(&case) { Answer::Passed(false) } else { run::run(&folder, &case) };
+        let answer = catch_unwind(AssertUnwindSafe(run))
+            .unwrap_or_else(|panic| Answer::Broke(format!("panicked: {}", message(&*panic))));
         Ok(serde_json::to_string(&answer)?)
     };
     println!("{READY}");

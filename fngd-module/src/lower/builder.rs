@@ -3,6 +3,7 @@
 use super::drafts::{self, Draft};
 use super::drop_path;
 use super::folding;
+use super::guarded;
 use super::layers::Layers;
 use super::operator::{BuildContext, Inputs, Operator, Run};
 use super::parameters::Parameters;
@@ -47,6 +48,7 @@ struct Builder<'a> {
     readers: BTreeMap<usize, usize>,
     /// Values that somebody besides DequantizeLinear reads.
     read_as_they_are: BTreeSet<usize>,
+    guarded: BTreeSet<ValueId>,
     /// Values known now.
     known: BTreeMap<usize, Tensor>,
     /// Parameters and their rearrangements as the file has them: enough where only dimensions or element type matter.
@@ -100,6 +102,7 @@ impl<'a> Builder<'a> {
             always_one_in_evaluation: mask_values(graph),
             readers,
             read_as_they_are,
+            guarded: guarded::values(graph),
             known,
             metadata,
             overwritable: BTreeSet::new(),
@@ -151,6 +154,7 @@ impl<'a> Builder<'a> {
             frozen: self.frozen,
             overwritable: &overwritable,
             read_as_they_are: &self.read_as_they_are,
+            guarded: &self.guarded,
         };
         let operator = (entry.build)(node, &context)?;
         let is_mask = node.output(0).is_some_and(|output| self.always_one_in_evaluation.contains(&output));

@@ -8,7 +8,7 @@ pub(crate) const MOST_ELEMENTS: i64 = 1 << 28;
 /// Whether the size of the result is bounded neither by [`largest_result`] nor by the operator. Exporters write none of these with
 /// constants alone.
 pub(crate) fn is_unbounded(node: &Node) -> bool {
-    const OPERATORS: [&str; 12] = [
+    const OPERATORS: [&str; 13] = [
         "Attention",
         "AveragePool",
         "Conv",
@@ -18,6 +18,7 @@ pub(crate) fn is_unbounded(node: &Node) -> bool {
         "GRU",
         "Gemm",
         "LSTM",
+        "LpPool",
         "MaxPool",
         "MultiHeadAttention",
         "RNN",

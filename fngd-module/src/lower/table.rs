@@ -2,10 +2,10 @@
 
 use super::operator::Build;
 use super::ops::{
-    activation, arg_extreme, attention, batch_normalisation, cast, clip, constant, convolution, cumulative,
-    depth_space, dropout, einsum, elementwise, fused_matmul, global_pool, grid_sample, index, loss, matmul, normalise, one_hot, pad,
-    parts, pool, power, quantise, random, recurrent, reduce, resize, rotary, scatter, select, shape, softmax,
-    standardise, swish, threshold, top_k,
+    activation, arg_extreme, attention, batch_normalisation, cast, centre, clip, columns, constant, convolution,
+    cumulative, depth_space, dropout, einsum, elementwise, fourier, fused_matmul, global_pool, grid_sample, index,
+    loss, matmul, normalise, one_hot, pad, parts, pool, pool_norm, power, quantise, random, recurrent, reduce, resize,
+    rotary, scatter, select, shape, softmax, standardise, suppress, swish, threshold, top_k, unpool,
 };
 use fngd_onnx::graph::Node;
 use fngd_onnx::supported::MICROSOFT_DOMAIN;
@@ -50,7 +50,9 @@ const OPERATORS: &[Entry] = &[
     entry("CastLike", 15, 2..=2, cast::cast_like),
     entry("Ceil", 1, 1..=1, elementwise::unary),
     entry("Celu", 12, 1..=1, activation::celu),
+    entry("CenterCropPad", 18, 2..=2, centre::centre_crop_pad),
     entry("Clip", 1, 1..=3, clip::clip),
+    entry("Col2Im", 18, 3..=3, columns::col2im),
     entry("Compress", 9, 2..=2, select::compress),
     entry("Concat", 1, 1..=ANY, parts::concat),
     entry("ConstantOfShape", 9, 1..=1, constant::constant_of_shape),
@@ -60,8 +62,10 @@ const OPERATORS: &[Entry] = &[
     entry("Cosh", 9, 1..=1, elementwise::unary),
     entry("CumProd", 26, 2..=2, cumulative::cumulative),
     entry("CumSum", 11, 2..=2, cumulative::cumulative),
+    entry("DFT", 17, 1..=3, fourier::dft),
     entry("DepthToSpace", 1, 1..=1, depth_space::depth_to_space),
     entry("DequantizeLinear", 10, 2..=3, quantise::dequantize),
+    entry("Det", 11, 1..=1, elementwise::unary),
     entry("Div", 1, 2..=2, elementwise::binary),
     entry("Dropout", 1, 1..=3, dropout::dropout),
     entry("DynamicQuantizeLinear", 11, 1..=1, quantise::dynamic_quantize),
@@ -103,9 +107,11 @@ const OPERATORS: &[Entry] = &[
     entry("Log", 1, 1..=1, elementwise::unary),
     entry("LogSoftmax", 1, 1..=1, softmax::softmax),
     entry("LpNormalization", 1, 1..=1, standardise::lp),
+    entry("LpPool", 2, 1..=1, pool_norm::lp_pool),
     entry("MatMul", 1, 2..=2, matmul::matmul),
     entry("Max", 1, 1..=ANY, elementwise::variadic),
     entry("MaxPool", 1, 1..=1, pool::max_pool),
+    entry("MaxUnpool", 9, 2..=3, unpool::max_unpool),
     entry("Mean", 1, 1..=ANY, elementwise::variadic),
     entry("MeanVarianceNormalization", 9, 1..=1, standardise::mean_variance),
     entry("Min", 1, 1..=ANY, elementwise::variadic),
@@ -114,6 +120,7 @@ const OPERATORS: &[Entry] = &[
     entry("Mul", 1, 2..=2, elementwise::binary),
     entry("Neg", 1, 1..=1, elementwise::unary),
     entry("NegativeLogLikelihoodLoss", 12, 2..=3, loss::loss),
+    entry("NonMaxSuppression", 10, 2..=5, suppress::non_max_suppression),
     entry("NonZero", 9, 1..=1, select::non_zero),
     entry("Not", 1, 1..=1, elementwise::unary),
     entry("OneHot", 9, 3..=3, one_hot::one_hot),
@@ -146,6 +153,7 @@ const OPERATORS: &[Entry] = &[
     entry("ReverseSequence", 10, 2..=2, select::reverse_sequence),
     entry("RotaryEmbedding", 23, 3..=4, rotary::rotary),
     entry("Round", 11, 1..=1, elementwise::unary),
+    entry("STFT", 17, 2..=4, fourier::stft),
     entry("Scatter", 9, 3..=3, scatter::scatter_elements),
     entry("ScatterElements", 11, 3..=3, scatter::scatter_elements),
     entry("ScatterND", 11, 3..=3, scatter::scatter_nd),

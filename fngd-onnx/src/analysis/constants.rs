@@ -10,7 +10,13 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) fn find(graph: &Graph, uses: &Uses) -> BTreeMap<ValueId, &'static str> {
     let mut found = BTreeMap::new();
     for (id, data) in &graph.initializers {
-        if !data.element_type.is_float() || data.elements() < 2 {
+        if data.elements() < 2 {
+            continue;
+        }
+        if !data.element_type.is_float() {
+            if is_read_only_as(graph, uses, *id, |node, slot| node.op_type == "DequantizeLinear" && slot == 0) {
+                found.insert(*id, QUANTISED);
+            }
             continue;
         }
         if let Some(reason) = reason(graph, uses, *id, data) {
@@ -29,6 +35,9 @@ fn reason(graph: &Graph, uses: &Uses, id: ValueId, data: &TensorData) -> Option<
     }
     if reaches_only_angles(graph, uses, id) {
         return Some("frequencies of sines and cosines");
+    }
+    if is_read_only_as(graph, uses, id, |node, slot| node.op_type.ends_with("uantizeLinear") && slot > 0) {
+        return Some("scale of a quantisation");
     }
     if inner_normalisation(graph, uses, id, data) {
         return Some("inner scale or shift of a decomposed GroupNorm");
@@ -51,6 +60,16 @@ fn reason(graph: &Graph, uses: &Uses, id: ValueId, data: &TensorData) -> Option<
         return Some("mask");
     }
     (data.dims.len() == 1 && is_range(&values)).then_some("evenly spaced numbers")
+}
+
+/// Why a weight that is stored as integers is not trained.
+pub(crate) const QUANTISED: &str = "quantised: integers have no gradient";
+
+/// Whether somebody reads the value, and everybody in this way.
+fn is_read_only_as(graph: &Graph, uses: &Uses, id: ValueId, way: impl Fn(&Node, usize) -> bool) -> bool {
+    let readers = uses.readers(id);
+    let reads = |(index, slot): &(usize, usize)| graph.nodes.get(*index).is_some_and(|node| way(node, *slot));
+    !readers.is_empty() && readers.iter().all(reads)
 }
 
 /// Inputs that hold parameters whatever their elements look like.

@@ -63,22 +63,22 @@ impl Operator for Unique {
             Some(axis) => (x.shallow_clone(), axis_of(axis, x.dim())?),
             None => (x.f_reshape([-1])?, 0),
         };
-        let (values, inverse, counts) = x.f_unique_dim(axis, true, true, true)?;
-        let integers = |length: i64| Tensor::f_arange(length, (Kind::Int64, x.device()));
-        let (length, distinct) = (inverse.size()[0], counts.size()[0]);
-        let last = Tensor::f_full([distinct], length, (Kind::Int64, x.device()))?;
-        let first = last.f_index_reduce(0, &inverse, &integers(length)?, "amin", true)?;
+        let (values, inverse, counts) = x.f_detach()?.f_unique_dim(axis, true, true, true)?;
+        // In the order of `inverse`, equal ones stand together, the first of them in front.
+        let (_, by_value) = inverse.f_sort_stable(true, 0, false)?;
+        let offsets = counts.f_cumsum(0, Kind::Int64)?.f_sub(&counts)?;
+        let first = by_value.f_index_select(0, &offsets)?;
+        // Picked from the input: libtorch's function has no gradient.
+        let pick = |first: &Tensor| if first.numel() > 0 { x.f_index_select(axis, first) } else { Ok(values) };
         if self.sorted {
-            return Ok(vec![values, first, inverse, counts]);
+            return Ok(vec![pick(&first)?, first, inverse, counts]);
         }
         let order = first.f_argsort(0, false)?;
-        let places = order.f_zeros_like()?.f_scatter(0, &order, &integers(distinct)?)?;
-        Ok(vec![
-            values.f_index_select(axis, &order)?,
-            first.f_index_select(0, &order)?,
-            places.f_index_select(0, &inverse)?,
-            counts.f_index_select(0, &order)?,
-        ])
+        let range = Tensor::f_arange(order.numel() as i64, (Kind::Int64, x.device()))?;
+        let places = order.f_zeros_like()?.f_scatter(0, &order, &range)?;
+        let first = first.f_index_select(0, &order)?;
+        let counts = counts.f_index_select(0, &order)?;
+        Ok(vec![pick(&first)?, first, places.f_index_select(0, &inverse)?, counts])
     }
 }
 

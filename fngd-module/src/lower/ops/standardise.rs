@@ -50,7 +50,7 @@ impl Operator for LpNormalization {
         let x = inputs.get(0)?;
         let axis = axis_of(self.axis, x.dim())?;
         let norm = x.f_norm_scalaropt_dim(self.p, [axis], true)?;
-        // Zeros stay zeros.
-        Ok(vec![x.f_div(&norm.f_masked_fill(&norm.f_eq(0)?, 1.0)?)?])
+        // Where the norm is 0, so is the result, and its gradient.
+        Ok(vec![x.f_div(&norm.f_masked_fill(&norm.f_eq(0)?, f64::INFINITY)?)?])
     }
 }
