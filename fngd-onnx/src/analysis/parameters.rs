@@ -134,7 +134,7 @@ fn reading(node: &Node, slot: usize, data: &TensorData, uniform: bool) -> Readin
     match (node.op_type.as_str(), slot) {
         ("Conv" | "ConvTranspose", 1) => Reading::Role(Role::ConvolutionWeight),
         ("Conv" | "ConvTranspose" | "Gemm", 2) => Reading::Role(Role::Bias),
-        ("Gemm" | "MatMul", 0 | 1) if data.dims.len() >= 2 => Reading::Role(Role::LinearWeight),
+        ("Gemm" | "MatMul" | "FusedMatMul", 0 | 1) if data.dims.len() >= 2 => Reading::Role(Role::LinearWeight),
         ("LSTM" | "GRU" | "RNN", 1 | 2 | 7) => Reading::Role(Role::RecurrentWeight),
         ("LSTM" | "GRU" | "RNN", 3) => Reading::Role(Role::Bias),
         ("LSTM" | "GRU" | "RNN", 5 | 6) => Reading::Operand,
@@ -144,7 +144,8 @@ fn reading(node: &Node, slot: usize, data: &TensorData, uniform: bool) -> Readin
             | "LayerNormalization"
             | "InstanceNormalization"
             | "GroupNormalization"
-            | "RMSNormalization",
+            | "RMSNormalization"
+            | "SimplifiedLayerNormalization",
             1,
         ) => Reading::Role(Role::NormalisationScale),
         ("BatchNormalization" | "LayerNormalization" | "InstanceNormalization" | "GroupNormalization", 2) => {
