@@ -150,9 +150,17 @@ pub(crate) fn axis_of(axis: i64, rank: usize) -> Result<i64> {
     Ok(if axis < 0 { axis + signed_rank } else { axis })
 }
 
-/// [`axis_of`] for several.
+/// [`axis_of`] for several, which must differ.
 pub(crate) fn axes_of(axes: &[i64], rank: usize) -> Result<Vec<i64>> {
-    axes.iter().map(|&axis| axis_of(axis, rank)).collect()
+    let mut found = Vec::with_capacity(axes.len());
+    for &axis in axes {
+        let axis = axis_of(axis, rank)?;
+        if found.contains(&axis) {
+            return Err(Error::mismatch(format!("axis {axis} is named twice in {axes:?}")));
+        }
+        found.push(axis);
+    }
+    Ok(found)
 }
 
 /// The product of dimensions.
@@ -169,7 +177,10 @@ pub(crate) const MOST_POSITIONS: i64 = 1 << 24;
 /// Refuses a result of more than `most` elements: a broken file must not take all memory.
 pub(crate) fn affordable(size: &[i64], most: i64) -> Result<()> {
     let elements = size.iter().try_fold(1i64, |product, &dim| product.checked_mul(dim)).unwrap_or(i64::MAX);
-    if !(0..=most).contains(&elements) {
+    if let Some(dim) = size.iter().find(|&&dim| dim < 0) {
+        return Err(Error::mismatch(format!("a result of size {size:?} is asked for, but {dim} is negative")));
+    }
+    if elements > most {
         return Err(Error::limit(format!("a result of size {size:?} is too large")));
     }
     Ok(())
