@@ -176,10 +176,10 @@ pub(crate) const MOST_POSITIONS: i64 = 1 << 24;
 
 /// Refuses a result of more than `most` elements: a broken file must not take all memory.
 pub(crate) fn affordable(size: &[i64], most: i64) -> Result<()> {
-    let elements = size.iter().try_fold(1i64, |product, &dim| product.checked_mul(dim)).unwrap_or(i64::MAX);
-    if let Some(dim) = size.iter().find(|&&dim| dim < 0) {
-        return Err(Error::mismatch(format!("a result of size {size:?} is asked for, but {dim} is negative")));
+    if let Some(negative) = size.iter().find(|dim| **dim < 0) {
+        return Err(Error::mismatch(format!("a result would have a dimension of {negative}")));
     }
+    let elements = size.iter().try_fold(1i64, |product, &dim| product.checked_mul(dim)).unwrap_or(i64::MAX);
     if elements > most {
         return Err(Error::limit(format!("a result of size {size:?} is too large")));
     }
