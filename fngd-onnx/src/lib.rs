@@ -22,7 +22,7 @@ mod tensor;
 mod wire;
 
 pub use census::{Census, Limits};
-pub use error::{Error, Result};
+pub use error::{Error, Result, printable};
 pub use export::WriteReport;
 pub use model::{ImportOptions, OnnxModel, ParameterRow};
 pub use repair::{Repair, Repaired, Repairs, RestoredNormalisation};

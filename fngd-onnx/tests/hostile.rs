@@ -193,8 +193,8 @@ fn unsupported_operators_are_listed_at_once() {
     assert_eq!(
         error.to_string(),
         format!(
-            "{}: 5 of 6 nodes use operators that are not supported:\n  operator `Det` (opset 20), 1 nodes: `det`\n  \
-             operator `Hardmax` (opset 20), 4 nodes: `max1`, `max2`, `max3`, ...",
+            "{}: 5 of 6 nodes use operators that are not supported:\n  operator `RegexFullMatch` (opset 20), 1 nodes: \
+             `match`\n  operator `StringNormalizer` (opset 20), 4 nodes: `norm1`, `norm2`, `norm3`, ...",
             small("unsupported").display()
         )
     );

@@ -163,10 +163,16 @@ pub(crate) fn product(dims: &[i64]) -> i64 {
 /// Elements of the largest result that training has use for.
 pub(crate) const MOST_ELEMENTS: i64 = 1 << 34;
 
+/// Longest list of positions along one axis that is made on the host. A list that memory does not hold would end the process.
+pub(crate) const MOST_POSITIONS: i64 = 1 << 24;
+
 /// Refuses a result of more than `most` elements: a broken file must not take all memory.
 pub(crate) fn affordable(size: &[i64], most: i64) -> Result<()> {
+    if let Some(negative) = size.iter().find(|dim| **dim < 0) {
+        return Err(Error::mismatch(format!("a result would have a dimension of {negative}")));
+    }
     let elements = size.iter().try_fold(1i64, |product, &dim| product.checked_mul(dim)).unwrap_or(i64::MAX);
-    if !(0..=most).contains(&elements) {
+    if elements > most {
         return Err(Error::limit(format!("a result of size {size:?} is too large")));
     }
     Ok(())

@@ -5,8 +5,8 @@ use super::ops::{
     activation, arg_extreme, attention, batch_normalisation, cache, cast, causal_convolution, centre, clip, columns,
     constant, convolution, cumulative, depth_space, dropout, einsum, elementwise, fourier, global_pool, grid_sample,
     index, linear_attention, loss, matmul, normalise, one_hot, pad, parts, pool, pool_norm, power, quantise, random,
-    recurrent, reduce, resize, rotary, scatter, select, shape, softmax, standardise, suppress, swish, threshold, top_k,
-    unpool,
+    recurrent, reduce, resize, roi_align, rotary, scatter, select, shape, softmax, standardise, suppress, swish,
+    threshold, top_k, unpool,
 };
 use fngd_onnx::graph::Node;
 use std::ops::RangeInclusive;
@@ -153,6 +153,7 @@ const OPERATORS: &[Entry] = &[
     entry("Reshape", 1, 1..=2, shape::reshape),
     entry("Resize", 10, 1..=4, resize::resize),
     entry("ReverseSequence", 10, 2..=2, select::reverse_sequence),
+    entry("RoiAlign", 10, 3..=3, roi_align::roi_align),
     entry("RotaryEmbedding", 23, 3..=4, rotary::rotary),
     entry("Round", 11, 1..=1, elementwise::unary),
     entry("STFT", 17, 2..=4, fourier::stft),

@@ -156,14 +156,15 @@ fn reading(node: &Node, slot: usize, data: &TensorData, uniform: bool) -> Readin
         ("Where", 1 | 2) | ("GatherElements" | "GatherND", 0) | ("Attention", 0..=3) | ("MatMul" | "Gemm", 0 | 1) => {
             Reading::Operand
         }
-        ("Add" | "Sub" | "Mul" | "Div" | "Concat" | "Sum" | "Mean" | "Max" | "Min" | "Pow", _) => Reading::Operand,
+        ("Add" | "Sub" | "Mul" | "Div" | "Concat" | "Sum" | "Mean" | "Max" | "Min" | "Pow" | "Einsum", _) => Reading::Operand,
         // Zeros that something is written into are no parameter.
         ("ScatterND" | "ScatterElements", 0 | 2) if !uniform => Reading::Operand,
         // A number spread over all elements: what a decomposed GroupNorm has inside.
         ("Expand" | "Tile", 0) if data.elements() == 1 => Reading::Nothing,
         (
-            "Identity" | "Transpose" | "CastLike" | "Split" | "Neg" | "Exp" | "Softplus" | "Sigmoid" | "Tanh"
-            | "Softmax" | "LpNormalization" | "QuantizeLinear" | "DequantizeLinear",
+            "Identity" | "Transpose" | "CastLike" | "Split" | "Neg" | "Abs" | "Exp" | "Log" | "Sqrt" | "Reciprocal" | "Relu"
+            | "LeakyRelu" | "Elu" | "Softplus" | "Sigmoid" | "HardSigmoid" | "Tanh" | "Softmax" | "Clip" | "Pad" | "Resize"
+            | "Upsample" | "LpNormalization" | "QuantizeLinear" | "DequantizeLinear",
             0,
         )
         | ("Reshape" | "Unsqueeze" | "Squeeze" | "Flatten" | "Expand" | "Slice" | "Tile", 0) => Reading::Through,

@@ -6,6 +6,7 @@
 //! such an accident; any other shared tensor is taken for a tie that the author wants.
 
 use super::name;
+use crate::analysis;
 use crate::graph::{Graph, Node, TensorData, ValueId, ValueInfo};
 use crate::names::UniqueNames;
 use crate::read::{Imported, Source};
@@ -69,13 +70,14 @@ fn read_as_parameters(graph: &Graph) -> BTreeSet<ValueId> {
 /// Gives each parameter slot that reads a tensor of one value a tensor of its own.
 pub(super) fn split_shared(imported: &mut Imported) -> Vec<String> {
     let Imported { graph, sources, .. } = imported;
+    let constants = analysis::constants(graph);
     let mut readers: BTreeMap<ValueId, Vec<(usize, usize)>> = BTreeMap::new();
     let mut uniform = Uniform::default();
     for (index, node) in graph.nodes.iter().enumerate() {
         for (slot, input) in node.inputs.iter().enumerate() {
             let Some((id, data)) = input.and_then(|id| Some((id, graph.initializers.get(&id)?))) else { continue };
             // In a body, there is nothing that could be rewired.
-            if node.index.is_none() || graph.fixed.contains_key(&id) {
+            if node.index.is_none() || graph.fixed.contains_key(&id) || constants.contains_key(&id) {
                 continue;
             }
             if is_parameter_slot(node, slot, data.elements()) && uniform.is(id, data) {

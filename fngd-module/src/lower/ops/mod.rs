@@ -41,6 +41,7 @@ pub(crate) mod random;
 pub(crate) mod recurrent;
 pub(crate) mod reduce;
 pub(crate) mod resize;
+pub(crate) mod roi_align;
 pub(crate) mod rotary;
 pub(crate) mod scatter;
 pub(crate) mod select;
