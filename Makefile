@@ -32,10 +32,11 @@ clippy: libtorch
 unit: libtorch cases
 	$(CARGO) test --workspace --locked
 
-# The backend tests of onnx: their cases (once, 20 seconds and 50 MB), and all of them run, with docs/support/conformance.json
-# written anew. `make unit` runs them too, and fails if that file would change.
+# The backend tests of onnx: their cases (once, 20 seconds and 50 MB), and all of them run, with docs/support/conformance.json and
+# docs/onnx-support.md written anew. `make unit` runs them too, and fails if the first would change.
 conformance: libtorch cases
 	$(CARGO) test -p fngd-tests --locked --test conformance -- --write
+	python3 tools/support_table.py
 
 cases:
 	@python3 tests/conformance/make.py
