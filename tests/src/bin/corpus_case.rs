@@ -12,11 +12,11 @@
 //! | `steps/model.onnx` | exported after the steps; `eval.N.OUTPUT` is what we compute for the first N probes with these weights |
 
 use fngd_core::optimizer::{Batch, Groups, Inner, Method, SgdConfig, StepOptions, build};
-use fngd_core::{BatchAxis, FngdConfig, FngdModule, Inventory};
+use fngd_core::{BatchAxis, FngdConfig, FngdModule};
 use fngd_module::{BuildOptions, TrainableModule};
 use fngd_onnx::graph::Dim;
 use fngd_onnx::{ImportOptions, OnnxModel, Repair, Repairs, WriteReport};
-use fngd_tests::reference::Reference;
+use fngd_tests::reference::{Reference, training_pass};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -159,32 +159,6 @@ impl Case {
         Tensor::write_safetensors(&self.tensors, self.folder.join("computed.safetensors"))?;
         self.tell("during", Value::Null)
     }
-}
-
-/// Loss and gradients of one pass in training mode, without Dropout and stochastic depth; the gradients as the file has its tensors.
-fn training_pass(
-    module: &mut TrainableModule,
-    reference: &Reference,
-    inputs: &[Tensor],
-    model: &OnnxModel,
-) -> Outcome<Vec<(String, Tensor)>> {
-    module.set_training(true);
-    module.set_dropout(false);
-    let loss = reference.loss(&module.logits(inputs)?)?;
-    loss.f_backward()?;
-    let transposed: BTreeMap<&str, bool> =
-        model.analysis().parameters.values().map(|info| (info.name.as_str(), info.transposed)).collect();
-    let mut found = vec![("loss".to_owned(), loss)];
-    for parameter in Inventory::of(module as &dyn FngdModule).parameters {
-        let grad = parameter.tensor.grad();
-        if grad.defined() {
-            let is_transposed = transposed.get(parameter.name.as_str()).copied().unwrap_or(false);
-            let grad = if is_transposed { grad.tr() } else { grad };
-            found.push((format!("grad.{}", parameter.name), grad.copy()));
-        }
-        parameter.tensor.shallow_clone().zero_grad();
-    }
-    Ok(found)
 }
 
 /// Trains with FNGD; the losses before each step.
