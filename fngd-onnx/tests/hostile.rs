@@ -219,7 +219,7 @@ fn a_constant_whose_elements_are_there_twice() {
     let node = field(1, &[field(1, b"x"), field(1, b"c"), field(2, b"y"), field(4, b"Add")].concat());
     let ends = [field(11, &field(1, b"x")), field(12, &field(1, b"y"))].concat();
     let said = message(folder.path(), &model(&[constant, node, ends].concat()));
-    assert_eq!(said, "model.onnx: byte 54: field `raw_data` is there twice, expected once");
+    assert_eq!(said, "model.onnx: byte 46: field `raw_data` is there twice, expected once");
 }
 
 #[test]
