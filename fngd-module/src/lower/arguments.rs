@@ -210,3 +210,16 @@ pub(crate) fn shape_tensor(values: &[i64]) -> Result<Tensor> {
 pub(crate) fn indices(values: &[i64], device: Device) -> Result<Tensor> {
     Ok(Tensor::f_from_slice(values)?.f_to_device(device)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::affordable;
+
+    #[test]
+    fn two_dimensions_below_zero_do_not_make_a_size() {
+        let error = affordable(&[-1, -2], 100).unwrap_err();
+        assert_eq!(error.to_string(), "a result would have a dimension of -1");
+        assert!(affordable(&[i64::MAX, i64::MAX], 100).unwrap_err().is_limit());
+        affordable(&[10, 10], 100).unwrap();
+    }
+}

@@ -209,7 +209,8 @@ fn complaints(stage: Stage, refusal: &Refusal) -> Option<String> {
     if ["nothing to train", "not tried"].contains(kind) {
         return None;
     }
-    if stage == Stage::Export {
+    // A part that nothing needs may be in a file that is not there.
+    if stage == Stage::Export && kind != &"unsupported" {
         return Some(format!("what was read cannot be written: {message}"));
     }
     if message.is_empty() || message.len() > 20_000 {
