@@ -20,7 +20,7 @@ def export(model, inputs, names, exporter, training, batch_axes, path, outputs=(
     exporter     "dynamo" or "torchscript"
     training     False: the exporter's defaults for inference, which fold what they can.
                  True: the recipe that keeps BatchNorm, Dropout and parameter names.
-    batch_axes   per input, the axis that becomes the symbol `batch`
+    batch_axes   per input, the axis that becomes the symbol `batch`; None writes the batch size of `inputs` into the file
     post         changes the ModelProto before it is checked and written
     """
     model.train(training)
@@ -39,7 +39,7 @@ def export(model, inputs, names, exporter, training, batch_axes, path, outputs=(
 
 def dynamo(model, inputs, names, training, batch_axes, outputs):
     batch = torch.export.Dim("batch")
-    shapes = tuple({axis: batch} for axis in batch_axes)
+    shapes = None if batch_axes is None else tuple({axis: batch} for axis in batch_axes)
     program = torch.onnx.export(model, inputs, dynamo=True, optimize=not training, dynamic_shapes=shapes, verbose=False,
                                 opset_version=OPSETS["dynamo"], input_names=names, output_names=outputs)
     return program.model_proto
@@ -47,7 +47,9 @@ def dynamo(model, inputs, names, training, batch_axes, outputs):
 
 def torchscript(model, inputs, names, training, batch_axes, outputs):
     mode = torch.onnx.TrainingMode.TRAINING if training else torch.onnx.TrainingMode.EVAL
-    axes = {name: {axis: "batch"} for name, axis in zip(names, batch_axes)} | {name: {0: "batch"} for name in outputs}
+    axes = None
+    if batch_axes is not None:
+        axes = {name: {axis: "batch"} for name, axis in zip(names, batch_axes)} | {name: {0: "batch"} for name in outputs}
     buffer = io.BytesIO()
     torch.onnx.export(model, inputs, buffer, dynamo=False, training=mode, do_constant_folding=not training,
                       opset_version=OPSETS["torchscript"], input_names=names, output_names=outputs, dynamic_axes=axes)
