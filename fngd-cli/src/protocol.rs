@@ -21,6 +21,8 @@ pub enum Job {
     Eval {
         model: PathBuf,
         checkpoint: Option<PathBuf>,
+        /// What the model's run remembers of its data, if there is such a file.
+        record: Option<PathBuf>,
         data: DataSource,
         split: String,
         batch: usize,

@@ -482,6 +482,14 @@ fn mistakes_in_the_command_line_say_what_to_do() {
             "error: `--set`: there is no setting `optimiser.lr`\nhelp: did you mean `optimizer.lr`?\n",
         ),
         (
+            &["train", "m.onnx", "--data", "digits", "--set", "epochs=1"],
+            "error: `--set`: there is no setting `epochs`\nhelp: did you mean `train.epochs`?\n",
+        ),
+        (
+            &["train", "m.onnx", "--data", "digits", "--require-target"],
+            "error: `--require-target` without a target\nhelp: say which: --target val_acc=0.9\n",
+        ),
+        (
             &["train", "m.onnx", "--data", "digits", "--epochs", "0"],
             "error: `--epochs` must be a whole number from 1 to 1000000, found `0`\n",
         ),
@@ -513,6 +521,34 @@ fn json_carries_errors_too() {
     let document: serde_json::Value = serde_json::from_str(&said.out).unwrap();
     assert_eq!(document["error"]["kind"], "usage");
     assert_eq!(document["error"]["code"], 2);
+    // A flag that does not exist is found before anything else, and said in the same form.
+    let said = bench.run(&["train", "--no-such-flag", "--json"]);
+    let document: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!(document["error"]["message"], "unexpected argument '--no-such-flag' found");
+    assert_eq!((said.code, &document["error"]["code"]), (Some(2), &serde_json::json!(2)));
+}
+
+#[test]
+fn output_that_is_lost_is_no_success() {
+    let bench = Bench::new("exit 9");
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let said = Said::from(bench.command(&["inspect", "m.onnx"]).stdout(full).output().unwrap());
+    assert_eq!(said.code, Some(5));
+    assert!(said.err.starts_with("cannot write to standard output: No space left on device"), "{}", said.err);
+    // A reader that has seen enough is no error.
+    let mut child = bench.command(&["inspect", "m.onnx"]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_run_that_never_began_is_not_the_latest() {
+    let bench = Bench::new(
+        "hello; say '{\"event\":\"failed\",\"code\":4,\"kind\":\"data\",\"message\":\"broken\",\"help\":null}'; exit 4",
+    );
+    let said = bench.run(&["train", "m.onnx", "--data", "digits", "--name", "r"]);
+    assert_eq!(said.code, Some(4));
+    assert!(bench.path("runs/r/result.json").exists() && !bench.path("runs/latest").exists());
 }
 
 #[test]

@@ -13,6 +13,7 @@ use super::session::Session;
 use super::signals::Requests;
 use super::stop::StopRule;
 use super::train::Trainer;
+use fngd_cli::data::record::{self, Record};
 use fngd_cli::data::{self, Dataset};
 use fngd_cli::protocol::{DataSource, Event, Status};
 use fngd_cli::settings::Settings;
@@ -65,6 +66,10 @@ pub fn train(
         state = session.go_on_from(&checkpoint)?;
         last = Some(checkpoint.path);
     }
+    if !resume {
+        let record = run.join(record::FILE_NAME);
+        std::fs::write(&record, session.record.to_json()).map_err(|error| Failure::io("write", &record, &error))?;
+    }
     events.emit(&Event::Plan(session.plan(settings, state.step)));
     let saver = Saver::new(store, events.clone(), last);
     let io = (events.clone(), requests);
@@ -97,17 +102,20 @@ fn best_weights(state: &RunState, root: &Path, events: &Events) -> Option<Tensor
     }
 }
 
-/// Evaluates a model file, or a run's weights in it.
+/// Evaluates a model file, or a run's weights in it. `record`: what the run remembers of its data.
 pub fn evaluate_model(
     context: &Context,
     model: &Path,
-    from: Option<&Path>,
+    (from, record): (Option<&Path>, Option<&Path>),
     source: &DataSource,
     split: &str,
     batch: usize,
 ) -> Result<Status> {
     let from = from.map(|path| checkpoint::read(&RealDisk, path)).transpose()?;
     let mut data = data::load(source)?;
+    if let Some(path) = record {
+        Record::read(path)?.apply(&mut data)?;
+    }
     if let Some(Checkpoint { state: RunState { validation: Some((share, seed)), .. }, .. }) = &from {
         data.split_validation(*share, *seed)?;
     }

@@ -8,6 +8,7 @@ use super::network::Network;
 use super::onnx_network::{HeadRule, OnnxNetwork, check_batches, check_input, fit_head};
 use super::train::{Parts, steps_per_epoch, total_steps};
 use super::{events::Events, method};
+use fngd_cli::data::record::Record;
 use fngd_cli::data::{self, Dataset, Images};
 use fngd_cli::protocol::{DataSource, Plan};
 use fngd_cli::settings::Settings;
@@ -25,6 +26,8 @@ pub struct Session {
     /// What to report at the end; `None` if the data has no test split.
     pub test: Option<Batches>,
     pub identity: Identity,
+    /// What to remember of the data.
+    pub record: Record,
     /// Width of the new head, if the file's own was replaced.
     pub replaced_head: Option<usize>,
     method: Method,
@@ -34,6 +37,7 @@ impl Session {
     /// Reads model and data and builds the rest. What the user should know is said by `events`.
     pub fn build(settings: &Settings, source: &DataSource, device: Device, events: &Events) -> Result<Self> {
         let mut data = load(source, settings, events)?;
+        let record = Record::of(&data);
         let (network, replaced_head) = network(settings, &data, device, events)?;
         let train = Rc::new(batches(settings, &data, device)?);
         let options = BatchOptions::evaluation(settings.train.batch, device, settings.train.channels_last);
@@ -54,7 +58,7 @@ impl Session {
         let steps = (steps_per_epoch(&settings.train, &train), total_steps(&settings.train, &train));
         let schedule = method::schedule(&settings.schedule, rate, steps.0, steps.1)?;
         let parts = Parts { network, optimizer, schedule, train, val };
-        Ok(Self { parts, test, identity, replaced_head, method })
+        Ok(Self { parts, test, identity, record, replaced_head, method })
     }
 
     /// Where a new run starts.

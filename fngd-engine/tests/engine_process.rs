@@ -283,3 +283,43 @@ fn a_run_that_goes_on_with_other_settings_is_refused() {
     // More epochs are no other settings.
     assert_eq!(Engine::run(&job(2, run.path(), true)).end().1, Some(0));
 }
+
+#[test]
+fn an_evaluation_uses_what_the_run_remembers_of_its_data() {
+    let run = TempDir::new().unwrap();
+    assert_eq!(Engine::run(&job(1, run.path(), false)).end().1, Some(0));
+    let record = run.path().join("data.json");
+    let evaluate = |record: Option<&Path>| {
+        let (events, code) = Engine::run(&Job::Eval {
+            model: run.path().join("last.onnx"),
+            checkpoint: None,
+            record: record.map(Path::to_owned),
+            data: digits(),
+            split: "test".to_owned(),
+            batch: 64,
+            device: "cpu".to_owned(),
+            threads: Some(1),
+        })
+        .end();
+        assert_eq!(code, Some(0), "{events:?}");
+        let found = events.into_iter().find_map(|event| match event {
+            Event::Evaluated { loss, confusion, .. } => Some((loss, confusion)),
+            _ => None,
+        });
+        found.unwrap()
+    };
+    // The digits have the same record wherever they are used.
+    let (loss, confusion) = evaluate(None);
+    assert_eq!(evaluate(Some(&record)), (loss, confusion.clone()));
+
+    // Other numbers go in, other labels are right.
+    let mut changed: serde_json::Value = serde_json::from_slice(&std::fs::read(&record).unwrap()).unwrap();
+    changed["classes"].as_array_mut().unwrap().reverse();
+    let other = run.path().join("other.json");
+    std::fs::write(&other, changed.to_string()).unwrap();
+    let (_, reversed) = evaluate(Some(&other));
+    assert!(confusion.iter().eq(reversed.iter().rev()), "{confusion:?} {reversed:?}");
+    changed["normalization"]["mean"] = serde_json::json!([3.0]);
+    std::fs::write(&other, changed.to_string()).unwrap();
+    assert_ne!(evaluate(Some(&other)).0, loss);
+}

@@ -17,6 +17,7 @@ mod npy;
 mod npz;
 mod picture;
 pub mod random;
+pub mod record;
 mod spec;
 mod split;
 mod zip;

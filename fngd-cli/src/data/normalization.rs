@@ -3,7 +3,7 @@
 use super::split::{Images, Split};
 
 /// How numbers of a data set become inputs of a model: `(value · scale − mean[c]) / std[c]` for channel c.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Normalization {
     /// Brings stored numbers to [0, 1]: 1/255 for bytes.
     pub scale: f64,

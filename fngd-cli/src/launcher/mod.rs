@@ -23,6 +23,7 @@ use arguments::{Cli, Command, Global};
 use clap::Parser;
 use failure::{Code, Failure, Result};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The program.
 pub fn main() -> ExitCode {
@@ -31,6 +32,11 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // Help and version go to standard output with exit code 0, mistakes to standard error with 2.
             let _ = error.print();
+            if error.use_stderr() && std::env::args_os().any(|word| word == "--json") {
+                let message = error.to_string();
+                let first = message.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+                print_line(&format!("{:#}", Failure::usage(first).to_json()));
+            }
             return ExitCode::from(if error.use_stderr() { Code::Usage as u8 } else { 0 });
         }
     };
@@ -40,6 +46,7 @@ pub fn main() -> ExitCode {
         std::panic::set_hook(Box::new(|panic| eprintln!("{panic}")));
     }
     match std::panic::catch_unwind(|| run(cli)) {
+        Ok(Ok(0)) if OUTPUT_LOST.load(Ordering::Relaxed) => ExitCode::from(Code::Environment as u8),
         Ok(Ok(code)) => ExitCode::from(code),
         Ok(Err(failure)) => report(&global, &failure),
         // The panic's message is on standard error already.
@@ -79,8 +86,17 @@ fn report(global: &Global, failure: &Failure) -> ExitCode {
     ExitCode::from(failure.code as u8)
 }
 
-/// To standard output; a reader that is gone, such as `head`, is no error.
+/// To standard output; a reader that is gone, such as `head`, is no error. A disk that is full is: see [`OUTPUT_LOST`].
 fn print_line(text: &str) {
     use std::io::Write;
-    let _ = writeln!(std::io::stdout(), "{text}");
+    let mut out = std::io::stdout();
+    if let Err(error) = writeln!(out, "{text}").and_then(|()| out.flush())
+        && error.kind() != std::io::ErrorKind::BrokenPipe
+        && !OUTPUT_LOST.swap(true, Ordering::Relaxed)
+    {
+        eprintln!("cannot write to standard output: {error}");
+    }
 }
+
+/// Whether something that was asked for could not be printed: then a success is none.
+static OUTPUT_LOST: AtomicBool = AtomicBool::new(false);

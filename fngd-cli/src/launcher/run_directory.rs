@@ -40,9 +40,7 @@ impl RunDirectory {
             // A folder that cannot be used must not keep its name. If it cannot go either, the error says enough.
             let _ = std::fs::remove_dir_all(&path);
         }
-        let directory = opened?;
-        link_latest(runs, &directory.path);
-        Ok(directory)
+        opened
     }
 
     /// What would make [`create`](Self::create) fail, found before data is downloaded, and leaving nothing behind.
@@ -72,6 +70,17 @@ impl RunDirectory {
         let directory = RunDirectory { lock: lock(&path)?, path };
         directory.probe()?;
         Ok(directory)
+    }
+
+    /// Makes `latest`, beside the run, lead to it: in one step. Some file systems have no links; then there is none.
+    pub fn is_latest(&self) {
+        let (Some(runs), Some(name)) = (self.path.parent(), self.path.file_name()) else { return };
+        let temporary = runs.join(format!(".latest-{}", std::process::id()));
+        let _ = std::fs::remove_file(&temporary);
+        let linked = std::os::unix::fs::symlink(name, &temporary);
+        if linked.is_ok() && std::fs::rename(&temporary, runs.join("latest")).is_err() {
+            let _ = std::fs::remove_file(&temporary);
+        }
     }
 
     pub fn path(&self) -> &Path {
@@ -157,20 +166,11 @@ fn lock(path: &Path) -> Result<File> {
     Ok(file)
 }
 
-/// `runs/latest`, replaced in one step. Some file systems have no links; then there is none.
-fn link_latest(runs: &Path, run: &Path) {
-    let Some(name) = run.file_name() else { return };
-    let temporary = runs.join(format!(".latest-{}", std::process::id()));
-    let _ = std::fs::remove_file(&temporary);
-    if std::os::unix::fs::symlink(name, &temporary).is_ok() && std::fs::rename(&temporary, runs.join("latest")).is_err()
-    {
-        let _ = std::fs::remove_file(&temporary);
-    }
-}
-
 fn already_there(path: &Path) -> Failure {
-    Failure::usage(format!("{} exists already, and runs are never overwritten", path.display()))
-        .with_help(format!("choose another --name, or go on with it: fngd-cli resume {}", path.display()))
+    Failure::usage(format!("{} exists already, and runs are never overwritten", path.display())).with_help(format!(
+        "choose another --name, or go on with it: fngd-cli resume {}",
+        text::shell(&path.display().to_string())
+    ))
 }
 
 fn unusable(path: &Path, error: &std::io::Error) -> Failure {
@@ -218,6 +218,9 @@ mod tests {
         let first = RunDirectory::create(&settings(runs.path(), None)).unwrap();
         let second = RunDirectory::create(&settings(runs.path(), None)).unwrap();
         assert_ne!(first.path(), second.path());
+        assert!(!runs.path().join("latest").exists());
+        first.is_latest();
+        second.is_latest();
         assert!(first.path().file_name().unwrap().to_str().unwrap().ends_with("-resnet20-fngd"));
         let latest = runs.path().join("latest").canonicalize().unwrap();
         assert_eq!(latest, second.path().canonicalize().unwrap());

@@ -51,6 +51,12 @@ pub fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
 }
 
+/// A word as a shell reads it back, in quotes where it must be.
+pub fn shell(word: &str) -> String {
+    let plain = !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || "-_./:=,@%+".contains(c));
+    if plain { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+}
+
 /// Control characters spelled out, at most 120 characters: for names that come from files.
 pub fn name(text: &str) -> String {
     let mut short: String = text.chars().take(120).collect();
@@ -75,11 +81,15 @@ fn is_direction_mark(character: char) -> bool {
     matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// The candidate nearest to `typed`, if it is near enough to be a slip.
+/// The candidate nearest to `typed`, if it is near enough to be a slip. A setting may be called by its last part alone.
 pub fn nearest<'a>(typed: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let similarity = |candidate: &str| {
+        let last = candidate.rsplit('.').next().unwrap_or(candidate);
+        strsim::jaro_winkler(typed, candidate).max(strsim::jaro_winkler(typed, last))
+    };
     candidates
         .into_iter()
-        .map(|candidate| (strsim::jaro_winkler(typed, candidate), candidate))
+        .map(|candidate| (similarity(candidate), candidate))
         .filter(|(similarity, _)| *similarity > 0.78)
         .max_by(|left, right| left.0.total_cmp(&right.0))
         .map(|(_, candidate)| candidate)
@@ -140,6 +150,13 @@ mod tests {
     fn a_slip_finds_its_word() {
         assert_eq!(nearest("cifra10", ["cifar10", "mnist"]), Some("cifar10"));
         assert_eq!(nearest("zzz", ["cifar10", "mnist"]), None);
+        assert_eq!(nearest("epochs", ["model", "train.epochs"]), Some("train.epochs"));
+    }
+
+    #[test]
+    fn words_for_a_shell() {
+        assert_eq!(shell("runs/a-1"), "runs/a-1");
+        assert_eq!(shell("my runs/it's"), "'my runs/it'\\''s'");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `eval`: accuracy of a file or of a run.
 
 use super::{checkpoint_of, engine, is_run, settings_of};
+use crate::data::record;
 use crate::launcher::arguments::{Eval, Global};
 use crate::launcher::download::data_source;
 use crate::launcher::failure::{Code, Failure, Result};
@@ -58,8 +59,12 @@ fn job(arguments: &Eval, global: &Global) -> Result<Job> {
         return Err(Failure::usage("what shall it be measured on?").with_help("--data digits, cifar10, ..."));
     };
     let folder = arguments.data_dir.as_deref().or(settings.and_then(|settings| settings.data.dir.as_deref()));
+    let run = if resolved.is_some() { Some(arguments.model.as_path()) } else { arguments.model.parent() };
+    // An exported file beside its run's record was trained on what that says.
+    let record = run.map(|run| run.join(record::FILE_NAME)).filter(|path| path.is_file());
     Ok(Job::Eval {
         model,
+        record,
         checkpoint,
         data: data_source(spec, folder, global)?,
         split: arguments.split.clone(),

@@ -11,7 +11,7 @@ use crate::launcher::reference::{self, Check};
 use crate::launcher::resolve::{Origin, Resolved, resolve};
 use crate::launcher::run_directory::RunDirectory;
 use crate::launcher::{model, print_line, text};
-use crate::protocol::{DataSource, Job, Status};
+use crate::protocol::{DataSource, Event, Job, Status};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -21,6 +21,9 @@ pub fn train(arguments: &Train, global: &Global) -> Result<u8> {
         text::variables().into_iter().filter(|(name, _)| name.starts_with("FNGD_")).collect();
     let resolved = resolve(arguments, global, &variables)?;
     let settings = &resolved.settings;
+    if arguments.stop.require_target && settings.stop.val_acc.is_none() {
+        return Err(Failure::usage("`--require-target` without a target").with_help("say which: --target val_acc=0.9"));
+    }
     let model = model::open(&settings.model, settings.train.freeze.as_deref())?;
     // What is missing on this machine is said before anything is downloaded.
     let mut engine = engine(global)?;
@@ -87,6 +90,10 @@ impl Work<'_> {
         };
         let mut recorder = Recorder::new(self.run, settings);
         let outcome = engine.run(&job, &mut |event| {
+            if matches!(event, Event::Plan(_)) {
+                // A run whose model or data could not be read is not what `latest` should lead to.
+                self.run.is_latest();
+            }
             front.event(event);
             recorder.event(event)
         });
@@ -201,10 +208,13 @@ impl Work<'_> {
             let folder = if position + 1 == saved.len() { format!("   in {run}") } else { String::new() };
             print_line(&format!("  {label:<7} {line}{folder}"));
         }
+        let word = text::shell(&run.to_string());
         if matches!(outcome.status, Status::Interrupted | Status::Terminated) {
-            print_line(&format!("  resume  fngd-cli resume {run}"));
+            print_line(&format!("  resume  fngd-cli resume {word}"));
         } else {
-            print_line(&format!("  next    fngd-cli eval {run} · fngd-cli export {run}"));
+            // Without a test split, `eval` needs to be told what to measure on.
+            let split = if recorder.evaluated.contains_key("test") { "" } else { " --split val" };
+            print_line(&format!("  next    fngd-cli eval {word}{split} · fngd-cli export {word}"));
         }
     }
 }
@@ -229,7 +239,7 @@ fn dry_run(
     };
     let mut plan = Value::Null;
     engine.run(&job, &mut |event| {
-        if let crate::protocol::Event::Plan(found) = event {
+        if let Event::Plan(found) = event {
             plan = json!(found);
         }
         front.event(event);
@@ -342,18 +352,15 @@ fn with_resume(failure: Failure, recorder: &Recorder<'_>, run: &Path) -> Failure
     if known || recorder.checkpoint.is_none() {
         return failure;
     }
-    let resume = format!("go on from the last checkpoint with: fngd-cli resume {}", run.display());
+    let word = text::shell(&run.display().to_string());
+    let resume = format!("go on from the last checkpoint with: fngd-cli resume {word}");
     let help = failure.help.as_ref().map_or(resume.clone(), |help| format!("{help}\n      {resume}"));
     failure.with_help(help)
 }
 
 /// The exact command, quoted for a shell.
 fn command_line() -> String {
-    let words = std::env::args_os().map(|word| {
-        let word = word.to_string_lossy().into_owned();
-        let plain = !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || "-_./:=,@%+".contains(c));
-        if plain { word } else { format!("'{}'", word.replace('\'', "'\\''")) }
-    });
+    let words = std::env::args_os().map(|word| text::shell(&word.to_string_lossy()));
     words.collect::<Vec<_>>().join(" ") + "\n"
 }
 
