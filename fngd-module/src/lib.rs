@@ -6,8 +6,10 @@
 mod error;
 mod lower;
 mod module;
+mod rebatch;
 mod torch_error;
 
 pub use error::{Error, Result};
 pub use lower::batch_axis::LayerBatchAxis;
 pub use module::{BuildOptions, TrainableModule};
+pub use rebatch::{Rebatched, rebatch};

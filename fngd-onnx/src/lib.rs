@@ -24,5 +24,6 @@ pub use census::{Census, Limits};
 pub use error::{Error, Result};
 pub use export::WriteReport;
 pub use model::{ImportOptions, OnnxModel, ParameterRow};
+pub use repair::rebatch::{Observed, Place, Rebatch};
 pub use repair::{Repair, Repaired, Repairs};
 pub use report::{EXPORT_AGAIN, ImportReport};

@@ -6,6 +6,7 @@ use crate::error::quoted;
 use crate::export::{self, WriteReport};
 use crate::graph::{Dim, ElementType, Graph, TensorData, ValueId, ValueInfo};
 use crate::read::{self, Imported};
+use crate::repair::rebatch::{self, Observed, Rebatch};
 use crate::repair::{self, Repair, Repaired, Repairs};
 use crate::report::{self, ImportReport};
 use crate::{Error, Result, supported};
@@ -24,6 +25,8 @@ pub struct ImportOptions {
     pub freeze: Vec<String>,
     /// What is put right where the file needs it.
     pub repairs: Repairs,
+    /// Written files take any batch size, if R4 freed it. Otherwise they keep the size of the file.
+    pub dynamic_batch: bool,
     /// What the import may cost.
     pub limits: Limits,
 }
@@ -40,6 +43,9 @@ pub struct OnnxModel {
     pub(crate) limits: Limits,
     /// What was changed in `file` since it was read.
     pub(crate) edits: Vec<Repaired>,
+    /// How the batch was freed in the graph, if it was.
+    pub(crate) rebatch: Option<Rebatch>,
+    pub(crate) dynamic_batch: bool,
     repairs: Repairs,
     freeze: RegexSet,
     analysis: Analysis,
@@ -100,6 +106,8 @@ impl OnnxModel {
             imported,
             limits: options.limits,
             edits: Vec::new(),
+            rebatch: None,
+            dynamic_batch: options.dynamic_batch,
             repairs: options.repairs.clone(),
             freeze,
             analysis: Analysis::default(),
@@ -221,6 +229,55 @@ impl OnnxModel {
     }
 }
 
+/// R4. What frees the batch is proposed here and tried by `fngd_module::rebatch`, which then decides.
+impl OnnxModel {
+    /// The batch size that the file insists on, unless the repair is switched off.
+    pub fn fixed_batch(&self) -> Option<u64> {
+        if self.repairs.has(Repair::Rebatch) { rebatch::fixed_batch(&self.imported.graph) } else { None }
+    }
+
+    /// What would free the batch, given what one run at the file's batch size showed.
+    ///
+    /// # Errors
+    /// Says which node is in the way, and why.
+    pub fn propose_rebatch(&self, seen: &Observed) -> std::result::Result<Rebatch, String> {
+        rebatch::propose(&self.imported.graph, &self.analysis, seen)
+    }
+
+    /// Changes the graph as proposed. [`OnnxModel::replace_head`] would undo it and comes before.
+    pub fn free_batch(&mut self, proposal: Rebatch) {
+        proposal.changes.apply(&mut self.imported.graph);
+        let mut repairs = std::mem::take(&mut self.report.repairs);
+        // Said again by the analysis.
+        repairs.retain(|made| made.repair != Repair::Tail);
+        repairs.extend(Repaired::all(Repair::Rebatch, proposal.what.clone()));
+        self.rebatch = Some(proposal);
+        self.analyse(repairs);
+    }
+
+    /// Leaves the batch size as it is in the file, or puts it back; the report says why.
+    ///
+    /// # Errors
+    /// As [`OnnxModel::open`], if the graph has to be read again.
+    pub fn keep_batch(&mut self, why: &str) -> Result<()> {
+        if self.rebatch.is_some() {
+            self.imported = read::read(&self.file, self.folder(), &self.limits)?;
+            self.understand()?;
+        }
+        self.report.warnings.insert(0, format!("the batch size stays as it is in the file: {why}"));
+        Ok(())
+    }
+
+    /// `data` as the file has it: what the graph holds once, the file repeats for each sample of its batch.
+    pub(crate) fn in_file(&self, id: ValueId, data: TensorData) -> TensorData {
+        let repeated = self.rebatch.as_ref().and_then(|rebatch| rebatch.changes.repeated.get(&id));
+        match repeated {
+            Some((axis, times)) => rebatch::repeat(&data, *axis, *times).unwrap_or(data),
+            None => data,
+        }
+    }
+}
+
 impl OnnxModel {
     /// Goes on as if `file` had been opened, `log` telling how it came about.
     fn continue_with(&mut self, file: Vec<u8>, repair: Repair, log: Vec<String>) -> Result<()> {
@@ -231,11 +288,18 @@ impl OnnxModel {
         self.understand()
     }
 
-    /// Everything that follows from the graph.
+    /// Everything that follows from the file.
     fn understand(&mut self) -> Result<()> {
+        self.rebatch = None;
         let mut repairs = self.edits.clone();
         repairs.extend(self.drop_path()?.1);
         repairs.extend(repair::run(&mut self.imported, &self.repairs));
+        self.analyse(repairs);
+        Ok(())
+    }
+
+    /// Everything that follows from the graph, which `repairs` made.
+    fn analyse(&mut self, mut repairs: Vec<Repaired>) {
         let graph = &self.imported.graph;
         self.analysis = Analysis::of(graph, &self.freeze, self.repairs.has(Repair::Tail));
         repairs.extend(tail(graph, &self.analysis));
@@ -243,7 +307,6 @@ impl OnnxModel {
         self.report = ImportReport { repairs, ..report::of(&self.imported, &self.analysis) };
         let infos = |ids: &[ValueId]| ids.iter().filter_map(|id| graph.values.get(id.0).cloned()).collect();
         (self.inputs, self.outputs) = (infos(&graph.inputs), infos(&graph.outputs));
-        Ok(())
     }
 
     /// What the written file loses so that it drops no branches, and the lines that say so.

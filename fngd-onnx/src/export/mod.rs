@@ -117,6 +117,8 @@ impl Plan {
             return Ok(());
         }
         self.report.changed.push(name.to_owned());
+        let new = model.in_file(id, TensorData { bytes: bytes.to_vec(), ..old.clone() });
+        let (old, bytes) = (model.in_file(id, old.clone()), new.bytes.as_slice());
         let (span, place) = span(model, source)?;
         let at = |error: Error| error.at(format!("tensor {}", quoted(name)));
         match (&span.storage, place) {

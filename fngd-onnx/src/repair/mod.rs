@@ -4,6 +4,7 @@
 //! report, and an inverse in `export`. Most change the graph only.
 
 mod merged;
+pub(crate) mod rebatch;
 
 use crate::read::Imported;
 use serde::{Serialize, Serializer};
