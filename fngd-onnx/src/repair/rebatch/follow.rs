@@ -36,17 +36,51 @@ pub(super) struct Follower<'a> {
     pub shapes: BTreeMap<(ValueId, Vec<i64>), ValueId>,
     /// Constants of which one sample's part was taken: by value, axis, rows, and whether repeated.
     pub fitted: BTreeMap<(ValueId, usize, i64, bool), ValueId>,
+    choices: Choices,
+}
+
+/// Which of several possible places was taken, at each Reshape that has several. When a later node does not fit, the latest choice
+/// was wrong.
+#[derive(Debug, Default)]
+pub(super) struct Choices {
+    /// (taken, how many there are), in the order of the nodes.
+    made: Vec<(usize, usize)>,
+    /// How many were met in this walk.
+    met: usize,
+}
+
+impl Choices {
+    /// Which of `count` to take.
+    fn next(&mut self, count: usize) -> usize {
+        if self.met == self.made.len() {
+            self.made.push((0, count));
+        }
+        self.met += 1;
+        self.made.get(self.met - 1).map_or(0, |(taken, _)| *taken)
+    }
+
+    /// For another walk: the latest choice that can be another one is, and those after it are open. False if there is none.
+    pub fn revise(&mut self) -> bool {
+        self.made.truncate(self.met);
+        self.met = 0;
+        while let Some((taken, count)) = self.made.pop() {
+            if taken + 1 < count {
+                self.made.push((taken + 1, count));
+                return true;
+            }
+        }
+        false
+    }
 }
 
 /// Nodes whose inputs meet element by element.
-const ELEMENTWISE: [&str; 27] = [
+const ELEMENTWISE: [&str; 26] = [
     "Add", "And", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Div", "Equal", "Greater", "GreaterOrEqual", "Less",
     "LessOrEqual", "Max", "Mean", "Min", "Mod", "Mul", "Or", "PRelu", "Pow", "Sub", "Sum", "Where", "Xor", "Dropout", "Clip",
-    "CastLike",
 ];
 
 impl<'a> Follower<'a> {
-    pub fn new(graph: &'a Graph, analysis: &'a Analysis, seen: &'a Observed, batch: u64) -> Self {
+    pub fn new(graph: &'a Graph, analysis: &'a Analysis, seen: &'a Observed, batch: u64, choices: Choices) -> Self {
         // OK because the caller read the batch from the first input.
         let input = (graph.inputs.first().copied().unwrap_or(ValueId(0)), 0);
         let mut follower = Self {
@@ -59,6 +93,7 @@ impl<'a> Follower<'a> {
             changed: BTreeSet::new(),
             shapes: BTreeMap::new(),
             fitted: BTreeMap::new(),
+            choices,
         };
         follower.fates.extend(graph.inputs.iter().map(|input| (*input, Fate::Opaque)));
         follower
@@ -79,7 +114,8 @@ impl<'a> Follower<'a> {
         if !outputs.iter().any(|output| self.seen.sizes.contains_key(output)) {
             return Ok(());
         }
-        let fates: Vec<&Fate> = node.inputs.iter().flatten().filter_map(|input| self.fates.get(input)).collect();
+        let inputs = node.inputs.iter().enumerate().filter(|(slot, _)| !is_only_type(node, *slot));
+        let fates: Vec<&Fate> = inputs.filter_map(|(_, input)| self.fates.get(input.as_ref()?)).collect();
         if node.op_type.starts_with("Random") && !fates.iter().any(|fate| matches!(fate, Fate::Samples(_))) {
             return self.random(index, node, &outputs);
         }
@@ -95,6 +131,11 @@ impl<'a> Follower<'a> {
             self.fates.extend(fate.map(|fate| (output, fate)));
         }
         Ok(())
+    }
+
+    /// The walk is over: its choices.
+    pub fn into_choices(self) -> Choices {
+        self.choices
     }
 
     /// The changes, and sentences about them.
@@ -264,7 +305,12 @@ impl<'a> Follower<'a> {
 
     fn reshape(&mut self, index: usize, node: &Node, size: &[i64]) -> Found<Place> {
         let (from, before) = (self.placed(node, 0)?, self.size(node.input(0))?);
-        let to = from.reshaped(before, size, self.batch).ok_or("it cuts the samples in pieces")?;
+        let places = from.reshaped(before, size, self.batch);
+        let to = match places[..] {
+            [] => return Err("it cuts the samples in pieces".to_owned()),
+            [only] => only,
+            _ => places[self.choices.next(places.len())],
+        };
         if node.op_type == "Reshape" {
             self.free_reshape(index, node, from, to)?;
         }
@@ -489,6 +535,11 @@ impl<'a> Follower<'a> {
 fn axis_of(axis: i64, rank: usize) -> Found<usize> {
     let axis = if axis < 0 { axis + rank as i64 } else { axis };
     usize::try_from(axis).ok().filter(|axis| *axis < rank.max(1)).ok_or_else(|| "its axis does not fit".to_owned())
+}
+
+/// Whether only the element type of input `slot` matters.
+fn is_only_type(node: &Node, slot: usize) -> bool {
+    node.op_type == "CastLike" && slot == 1
 }
 
 /// The file's name for a value.

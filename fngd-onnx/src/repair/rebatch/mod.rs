@@ -19,7 +19,7 @@ pub(crate) use editor::{Changes, repeat};
 use crate::analysis::Analysis;
 use crate::error::quoted;
 use crate::graph::{Dim, Graph, TensorData, ValueId};
-use follow::Follower;
+use follow::{Choices, Follower};
 pub use place::Place;
 use std::collections::BTreeMap;
 
@@ -69,6 +69,9 @@ impl Rebatch {
     }
 }
 
+/// Most walks through a graph in search of the places of a batch of one sample. A wrong turn shows at the next matrix product.
+const MOST_WALKS: usize = 512;
+
 /// The name of the free dimension.
 pub(crate) const SYMBOL: &str = "batch";
 
@@ -87,7 +90,26 @@ pub(crate) fn fixed_batch(graph: &Graph) -> Option<u64> {
 /// Says which node is in the way, and why.
 pub(crate) fn propose(graph: &Graph, analysis: &Analysis, seen: &Observed) -> Result<Rebatch, String> {
     let batch = fixed_batch(graph).ok_or("no batch size is written into it")?;
-    let mut follower = Follower::new(graph, analysis, seen, batch);
+    let mut choices = Choices::default();
+    let mut first_problem = None;
+    for _ in 0..MOST_WALKS {
+        let mut follower = Follower::new(graph, analysis, seen, batch, choices);
+        match walk(&mut follower, batch) {
+            Ok(outputs) => return Ok(rebatch(follower, batch, outputs)),
+            Err(why) => first_problem.get_or_insert(why),
+        };
+        choices = follower.into_choices();
+        if !choices.revise() {
+            break;
+        }
+    }
+    // OK because without a problem the loop returned.
+    Err(first_problem.unwrap_or_default())
+}
+
+/// Follows the samples through the whole graph; returns where the outputs have them.
+fn walk(follower: &mut Follower, batch: u64) -> Result<Vec<Place>, String> {
+    let graph = follower.graph;
     for input in &graph.inputs {
         let dims = graph.values.get(input.0).and_then(|info| info.dims.as_ref());
         if dims.and_then(|dims| dims.first()) == Some(&Dim::Known(batch)) {
@@ -106,13 +128,15 @@ pub(crate) fn propose(graph: &Graph, analysis: &Analysis, seen: &Observed) -> Re
             return Err(format!("output {name} does not hold the samples of the batch"));
         }
     }
+    Ok(outputs)
+}
+
+fn rebatch(follower: Follower, batch: u64, outputs: Vec<Place>) -> Rebatch {
+    let graph = follower.graph;
     let (changes, mut what) = follower.finish();
-    let names = |ids: &[ValueId]| {
-        let names = ids.iter().filter(|id| changes.dims.contains_key(id));
-        let names: Vec<String> =
-            names.map(|id| quoted(graph.values.get(id.0).map_or("", |info| &info.name))).collect();
-        names.join(", ")
-    };
-    what.insert(0, format!("the batch size {batch} of {} is free", names(&graph.inputs)));
-    Ok(Rebatch { batch, changes, what, outputs })
+    let inputs = graph.inputs.iter().filter(|id| changes.dims.contains_key(id));
+    let names: Vec<String> =
+        inputs.map(|id| quoted(graph.values.get(id.0).map_or("", |info| &info.name))).collect();
+    what.insert(0, format!("the batch size {batch} of {} is free", names.join(", ")));
+    Rebatch { batch, changes, what, outputs }
 }

@@ -27,31 +27,31 @@ impl Place {
         Self { axis, ..self }
     }
 
-    /// After a Reshape from `from` to `to`, which keeps the order of the elements: the `P = outer · Π from[..axis]` runs of
-    /// samples must be as many in front of the new axis.
+    /// Where it can be after a Reshape from `from` to `to`, which keeps the order of the elements, the likeliest first: the
+    /// `outer · Π from[..axis]` runs of samples must be as many in front of the new axis.
     ///
-    /// For a batch of one sample several axes can be it. Then the dimensions behind stay what they are, or else those in front.
-    pub(crate) fn reshaped(self, from: &[i64], to: &[i64], batch: i64) -> Option<Self> {
+    /// Only for a batch of one sample are there several. Then a dimension of the batch alone is likeliest, after that one with
+    /// everything behind it as before, or everything in front.
+    pub(crate) fn reshaped(self, from: &[i64], to: &[i64], batch: i64) -> Vec<Self> {
         let product = |dims: &[i64]| dims.iter().product::<i64>();
-        let runs = product(from.get(..self.axis)?) * self.outer;
-        let candidates = (0..to.len()).filter_map(|axis| {
-            let before = product(&to[..axis]);
-            if before == 0 || runs % before != 0 {
+        let (Some(before), Some(after)) = (from.get(..self.axis), from.get(self.axis + 1..)) else { return Vec::new() };
+        let runs = product(before) * self.outer;
+        let candidate = |axis: usize| {
+            let in_front = product(&to[..axis]);
+            if in_front == 0 || runs % in_front != 0 {
                 return None;
             }
-            let outer = runs / before;
-            (to[axis] != 0 && to[axis] % (outer * batch) == 0).then(|| Self {
-                axis,
-                outer,
-                inner: to[axis] / (outer * batch),
-            })
-        });
-        let (before, after) = (&from[..self.axis], &from[self.axis + 1..]);
-        candidates.min_by_key(|place| {
+            let outer = runs / in_front;
+            let fits = outer > 0 && to[axis] > 0 && to[axis] % (outer * batch) == 0;
+            fits.then(|| Self { axis, outer, inner: to[axis] / (outer * batch) })
+        };
+        let mut candidates: Vec<Self> = (0..to.len()).filter_map(candidate).collect();
+        candidates.sort_by_key(|place| {
             let keeps_after = to[place.axis + 1..] == *after && place.inner == self.inner;
             let keeps_before = to[..place.axis] == *before && place.outer == self.outer;
             (place.multiple() != 1, !keeps_after, !keeps_before, place.multiple())
-        })
+        });
+        candidates
     }
 }
 
@@ -61,7 +61,7 @@ mod tests {
 
     fn reshaped(place: (usize, i64, i64), from: &[i64], to: &[i64], batch: i64) -> Option<(usize, i64, i64)> {
         let (axis, outer, inner) = place;
-        let found = Place { axis, outer, inner }.reshaped(from, to, batch)?;
+        let found = *Place { axis, outer, inner }.reshaped(from, to, batch).first()?;
         Some((found.axis, found.outer, found.inner))
     }
 
@@ -84,6 +84,14 @@ mod tests {
         assert_eq!(reshaped((1, 1, 1), &[17, 1, 16], &[17, 16], 1), Some((0, 17, 1)));
         assert_eq!(reshaped((1, 1, 1), &[17, 1, 48], &[17, 1, 3, 16], 1), Some((1, 1, 1)));
         assert_eq!(reshaped((0, 1, 1), &[1, 3, 4, 4], &[48], 1), Some((0, 1, 48)));
+    }
+
+    #[test]
+    fn a_larger_batch_is_in_one_place_only() {
+        let place = Place { axis: 1, outer: 1, inner: 1 };
+        assert_eq!(place.reshaped(&[17, 2, 2, 8], &[34, 16], 2).len(), 1);
+        let both = [Place { axis: 1, outer: 1, inner: 16 }, Place { axis: 0, outer: 17, inner: 1 }];
+        assert_eq!(place.reshaped(&[17, 1, 2, 8], &[17, 16], 1), both);
     }
 
     #[test]
