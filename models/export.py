@@ -13,15 +13,16 @@ OPSETS = {"dynamo": 20, "torchscript": 17}
 
 
 def export(model, inputs, names, exporter, training, batch_axes, path, outputs=("logits",),
-           post=lambda proto: None):
+           post=lambda proto: None, opset=None):
     """Writes `model` to `path` and returns the ModelProto.
 
     inputs       example tensors, one per name; their batch size must not be 1
     exporter     "dynamo" or "torchscript"
     training     False: the exporter's defaults for inference, which fold what they can.
                  True: the recipe that keeps BatchNorm, Dropout and parameter names.
-    batch_axes   per input, the axis that becomes the symbol `batch`; None writes the batch size of `inputs` into the file
+    batch_axes   per input, the axis that becomes the symbol `batch`; None fixes the batch size, as exporters do by default
     post         changes the ModelProto before it is checked and written
+    opset        that of OPSETS if not given
     """
     model.train(training)
     # The fused kernel of nn.TransformerEncoder has no ONNX form.
@@ -29,7 +30,7 @@ def export(model, inputs, names, exporter, training, batch_axes, path, outputs=(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         write = dynamo if exporter == "dynamo" else torchscript
-        proto = write(model, inputs, list(names), training, batch_axes, list(outputs))
+        proto = write(model, inputs, list(names), training, batch_axes, list(outputs), opset or OPSETS[exporter])
     strip_traces(proto)
     post(proto)
     onnx.checker.check_model(proto, full_check=True)
@@ -37,22 +38,21 @@ def export(model, inputs, names, exporter, training, batch_axes, path, outputs=(
     return proto
 
 
-def dynamo(model, inputs, names, training, batch_axes, outputs):
+def dynamo(model, inputs, names, training, batch_axes, outputs, opset):
     batch = torch.export.Dim("batch")
-    shapes = None if batch_axes is None else tuple({axis: batch} for axis in batch_axes)
+    shapes = tuple({axis: batch} for axis in batch_axes) if batch_axes else None
     program = torch.onnx.export(model, inputs, dynamo=True, optimize=not training, dynamic_shapes=shapes, verbose=False,
-                                opset_version=OPSETS["dynamo"], input_names=names, output_names=outputs)
+                                opset_version=opset, input_names=names, output_names=outputs)
     return program.model_proto
 
 
-def torchscript(model, inputs, names, training, batch_axes, outputs):
+def torchscript(model, inputs, names, training, batch_axes, outputs, opset):
     mode = torch.onnx.TrainingMode.TRAINING if training else torch.onnx.TrainingMode.EVAL
-    axes = None
-    if batch_axes is not None:
-        axes = {name: {axis: "batch"} for name, axis in zip(names, batch_axes)} | {name: {0: "batch"} for name in outputs}
+    axes = {name: {axis: "batch"} for name, axis in zip(names, batch_axes)} | {name: {0: "batch"} for name in outputs} \
+        if batch_axes else None
     buffer = io.BytesIO()
     torch.onnx.export(model, inputs, buffer, dynamo=False, training=mode, do_constant_folding=not training,
-                      opset_version=OPSETS["torchscript"], input_names=names, output_names=outputs, dynamic_axes=axes)
+                      opset_version=opset, input_names=names, output_names=outputs, dynamic_axes=axes)
     return onnx.load_from_string(buffer.getvalue())
 
 

@@ -11,5 +11,6 @@ mod torch_error;
 
 pub use error::{Error, Result};
 pub use lower::batch_axis::LayerBatchAxis;
+pub use lower::tensors::from_data as tensor;
 pub use module::{BuildOptions, TrainableModule};
 pub use rebatch::{Rebatched, rebatch};

@@ -78,7 +78,7 @@ fn run(case: &Value, known: Known) -> Result<Vec<Tensor>, fngd_module::Error> {
         ValueId(graph.values.len() - 1)
     };
     let mut node = Node {
-        index: 0,
+        index: Some(0),
         name: "node".into(),
         op_type: case["op_type"].as_str().expect("op_type").into(),
         domain: String::new(),

@@ -23,6 +23,8 @@ pub struct Graph {
     pub outputs: Vec<ValueId>,
     /// Constants: initializers of the file.
     pub initializers: BTreeMap<ValueId, TensorData>,
+    /// Those of them that lie where the writer changes nothing, and where that is: they cannot be trained.
+    pub fixed: BTreeMap<ValueId, &'static str>,
 }
 
 /// Name and type of a value.
@@ -51,9 +53,10 @@ pub enum Dim {
 /// One operation.
 #[derive(Debug, Clone)]
 pub struct Node {
-    /// Position in the file's list of nodes, by which an edit finds it.
-    pub index: usize,
-    /// The file's name for it, or `Conv_17` where the file has none.
+    /// Position in the main graph's list of nodes, by which an edit finds it; `None` for a node from the body of a function or the
+    /// branch of an If, which the writer leaves alone.
+    pub index: Option<usize>,
+    /// The file's name for it, or `Conv_17` where the file has none; in a body, behind the name of the call: `call/inner`.
     pub name: String,
     /// `Conv`.
     pub op_type: String,

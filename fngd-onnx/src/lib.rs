@@ -6,6 +6,7 @@ mod error;
 mod export;
 mod external;
 pub mod graph;
+mod library;
 mod model;
 mod names;
 #[rustfmt::skip]

@@ -99,7 +99,7 @@ impl OnnxModel {
         let folder = path.parent().unwrap_or(Path::new(""));
         let at = |error: Error| error.at(path.display());
         let imported = read::read(&file, folder, &options.limits).map_err(at)?;
-        supported::check(&imported.graph.nodes, &imported.header).map_err(at)?;
+        supported::check(&imported.graph.nodes).map_err(at)?;
         let mut model = Self {
             path: path.to_owned(),
             file,

@@ -25,6 +25,9 @@ pub struct ImportReport {
     pub producer: String,
     /// Nodes by operator.
     pub operators: BTreeMap<String, usize>,
+    /// Functions whose body took the place of nodes, and of how many: local ones of the file as `domain::name`, others as ONNX
+    /// defines them.
+    pub functions: BTreeMap<String, usize>,
     /// Name of the value that the loss reads.
     pub logits: Option<String>,
     /// What is changed in the graph, here and in the written file.
@@ -55,11 +58,13 @@ pub(crate) fn of(imported: &Imported, analysis: &Analysis) -> ImportReport {
     warnings.extend(random(graph));
     warnings.extend(not_finite(graph, analysis));
     warnings.extend(shared(graph, analysis));
+    warnings.extend(fixed(graph, analysis));
     ImportReport {
         ir_version: header.ir_version,
         opset,
         producer: header.producer.clone(),
         operators,
+        functions: imported.expanded.clone(),
         logits: analysis.logits.and_then(|id| graph.values.get(id.0)).map(|info| info.name.clone()),
         repairs: Vec::new(),
         warnings,
@@ -127,6 +132,22 @@ fn shared(graph: &Graph, analysis: &Analysis) -> Vec<String> {
         }
     }
     found
+}
+
+/// Tensors that look as if they could be trained, but lie where the writer changes nothing.
+fn fixed(graph: &Graph, analysis: &Analysis) -> Vec<String> {
+    let mut found: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for (id, reason) in analysis.constants.iter().filter(|(id, _)| graph.fixed.contains_key(id)) {
+        found.entry(reason).or_default().push(quoted(graph.values.get(id.0).map_or("", |info| &info.name)));
+    }
+    let sentence = |(reason, names): (&str, Vec<String>)| {
+        let (count, some) = (names.len(), names.iter().take(3).cloned().collect::<Vec<_>>().join(", "));
+        let more = if count > 3 { ", ..." } else { "" };
+        format!(
+            "{count} tensors keep their value, since each {reason}: {some}{more}; initializers of the main graph can be trained"
+        )
+    };
+    found.into_iter().map(sentence).collect()
 }
 
 /// Training from NaN gives NaN.

@@ -2,7 +2,6 @@
 
 use crate::error::quoted;
 use crate::graph::Node;
-use crate::read::Header;
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 
@@ -44,20 +43,18 @@ pub const OPERATORS: &[Operator] = &[
 
 /// Whether `fngd-module` implements `node`.
 pub fn is_supported(node: &Node) -> bool {
-    let known = OPERATORS.binary_search_by_key(&node.op_type.as_str(), |operator| operator.op_type);
+    implements(&node.domain, &node.op_type, node.opset)
+}
+
+/// Whether `fngd-module` implements this operator as operator set `opset` of `domain` has it.
+pub(crate) fn implements(domain: &str, op_type: &str, opset: i64) -> bool {
+    let known = OPERATORS.binary_search_by_key(&op_type, |operator| operator.op_type);
     let since = known.ok().and_then(|position| OPERATORS.get(position)).map(|operator| operator.since);
-    node.domain.is_empty() && since.is_some_and(|since| node.opset >= since)
+    domain.is_empty() && since.is_some_and(|since| opset >= since)
 }
 
 /// Refuses a graph with operators that are not implemented, naming all of them at once.
-pub(crate) fn check(nodes: &[Node], header: &Header) -> Result<()> {
-    let version = header.opsets.get("").copied().unwrap_or(0);
-    if version != 0 && version < *OPSETS.start() {
-        return Err(Error::unsupported(format!(
-            "operator set {version} is older than the oldest supported one ({}); convert the model with onnx.version_converter",
-            OPSETS.start()
-        )));
-    }
+pub(crate) fn check(nodes: &[Node]) -> Result<()> {
     let mut refused: BTreeMap<(&str, &str, i64), Vec<&Node>> = BTreeMap::new();
     for node in nodes.iter().filter(|node| !is_supported(node)) {
         refused.entry((&node.domain, &node.op_type, node.opset)).or_default().push(node);
@@ -69,12 +66,13 @@ pub(crate) fn check(nodes: &[Node], header: &Header) -> Result<()> {
     let mut text = format!("{total} of {} nodes use operators that are not supported:", nodes.len());
     for ((domain, op_type, opset), nodes) in refused {
         let full = if domain.is_empty() { op_type.to_owned() } else { format!("{domain}::{op_type}") };
-        let kind =
-            if header.functions.contains(&format!("{domain}::{op_type}")) { "local function" } else { "operator" };
         let names: Vec<String> = nodes.iter().take(3).map(|node| quoted(&node.name)).collect();
         let more = if nodes.len() > names.len() { ", ..." } else { "" };
         let (count, names) = (nodes.len(), names.join(", "));
-        text.push_str(&format!("\n  {kind} {} (opset {opset}), {count} nodes: {names}{more}", quoted(&full)));
+        text.push_str(&format!("\n  operator {} (opset {opset}), {count} nodes: {names}{more}", quoted(&full)));
+        if full == "If" {
+            text.push_str("; its condition is known only when the model runs, and only constant ones can be imported");
+        }
     }
     Err(Error::unsupported(text))
 }

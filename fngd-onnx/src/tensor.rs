@@ -1,9 +1,25 @@
 //! Reading a tensor's elements as Rust numbers.
 
+use crate::external::Reader;
 use crate::graph::{ElementType, TensorData};
+use crate::proto_generated::TensorProto;
+use crate::{Error, read};
 use half::{bf16, f16};
+use prost::Message;
+use std::path::Path;
 
 impl TensorData {
+    /// The tensor in `bytes`, one encoded `TensorProto`: how the test data of models is kept, as `input_0.pb`.
+    ///
+    /// # Errors
+    /// `is_malformed()` if it is none; `is_unsupported()` for an element type that the importer does not read;
+    /// `is_limit()` or `is_external_data()` for one whose elements are in another file.
+    pub fn from_proto(bytes: &[u8]) -> crate::Result<Self> {
+        let proto = TensorProto::decode(bytes)
+            .map_err(|error| Error::malformed("not an ONNX tensor").caused_by(error))?;
+        Ok(read::tensor(&proto, &mut Reader::new(Path::new(""), 0))?.0)
+    }
+
     /// A float32 tensor.
     pub fn from_floats(dims: Vec<u64>, values: &[f32]) -> Self {
         Self {

@@ -1,5 +1,10 @@
 //! Shared by the tests that cross crates.
 
+#![allow(missing_docs)] // The library serves this package's programs and tests, and nobody else.
+
+pub mod hostile;
+pub mod reference;
+
 use fngd_onnx::{ImportOptions, OnnxModel};
 use std::path::Path;
 

@@ -144,7 +144,7 @@ mod tests {
             let (attributes, metadata) = Default::default();
             let (inputs, outputs) = (Vec::new(), Vec::new());
             find(&Node {
-                index: 0,
+                index: Some(0),
                 name,
                 op_type: op_type.into(),
                 domain,

@@ -31,8 +31,20 @@ pub(crate) fn kind_of_number(number: i64) -> Option<Kind> {
     })
 }
 
-/// A host tensor with the contents of `data`.
-pub(crate) fn from_data(data: &TensorData) -> Result<Tensor> {
+/// A host tensor with the contents of `data`, as modules compute with it: floats are float32, unsigned integers wider than 8 bits
+/// take the next wider signed type.
+///
+/// # Errors
+/// `is_malformed()` if the bytes are not as many as the dimensions say; `is_limit()` for dimensions beyond 63 bits; `is_torch()`
+/// where libtorch has no memory for it.
+///
+/// ```
+/// use fngd_onnx::graph::TensorData;
+/// let tensor = fngd_module::tensor(&TensorData::from_floats(vec![2], &[1.0, 2.0]))?;
+/// assert_eq!(Vec::<f32>::try_from(&tensor)?, [1.0, 2.0]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn from_data(data: &TensorData) -> Result<Tensor> {
     let dims = data.dims.iter().map(|&dim| i64::try_from(dim)).collect::<std::result::Result<Vec<_>, _>>();
     let dims = dims.map_err(|_| Error::limit(format!("a tensor of size {:?} is too large", data.dims)))?;
     let elements = data.dims.iter().try_fold(1u64, |product, &dim| product.checked_mul(dim));

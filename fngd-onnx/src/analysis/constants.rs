@@ -24,6 +24,9 @@ pub(super) fn find(graph: &Graph, uses: &Uses) -> BTreeMap<ValueId, &'static str
 }
 
 fn reason(graph: &Graph, uses: &Uses, id: ValueId, data: &TensorData) -> Option<&'static str> {
+    if let Some(why) = graph.fixed.get(&id) {
+        return Some(why);
+    }
     if reaches_only_angles(graph, uses, id) {
         return Some("frequencies of sines and cosines");
     }

@@ -24,8 +24,13 @@ pub(crate) fn masks(graph: &Graph) -> Vec<Mask<'_>> {
     let uses = Uses::of(graph);
     let random = graph.nodes.iter().filter(|node| node.op_type == "RandomUniformLike" && node.domain.is_empty());
     let mut products = BTreeSet::new();
-    // A product of two masks stays: it cannot become an Identity of both.
-    random.filter_map(|node| mask(graph, &uses, node)).filter(|mask| products.insert(mask.product.index)).collect()
+    random
+        .filter_map(|node| mask(graph, &uses, node))
+        // What is in the body of a function cannot be taken out of the written file.
+        .filter(|mask| mask.nodes.iter().copied().chain([mask.product]).all(|node| node.index.is_some()))
+        // A product of two masks stays: it cannot become an Identity of both.
+        .filter(|mask| products.insert(mask.product.index))
+        .collect()
 }
 
 /// Follows the random numbers to the Mul, as long as nobody else reads them.
@@ -64,8 +69,9 @@ fn drops_a_branch(graph: &Graph, product: &Node, slot: usize) -> bool {
 
 /// Whether nothing but `product` needs what `nodes` compute.
 fn removable(graph: &Graph, uses: &Uses, nodes: &[&Node], product: &Node) -> bool {
-    let gone: BTreeSet<usize> = nodes.iter().copied().chain([product]).map(|node| node.index).collect();
-    let stays = |index: usize| graph.nodes.get(index).is_none_or(|node| !gone.contains(&node.index));
+    let gone: BTreeSet<ValueId> = nodes.iter().copied().chain([product]).filter_map(|node| node.output(0)).collect();
+    let is_gone = |node: &Node| node.output(0).is_some_and(|output| gone.contains(&output));
+    let stays = |index: usize| graph.nodes.get(index).is_none_or(|node| !is_gone(node));
     nodes
         .iter()
         .flat_map(|node| node.outputs.iter().flatten())

@@ -41,7 +41,8 @@ pub(super) fn find(
 ) -> (BTreeMap<ValueId, ParameterInfo>, BTreeMap<ValueId, &'static str>) {
     let mut parameters = BTreeMap::new();
     let of_layers = in_layers(layers);
-    for (id, data) in graph.initializers.iter().filter(|(_, data)| data.element_type.is_float()) {
+    let may_train = |id: &ValueId, data: &TensorData| data.element_type.is_float() && !graph.fixed.contains_key(id);
+    for (id, data) in graph.initializers.iter().filter(|(id, data)| may_train(id, data)) {
         let layer = of_layers.get(id);
         if layer.is_some() {
             constants.remove(id);

@@ -88,7 +88,7 @@ impl Uses {
         count
     }
 
-    /// Walks back from `value` through Identity, Cast between floats and 2-D Transpose to a constant.
+    /// Walks back from `value` through Identity, Cast between floats and 2-D Transpose to a constant that can be trained.
     pub fn source(&self, graph: &Graph, value: ValueId) -> Option<Source> {
         let (mut value, mut transposed) = (value, false);
         let mut steps = 0;
@@ -104,7 +104,8 @@ impl Uses {
         }
         let data = graph.initializers.get(&value)?;
         let square_enough = !transposed || data.dims.len() == 2;
-        (data.element_type.is_float() && square_enough).then_some(Source { constant: value, transposed })
+        let may_train = data.element_type.is_float() && !graph.fixed.contains_key(&value);
+        (may_train && square_enough).then_some(Source { constant: value, transposed })
     }
 }
 

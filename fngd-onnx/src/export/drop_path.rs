@@ -15,7 +15,7 @@ use crate::{Error, Result};
 pub(crate) fn remove(file: &[u8], imported: &Imported) -> Result<(Vec<Edit>, Vec<String>)> {
     let (mut edits, mut log) = (Vec::new(), Vec::new());
     for mask in masks(&imported.graph) {
-        let span = |node: &Node| imported.spans.nodes.get(node.index).ok_or_else(lost);
+        let span = |node: &Node| node.index.and_then(|index| imported.spans.nodes.get(index)).ok_or_else(lost);
         let product = span(mask.product)?;
         let mut fields = Vec::new();
         put_bytes(&mut fields, 4, b"Identity");

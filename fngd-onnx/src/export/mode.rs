@@ -16,7 +16,10 @@ pub(crate) fn to_inference(file: &[u8], imported: &Imported) -> Result<(Vec<Edit
     let (mut edits, mut log) = (Vec::new(), Vec::new());
     let uses = Uses::of(&imported.graph);
     for node in imported.graph.nodes.iter().filter(|node| node.domain.is_empty()) {
-        let Some(span) = imported.spans.nodes.get(node.index) else { continue };
+        let Some(span) = node.index.and_then(|index| imported.spans.nodes.get(index)) else {
+            refuse_training(&imported.graph, node)?;
+            continue;
+        };
         let new = match node.op_type.as_str() {
             "BatchNormalization" => normalisation(file, &imported.graph, &uses, node, span)?,
             "Dropout" => dropout(file, &imported.graph, node, span)?,
@@ -59,9 +62,27 @@ fn normalisation(file: &[u8], graph: &Graph, uses: &Uses, node: &Node, span: &Me
 
 /// The input `training_mode` goes, unless it says false already.
 fn dropout(file: &[u8], graph: &Graph, node: &Node, span: &MessageSpan) -> Result<Vec<Edit>> {
-    let Some(mode) = node.input(2) else { return Ok(Vec::new()) };
-    let says_false = graph.initializers.get(&mode).is_some_and(|data| data.bytes.iter().all(|byte| *byte == 0));
-    if says_false { Ok(Vec::new()) } else { Ok(vec![input(file, span, 2, None)?]) }
+    if drops(graph, node) { Ok(vec![input(file, span, 2, None)?]) } else { Ok(Vec::new()) }
+}
+
+fn drops(graph: &Graph, node: &Node) -> bool {
+    let says_false = |mode| graph.initializers.get(&mode).is_some_and(|data| data.bytes.iter().all(|byte| *byte == 0));
+    node.input(2).is_some_and(|mode| !says_false(mode))
+}
+
+/// The body of a function stays as it is.
+fn refuse_training(graph: &Graph, node: &Node) -> Result<()> {
+    let trains = match node.op_type.as_str() {
+        "BatchNormalization" => node.int("training_mode", 0) != 0,
+        "Dropout" => drops(graph, node),
+        _ => false,
+    };
+    if trains {
+        let what = "it is in training mode inside a function or branch; export the model in evaluation mode, or inline its functions \
+                    with onnx.inliner.inline_local_functions";
+        return Err(Error::unsupported(format!("{}: {what}", node.describe())));
+    }
+    Ok(())
 }
 
 fn is_named(attribute: &[u8], name: &[u8]) -> Result<bool> {

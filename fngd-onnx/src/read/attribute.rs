@@ -4,14 +4,11 @@ use super::tensor;
 use crate::error::quoted;
 use crate::external::{Place, Reader};
 use crate::graph::{Attribute, TensorData};
-use crate::proto_generated::{AttributeProto, NodeProto, attribute_proto::AttributeType};
+use crate::proto_generated::{AttributeProto, attribute_proto::AttributeType};
 use crate::{Error, Result};
 
 /// Reads one attribute.
 pub(crate) fn read(proto: &AttributeProto, reader: &mut Reader) -> Result<Attribute> {
-    if !proto.ref_attr_name().is_empty() {
-        return Ok(Attribute::Unsupported("reference to a function's attribute"));
-    }
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let kind = proto.r#type.and_then(|kind| AttributeType::try_from(kind).ok()).unwrap_or(AttributeType::Undefined);
     Ok(match kind {
@@ -55,12 +52,15 @@ fn untyped(proto: &AttributeProto, reader: &mut Reader) -> Result<Attribute> {
     read(&AttributeProto { r#type: Some(guess as i32), ..proto.clone() }, reader)
 }
 
-/// The tensor of a Constant node, in any of the forms that the operator has.
-pub(crate) fn constant(node: &NodeProto, reader: &mut Reader) -> Result<(TensorData, Option<Place>)> {
-    let [attribute] = node.attribute.as_slice() else {
-        return Err(Error::malformed(format!("{} attributes, expected 1", node.attribute.len())));
+/// The tensor of a Constant node with these attributes, in any of the forms that the operator has.
+pub(crate) fn constant(
+    attributes: &[(&str, &AttributeProto)],
+    reader: &mut Reader,
+) -> Result<(TensorData, Option<Place>)> {
+    let [(name, attribute)] = attributes else {
+        return Err(Error::malformed(format!("{} attributes, expected 1", attributes.len())));
     };
-    let data = match attribute.name() {
+    let data = match *name {
         "value" => match &attribute.t {
             Some(inner) => return tensor::read(inner, reader),
             None => return Err(Error::malformed("attribute `value` holds no tensor")),

@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn only_parts_at_known_places_become_slices() {
         let node = |op_type: &str, inputs: &[usize], output: usize| Node {
-            index: 0,
+            index: Some(0),
             name: String::new(),
             op_type: op_type.into(),
             domain: String::new(),

@@ -33,10 +33,12 @@ pub(super) fn resolve_identities(imported: &mut Imported) -> Vec<String> {
         removed.insert(index);
         // A number such as an epsilon is a parameter only where its reader says so.
         let may_be_parameter = data.elements() > 1 || of_parameters.contains(&output);
-        if may_be_parameter && uniform.is(input, data) && take(&mut budget, data) {
+        // In a body, there is nothing that could be rewired.
+        let own = node.index.filter(|_| may_be_parameter && !graph.fixed.contains_key(&input));
+        if let Some(position) = own.filter(|_| uniform.is(input, data) && take(&mut budget, data)) {
             let copy = data.clone();
             graph.initializers.insert(output, copy);
-            sources.insert(output, Source::Alias { position: node.index, of: input });
+            sources.insert(output, Source::Alias { position, of: input });
             let (name, of) = (name(&graph.values, output), name(&graph.values, input));
             done.push(format!("{name} was merged with {of} by the exporter; it is a parameter of its own again"));
         } else {
@@ -72,6 +74,10 @@ pub(super) fn split_shared(imported: &mut Imported) -> Vec<String> {
     for (index, node) in graph.nodes.iter().enumerate() {
         for (slot, input) in node.inputs.iter().enumerate() {
             let Some((id, data)) = input.and_then(|id| Some((id, graph.initializers.get(&id)?))) else { continue };
+            // In a body, there is nothing that could be rewired.
+            if node.index.is_none() || graph.fixed.contains_key(&id) {
+                continue;
+            }
             if is_parameter_slot(node, slot, data.elements()) && uniform.is(id, data) {
                 readers.entry(id).or_default().push((index, slot));
             }
@@ -106,10 +112,10 @@ fn split(
     };
     let copy = ValueId(graph.values.len());
     let Some(node) = graph.nodes.get_mut(index) else { return };
-    let Some(input) = node.inputs.get_mut(slot) else { return };
+    let (Some(position), Some(input)) = (node.index, node.inputs.get_mut(slot)) else { return };
     *input = Some(copy);
     let name = names.unique(format!("{}__{}", info.name, node.name));
-    sources.insert(copy, Source::Copy { position: node.index, slot, of: id });
+    sources.insert(copy, Source::Copy { position, slot, of: id });
     graph.values.push(ValueInfo { name, ..info });
     graph.initializers.insert(copy, data);
 }

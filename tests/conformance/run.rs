@@ -1,0 +1,48 @@
+//! One case: import, build, run, compare.
+
+use crate::Result;
+use crate::cases::Case;
+use crate::compare;
+use fngd_module::{BuildOptions, TrainableModule};
+use fngd_onnx::graph::TensorData;
+use fngd_onnx::{ImportOptions, OnnxModel};
+use std::path::Path;
+
+/// Runs `case`, whose suites are in `folder`.
+pub fn run(folder: &Path, case: &Case) -> Result<()> {
+    let folder = folder.join(&case.suite).join(&case.name);
+    let model = OnnxModel::open(&folder.join("model.onnx"), &ImportOptions::default()).map_err(|error| {
+        // The message begins with the path, which says nothing new.
+        error.to_string().replace(&format!("{}: ", folder.join("model.onnx").display()), "")
+    })?;
+    let module = TrainableModule::build(&model, &BuildOptions::default())?;
+    let mut number = 0;
+    while let data_set = folder.join(format!("test_data_set_{number}"))
+        && data_set.is_dir()
+    {
+        let inputs = values(&data_set, "input")?.iter().map(fngd_module::tensor).collect::<std::result::Result<Vec<_>, _>>()?;
+        let expected = values(&data_set, "output")?;
+        let found = module.forward(&inputs)?;
+        let names: Vec<&str> = model.outputs().iter().map(|info| info.name.as_str()).collect();
+        if expected.len() != found.len() {
+            return Err(format!("{} outputs ({}), expected {}", found.len(), names.join(", "), expected.len()).into());
+        }
+        for ((name, found), expected) in names.iter().zip(&found).zip(&expected) {
+            compare::compare(found, expected, case.rtol, case.atol).map_err(|error| format!("output `{name}`: {error}"))?;
+        }
+        number += 1;
+    }
+    if number == 0 { Err("there is no data set".into()) } else { Ok(()) }
+}
+
+/// `input_0.pb`, `input_1.pb`, ... of a data set.
+fn values(folder: &Path, kind: &str) -> Result<Vec<TensorData>> {
+    let mut found = Vec::new();
+    while let path = folder.join(format!("{kind}_{}.pb", found.len()))
+        && path.exists()
+    {
+        let data = TensorData::from_proto(&std::fs::read(&path)?);
+        found.push(data.map_err(|error| format!("{kind} {}: {error}", found.len()))?);
+    }
+    Ok(found)
+}
