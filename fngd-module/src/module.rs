@@ -1,5 +1,6 @@
 //! A model file as a libtorch module that can be trained.
 
+use crate::calibrate::{self, Observed};
 use crate::lower::batch_axis::{self, LayerBatchAxis};
 use crate::lower::layers::Layers;
 use crate::lower::operator::Run;
@@ -10,8 +11,8 @@ use crate::lower::{self, builder, example};
 use crate::{Error, Result};
 use fngd_core::{FngdModule, Parameter, Path, Role, Visitor};
 use fngd_onnx::analysis::{Analysis, ParameterRole};
-use fngd_onnx::graph::Graph;
-use fngd_onnx::{OnnxModel, WriteReport};
+use fngd_onnx::graph::{Graph, ValueId};
+use fngd_onnx::{OnnxModel, RestoredNormalisation, WriteReport};
 use std::collections::{BTreeMap, BTreeSet};
 use tch::{Device, Tensor, no_grad_guard};
 
@@ -42,6 +43,7 @@ pub struct TrainableModule {
     layers: Layers,
     program: Program,
     batch_axes: Vec<LayerBatchAxis>,
+    restored: Vec<RestoredNormalisation>,
     training: bool,
     dropout: bool,
 }
@@ -53,7 +55,9 @@ impl TrainableModule {
     /// `is_unsupported()` with every operator that cannot be run, or `is_malformed()` naming the node that breaks the
     /// specification.
     pub fn build(model: &OnnxModel, options: &BuildOptions) -> Result<Self> {
-        Self::from_graph(model.graph(), model.analysis(), options)
+        let mut module = Self::from_graph(model.graph(), model.analysis(), options)?;
+        module.restored = model.restored().to_vec();
+        Ok(module)
     }
 
     /// The module of a graph that did not come from a file.
@@ -70,7 +74,8 @@ impl TrainableModule {
     pub(crate) fn without_probing(graph: &Graph, analysis: &Analysis, options: &BuildOptions) -> Result<Self> {
         let parameters = Parameters::build(graph, analysis, options.device, options.channels_last)?;
         let (program, layers) = builder::build(graph, analysis, &parameters, options.device, options.channels_last)?;
-        Ok(Self { parameters, layers, program, batch_axes: Vec::new(), training: false, dropout: false })
+        let (restored, batch_axes) = (Vec::new(), Vec::new());
+        Ok(Self { parameters, layers, program, batch_axes, restored, training: false, dropout: false })
     }
 
     /// Switches between training (BatchNormalization uses and updates statistics, Dropout and stochastic depth drop) and evaluation.
@@ -168,6 +173,57 @@ impl TrainableModule {
             tensors.insert(stored.info.name.clone(), data);
         }
         Ok(model.write(path, &tensors)?)
+    }
+
+    /// Gives the BatchNormalizations that the importer restored the mean and variance of real data, and the scale and shift
+    /// with which evaluation computes the same as before; returns how many there are.
+    ///
+    /// Call it once before training, with a few batches of training data, and not when training is resumed. Frozen ones are
+    /// left alone. Without any to calibrate, `batches` is not touched.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward); `is_mismatch()` if there is no batch, or an activation is not finite. Nothing is changed
+    /// then.
+    pub fn calibrate(&mut self, batches: impl IntoIterator<Item = Vec<Tensor>>) -> Result<usize> {
+        let stored = |value: ValueId| self.parameters.of_value(value);
+        let learns =
+            |restored: &&RestoredNormalisation| stored(restored.scale).is_some_and(|scale| scale.info.trainable);
+        let restored: Vec<_> = self.restored.iter().filter(learns).collect();
+        if restored.is_empty() {
+            return Ok(0);
+        }
+        let _guard = no_grad_guard();
+        let observed = Observed::default();
+        let plan = self.program.logits.as_ref().unwrap_or(&self.program.outputs);
+        let mut seen = 0;
+        for inputs in batches {
+            seen += 1;
+            let batch = example::batch_size(&self.program.inputs, &inputs);
+            let run = Run { batch, observed: Some(&observed), ..Run::evaluation(self.program.device) };
+            self.program.run(plan, &self.parameters, &inputs, &run)?;
+        }
+        if seen == 0 {
+            return Err(Error::mismatch("calibration needs at least one batch"));
+        }
+        let moments = observed.into_moments();
+        let (mut changes, mut count) = (Vec::new(), 0);
+        for restored in &restored {
+            let ids = [restored.scale, restored.shift, restored.mean, restored.variance];
+            let [Some(scale), Some(shift), Some(mean), Some(variance)] = ids.map(stored) else { continue };
+            let at = |error: Error| error.at(format!("BatchNormalization with scale `{}`", scale.info.name));
+            // What the logits do not need is not trained either.
+            let Some(moments) = moments.get(&restored.scale) else { continue };
+            moments.check().map_err(at)?;
+            let old = [scale, shift, mean, variance].map(|stored| &stored.tensor);
+            let (new_scale, new_shift) = calibrate::same_function(old, moments, f64::from(restored.epsilon))?;
+            let new = [new_scale, new_shift, moments.mean.shallow_clone(), moments.variance.shallow_clone()];
+            changes.extend(old.map(Tensor::shallow_clone).into_iter().zip(new));
+            count += 1;
+        }
+        for (mut own, new) in changes {
+            own.f_copy_(&new)?;
+        }
+        Ok(count)
     }
 
     /// Where each layer keeps the samples of the batch, and why it is not known where it is not.

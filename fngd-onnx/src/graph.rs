@@ -54,7 +54,7 @@ pub enum Dim {
 #[derive(Debug, Clone)]
 pub struct Node {
     /// Position in the main graph's list of nodes, by which an edit finds it; `None` for a node from the body of a function or the
-    /// branch of an If, which the writer leaves alone.
+    /// branch of an If, which the writer leaves alone, and for one that repair added.
     pub index: Option<usize>,
     /// The file's name for it, or `Conv_17` where the file has none; in a body, behind the name of the call: `call/inner`.
     pub name: String,

@@ -26,5 +26,5 @@ pub use error::{Error, Result};
 pub use export::WriteReport;
 pub use model::{ImportOptions, OnnxModel, ParameterRow};
 pub use repair::rebatch::{Observed, Place, Rebatch};
-pub use repair::{Repair, Repaired, Repairs};
+pub use repair::{Repair, Repaired, Repairs, RestoredNormalisation};
 pub use report::{EXPORT_AGAIN, ImportReport};

@@ -7,7 +7,7 @@ use crate::export::{self, WriteReport};
 use crate::graph::{Dim, ElementType, Graph, TensorData, ValueId, ValueInfo};
 use crate::read::{self, Imported};
 use crate::repair::rebatch::{self, Observed, Rebatch};
-use crate::repair::{self, Repair, Repaired, Repairs};
+use crate::repair::{self, Repair, Repaired, Repairs, RestoredNormalisation, Wanted};
 use crate::report::{self, ImportReport};
 use crate::{Error, Result, supported};
 use prost::bytes::Bytes;
@@ -25,6 +25,10 @@ pub struct ImportOptions {
     pub freeze: Vec<String>,
     /// What is put right where the file needs it.
     pub repairs: Repairs,
+    /// Repair R5 also behind convolutions of which the file does not say that they had a BatchNormalization.
+    pub restore_batch_norm: bool,
+    /// Repair R6 also for layers of which the file does not say that they had a bias.
+    pub restore_bias: bool,
     /// Written files take any batch size, if R4 freed it. Otherwise they keep the size of the file.
     pub dynamic_batch: bool,
     /// What the import may cost.
@@ -40,13 +44,11 @@ pub struct OnnxModel {
     /// The file, after the edits below.
     pub(crate) file: Bytes,
     pub(crate) imported: Imported,
-    pub(crate) limits: Limits,
     /// What was changed in `file` since it was read.
     pub(crate) edits: Vec<Repaired>,
     /// How the batch was freed in the graph, if it was.
     pub(crate) rebatch: Option<Rebatch>,
-    pub(crate) dynamic_batch: bool,
-    repairs: Repairs,
+    pub(crate) options: ImportOptions,
     freeze: RegexSet,
     analysis: Analysis,
     rows: Vec<ParameterRow>,
@@ -104,11 +106,9 @@ impl OnnxModel {
             path: path.to_owned(),
             file,
             imported,
-            limits: options.limits,
             edits: Vec::new(),
             rebatch: None,
-            dynamic_batch: options.dynamic_batch,
-            repairs: options.repairs.clone(),
+            options: options.clone(),
             freeze,
             analysis: Analysis::default(),
             rows: Vec::new(),
@@ -117,7 +117,7 @@ impl OnnxModel {
             outputs: Vec::new(),
             sha256,
         };
-        let (edits, log) = if model.repairs.has(Repair::Mode) {
+        let (edits, log) = if model.options.repairs.has(Repair::Mode) {
             export::to_inference(&model.file, &model.imported).map_err(at)?
         } else {
             Default::default()
@@ -201,6 +201,11 @@ impl OnnxModel {
         &self.analysis
     }
 
+    /// The BatchNormalizations that repair put behind layers.
+    pub fn restored(&self) -> &[RestoredNormalisation] {
+        &self.imported.restored
+    }
+
     /// The initial value of a parameter or running statistic as the module keeps it: float32, a linear weight as `[out, in]`.
     pub fn initial(&self, id: ValueId) -> Option<TensorData> {
         let info = self.analysis.parameters.get(&id)?;
@@ -233,7 +238,7 @@ impl OnnxModel {
 impl OnnxModel {
     /// The batch size that the file insists on, unless the repair is switched off.
     pub fn fixed_batch(&self) -> Option<u64> {
-        if self.repairs.has(Repair::Rebatch) { rebatch::fixed_batch(&self.imported.graph) } else { None }
+        if self.options.repairs.has(Repair::Rebatch) { rebatch::fixed_batch(&self.imported.graph) } else { None }
     }
 
     /// What would free the batch, given what one run at the file's batch size showed.
@@ -261,7 +266,7 @@ impl OnnxModel {
     /// As [`OnnxModel::open`], if the graph has to be read again.
     pub fn keep_batch(&mut self, why: &str) -> Result<()> {
         if self.rebatch.is_some() {
-            self.imported = read::read(&self.file, self.folder(), &self.limits)?;
+            self.imported = read::read(&self.file, self.folder(), &self.options.limits)?;
             self.understand()?;
         }
         self.report.warnings.insert(0, format!("the batch size stays as it is in the file: {why}"));
@@ -282,7 +287,7 @@ impl OnnxModel {
     /// Goes on as if `file` had been opened, `log` telling how it came about.
     fn continue_with(&mut self, file: Vec<u8>, repair: Repair, log: Vec<String>) -> Result<()> {
         let file = Bytes::from(file);
-        self.imported = read::read(&file, self.folder(), &self.limits)?;
+        self.imported = read::read(&file, self.folder(), &self.options.limits)?;
         self.file = file;
         self.edits.extend(Repaired::all(repair, log));
         self.understand()
@@ -293,7 +298,8 @@ impl OnnxModel {
         self.rebatch = None;
         let mut repairs = self.edits.clone();
         repairs.extend(self.drop_path()?.1);
-        repairs.extend(repair::run(&mut self.imported, &self.repairs));
+        let wanted = Wanted { options: &self.options, freeze: &self.freeze };
+        repairs.extend(repair::run(&mut self.imported, &wanted));
         self.analyse(repairs);
         Ok(())
     }
@@ -301,7 +307,7 @@ impl OnnxModel {
     /// Everything that follows from the graph, which `repairs` made.
     fn analyse(&mut self, mut repairs: Vec<Repaired>) {
         let graph = &self.imported.graph;
-        self.analysis = Analysis::of(graph, &self.freeze, self.repairs.has(Repair::Tail));
+        self.analysis = Analysis::of(graph, &self.freeze, self.options.repairs.has(Repair::Tail));
         repairs.extend(tail(graph, &self.analysis));
         self.rows = rows(graph, &self.analysis);
         self.report = ImportReport { repairs, ..report::of(&self.imported, &self.analysis) };
@@ -311,7 +317,7 @@ impl OnnxModel {
 
     /// What the written file loses so that it drops no branches, and the lines that say so.
     pub(crate) fn drop_path(&self) -> Result<(Vec<export::Edit>, Vec<Repaired>)> {
-        if !self.repairs.has(Repair::Mode) {
+        if !self.options.repairs.has(Repair::Mode) {
             return Ok(Default::default());
         }
         let (edits, log) = export::remove_drop_path(&self.file, &self.imported)?;

@@ -15,8 +15,8 @@ impl TensorData {
     /// `is_malformed()` if it is none; `is_unsupported()` for an element type that the importer does not read;
     /// `is_limit()` or `is_external_data()` for one whose elements are in another file.
     pub fn from_proto(bytes: &[u8]) -> crate::Result<Self> {
-        let proto = TensorProto::decode(bytes)
-            .map_err(|error| Error::malformed("not an ONNX tensor").caused_by(error))?;
+        let proto =
+            TensorProto::decode(bytes).map_err(|error| Error::malformed("not an ONNX tensor").caused_by(error))?;
         Ok(read::tensor(&proto, &mut Reader::new(Path::new(""), 0))?.0)
     }
 

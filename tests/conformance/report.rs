@@ -51,8 +51,7 @@ pub fn json(cases: &Cases, sorted: &[Sorted]) -> String {
         }
     }
     let suites = suites(sorted);
-    let report =
-        Report { onnx: &cases.onnx, command: "make conformance", suites, operators, not_applicable, missing };
+    let report = Report { onnx: &cases.onnx, command: "make conformance", suites, operators, not_applicable, missing };
     // OK because the report is maps of strings to numbers and strings.
     serde_json::to_string_pretty(&report).expect("plain data") + "\n"
 }

@@ -20,7 +20,8 @@ pub fn run(folder: &Path, case: &Case) -> Result<()> {
     while let data_set = folder.join(format!("test_data_set_{number}"))
         && data_set.is_dir()
     {
-        let inputs = values(&data_set, "input")?.iter().map(fngd_module::tensor).collect::<std::result::Result<Vec<_>, _>>()?;
+        let inputs =
+            values(&data_set, "input")?.iter().map(fngd_module::tensor).collect::<std::result::Result<Vec<_>, _>>()?;
         let expected = values(&data_set, "output")?;
         let found = module.forward(&inputs)?;
         let names: Vec<&str> = model.outputs().iter().map(|info| info.name.as_str()).collect();
@@ -28,7 +29,8 @@ pub fn run(folder: &Path, case: &Case) -> Result<()> {
             return Err(format!("{} outputs ({}), expected {}", found.len(), names.join(", "), expected.len()).into());
         }
         for ((name, found), expected) in names.iter().zip(&found).zip(&expected) {
-            compare::compare(found, expected, case.rtol, case.atol).map_err(|error| format!("output `{name}`: {error}"))?;
+            compare::compare(found, expected, case.rtol, case.atol)
+                .map_err(|error| format!("output `{name}`: {error}"))?;
         }
         number += 1;
     }

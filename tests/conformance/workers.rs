@@ -49,7 +49,9 @@ pub fn run(folder: &Path, cases: &[&Case]) -> Result<Vec<Answer>> {
     let failures = Mutex::new(Vec::new());
     let work = || -> Result<()> {
         let mut worker = Worker::start(folder)?;
-        while let Some((index, case)) = Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|i| Some((i, cases.get(i)?))) {
+        while let Some((index, case)) =
+            Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|i| Some((i, cases.get(i)?)))
+        {
             let answer = worker.ask(case)?;
             if matches!(answer, Answer::Broke(_)) {
                 worker = Worker::start(folder)?;

@@ -23,7 +23,8 @@ impl Reference {
     pub fn read(path: &Path) -> Result<Self, Failure> {
         let bytes = std::fs::read(path)?;
         let (_, header) = SafeTensors::read_metadata(&bytes)?;
-        let facts = header.metadata().as_ref().and_then(|metadata| metadata.get("corpus")).ok_or("no metadata `corpus`")?;
+        let facts =
+            header.metadata().as_ref().and_then(|metadata| metadata.get("corpus")).ok_or("no metadata `corpus`")?;
         let facts: serde_json::Value = serde_json::from_str(facts)?;
         let class_axis = facts["class_axis"].as_i64().ok_or("no `class_axis`")?;
         let mut tensors = BTreeMap::new();

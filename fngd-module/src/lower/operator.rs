@@ -1,5 +1,6 @@
 //! What an operator is to the program that runs it.
 
+use crate::calibrate::Observed;
 use crate::lower::arguments::{MOST_ELEMENTS, affordable};
 use crate::lower::parameters::{Parameters, Stored};
 use crate::{Error, Result};
@@ -49,6 +50,8 @@ pub(crate) struct Run<'a> {
     pub batch: Option<i64>,
     /// Collects the activations of every layer.
     pub record: Option<&'a Record>,
+    /// Collects the statistics of what goes into every BatchNormalization.
+    pub observed: Option<&'a Observed>,
     /// The largest result that a node may ask for by its arguments.
     pub most_elements: i64,
 }
@@ -62,7 +65,15 @@ const MOST_SHAPE_ELEMENTS: usize = 16;
 impl Run<'_> {
     /// A pass that changes nothing.
     pub fn evaluation(device: Device) -> Self {
-        Self { training: false, dropout: false, device, batch: None, record: None, most_elements: MOST_ELEMENTS }
+        Self {
+            training: false,
+            dropout: false,
+            device,
+            batch: None,
+            record: None,
+            observed: None,
+            most_elements: MOST_ELEMENTS,
+        }
     }
 
     /// What constants are folded with: on the host, nothing larger than `most_elements`.

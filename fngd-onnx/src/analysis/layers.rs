@@ -2,6 +2,7 @@
 
 use super::{LayerInfo, Uses};
 use crate::graph::{Attribute, Graph, Node, ValueId};
+use crate::repair::hints;
 use std::collections::BTreeMap;
 
 /// A layer, and what is needed to compare its uses.
@@ -153,28 +154,25 @@ fn is_zero(graph: &Graph, uses: &Uses, value: ValueId) -> bool {
     false
 }
 
-/// A name that a reader of the original model would recognise.
 fn name(graph: &Graph, info: &LayerInfo, node: usize) -> String {
     let value = |id: ValueId| graph.values.get(id.0).map_or("", |info| info.name.as_str());
-    let weight = value(info.weight);
-    if let Some(name) = weight.strip_suffix(".weight").or_else(|| weight.strip_suffix("_weight")) {
-        return name.to_owned();
-    }
-    let bias = info.bias.map_or("", value);
-    if let Some(name) = bias.strip_suffix(".bias").or_else(|| bias.strip_suffix("_bias")) {
-        return name.to_owned();
-    }
-    let scope = graph.nodes.get(node).and_then(|node| scope(node, weight));
-    scope.unwrap_or_else(|| weight.to_owned())
+    let (weight, bias) = (value(info.weight), info.bias.map_or("", value));
+    graph.nodes.get(node).map_or_else(|| weight.to_owned(), |node| layer_name(node, weight, bias))
+}
+
+/// The name that a reader of the original model would recognise, for the layer of `node` with tensors of these names.
+pub(crate) fn layer_name(node: &Node, weight: &str, bias: &str) -> String {
+    let stem = |name: &'static str, of: &str| {
+        of.strip_suffix(name).and_then(|rest| rest.strip_suffix(['.', '_'])).map(str::to_owned)
+    };
+    let named = stem("weight", weight).or_else(|| stem("bias", bias)).or_else(|| scope(node, weight));
+    named.unwrap_or_else(|| weight.to_owned())
 }
 
 /// The module that a node comes from, where the exporter has renamed the weight.
 fn scope(node: &Node, weight: &str) -> Option<String> {
     if weight.starts_with("val_") {
-        // Dynamo: `['', 'encoder', 'encoder.linear1', 'linear_3']`, the last being the operation.
-        let scopes = node.metadata.get("pkg.torch.onnx.name_scopes")?;
-        let mut names = scopes.trim_matches(['[', ']']).rsplit(", ").map(|name| name.trim_matches(['\'', '"']));
-        names.nth(1).filter(|name| !name.is_empty()).map(str::to_owned)
+        hints::module(node).map(str::to_owned)
     } else if weight.starts_with("onnx::") {
         // TorchScript: `/encoder/layers.0/linear1/MatMul`.
         let (scope, _) = node.name.strip_prefix('/')?.rsplit_once('/')?;

@@ -10,6 +10,7 @@ mod parameters;
 mod ties;
 mod uses;
 
+pub(crate) use layers::layer_name;
 pub(crate) use uses::Uses;
 
 use crate::graph::{Graph, ValueId};

@@ -26,7 +26,8 @@ pub(super) fn all(model: &OnnxModel, tensors: &BTreeMap<String, TensorData>) -> 
     Ok(stored)
 }
 
-fn one(model: &OnnxModel, id: ValueId, tensor: &TensorData) -> Result<Vec<u8>> {
+/// The bytes of one.
+pub(super) fn one(model: &OnnxModel, id: ValueId, tensor: &TensorData) -> Result<Vec<u8>> {
     let info = model.analysis().parameters.get(&id);
     let old = model.imported.graph.initializers.get(&id).ok_or_else(|| Error::mismatch("it is no constant"))?;
     if tensor.element_type != ElementType::Float32 {

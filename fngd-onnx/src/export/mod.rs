@@ -4,6 +4,7 @@ mod data_files;
 mod drop_path;
 mod encode;
 mod files;
+mod fold;
 mod head;
 mod mode;
 mod splice;
@@ -65,7 +66,9 @@ pub(crate) fn write(model: &OnnxModel, path: &Path, tensors: &BTreeMap<String, T
     let (edits, log) = model.drop_path()?;
     plan.edits.extend(edits);
     plan.report.edits.extend(model.edits.iter().chain(&log).map(|made| made.what.clone()));
-    let stored = encode::all(model, tensors)?;
+    let folded = fold::into_layers(model, tensors)?;
+    let mut stored = encode::all(model, &folded.tensors)?;
+    folded.biases(model, &mut stored, &mut plan)?;
     for (id, bytes) in &stored {
         plan.tensor(model, *id, bytes, &stored)?;
     }
@@ -78,7 +81,7 @@ pub(crate) fn write(model: &OnnxModel, path: &Path, tensors: &BTreeMap<String, T
     }
     if !plan.edits.is_empty() {
         file = splice(&file, &plan.edits)?;
-        crate::census::take(&file, &crate::Limits { file_bytes: u64::MAX, ..model.limits })?;
+        crate::census::take(&file, &crate::Limits { file_bytes: u64::MAX, ..model.options.limits })?;
     }
     plan.report.sha256 = Sha256::digest(&file).iter().map(|byte| format!("{byte:02x}")).collect();
     // The data first, under names that nothing refers to yet: renaming the model file is what makes the write happen.

@@ -64,6 +64,52 @@ pub(super) fn input(file: &[u8], node: &MessageSpan, slot: usize, name: Option<&
     Ok(Edit { range, fields })
 }
 
+/// Gives the node at `node` the input number `slot`, which it leaves out, and the file the constant `name` that it reads.
+pub(super) fn new_input(
+    model: &OnnxModel,
+    node: &MessageSpan,
+    slot: usize,
+    name: &str,
+    data: &TensorData,
+) -> Result<Vec<Edit>> {
+    let inputs = fields_of(&model.file, node, 1)?;
+    let range = inputs.get(slot).or(inputs.last()).cloned().ok_or_else(missing)?;
+    let mut fields = Vec::new();
+    if inputs.len() <= slot {
+        // After the last input there may be nothing in the node, so that input is written again.
+        fields.extend_from_slice(slice(&model.file, &range)?);
+    }
+    // Inputs that are left out before it are empty names.
+    for position in inputs.len().min(slot)..=slot {
+        put_bytes(&mut fields, 1, if position == slot { name.as_bytes() } else { b"" });
+    }
+    let constant = if model.imported.header.ir_version >= 4 {
+        let mut initializer = Vec::new();
+        put_bytes(&mut initializer, 5, &tensor(name, data));
+        insert_into_graph(model, initializer)
+    } else {
+        // Older files must list an initializer as an input, which the caller could set.
+        Edit { range: node.field.start..node.field.start, fields: constant_node(name, name, data) }
+    };
+    Ok(vec![Edit { range, fields }, constant])
+}
+
+/// A Constant node as a field of the graph.
+pub(super) fn constant_node(node: &str, output: &str, data: &TensorData) -> Vec<u8> {
+    let (mut attribute, mut contents, mut field) = (Vec::new(), Vec::new(), Vec::new());
+    const TENSOR: u64 = 4;
+    put_bytes(&mut attribute, 1, b"value");
+    put_bytes(&mut attribute, 5, &tensor("", data));
+    put_varint(&mut attribute, 20 << 3);
+    put_varint(&mut attribute, TENSOR);
+    put_bytes(&mut contents, 2, output.as_bytes());
+    put_bytes(&mut contents, 3, node.as_bytes());
+    put_bytes(&mut contents, 4, b"Constant");
+    put_bytes(&mut contents, 5, &attribute);
+    put_bytes(&mut field, 1, &contents);
+    field
+}
+
 /// All fields `number` of a message.
 pub(super) fn fields_of(file: &[u8], message: &MessageSpan, number: u32) -> Result<Vec<Range<usize>>> {
     let mut found = Vec::new();
@@ -85,7 +131,9 @@ pub(super) fn tensor(name: &str, data: &TensorData) -> Vec<u8> {
     }
     put_varint(&mut out, 2 << 3);
     put_varint(&mut out, data.element_type.number().unsigned_abs().into());
-    put_bytes(&mut out, 8, name.as_bytes());
+    if !name.is_empty() {
+        put_bytes(&mut out, 8, name.as_bytes());
+    }
     put_bytes(&mut out, 9, &data.bytes);
     out
 }
@@ -110,6 +158,6 @@ pub(super) fn location(span: &TensorSpan, new: &str) -> Option<Edit> {
     Some(Edit { range: old.field.clone(), fields })
 }
 
-fn missing() -> Error {
+pub(super) fn missing() -> Error {
     Error::malformed("the node that should be edited is not where it was read")
 }

@@ -19,6 +19,7 @@ use crate::external::{Place, Reader, Stamp};
 use crate::graph::{Graph, ValueId};
 use crate::names::UniqueNames;
 use crate::proto_generated::{GraphProto, ModelProto, OperatorSetIdProto};
+use crate::repair::RestoredNormalisation;
 use crate::spans::Spans;
 use crate::{Error, Result};
 use functions::Functions;
@@ -43,6 +44,8 @@ pub(crate) struct Imported {
     pub data_files: BTreeMap<String, Stamp>,
     /// How often each function was put in place of a node that calls it, by full name.
     pub expanded: BTreeMap<String, usize>,
+    /// What repair put behind layers.
+    pub restored: Vec<RestoredNormalisation>,
 }
 
 /// Where a constant comes from.
@@ -96,7 +99,7 @@ pub(crate) fn read(file: &Bytes, folder: &Path, limits: &Limits) -> Result<Impor
     let Builder { mut graph, sources, reader, expanded, .. } = builder;
     let data_files = reader.stamps();
     sequences::to_slices(&mut graph);
-    Ok(Imported { graph, census, sources, spans, header: header.clone(), data_files, expanded })
+    Ok(Imported { graph, census, sources, spans, header: header.clone(), data_files, expanded, restored: Vec::new() })
 }
 
 fn header(model: &ModelProto) -> Result<Header> {

@@ -3,10 +3,18 @@
 //! Each repair has a number, by which documents and the command line call it, its own switch in [`Repairs`], a line in the
 //! report, and an inverse in `export`. Most change the graph only.
 
+mod batch_norm;
+pub(crate) mod hints;
 mod merged;
 pub(crate) mod rebatch;
 
+pub(crate) use batch_norm::Channels;
+pub use batch_norm::RestoredNormalisation;
+
+use crate::graph::{Graph, ValueId};
+use crate::model::ImportOptions;
 use crate::read::Imported;
+use regex::RegexSet;
 use serde::{Serialize, Serializer};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -153,18 +161,35 @@ impl Repaired {
     }
 }
 
+/// What the user wants.
+pub(crate) struct Wanted<'a> {
+    pub options: &'a ImportOptions,
+    /// `options.freeze`.
+    pub freeze: &'a RegexSet,
+}
+
+impl Wanted<'_> {
+    /// Whether `id` must keep its value.
+    fn is_frozen(&self, graph: &Graph, id: ValueId) -> bool {
+        graph.values.get(id.0).is_some_and(|info| self.freeze.is_match(&info.name))
+    }
+}
+
 /// Makes the repairs that change the graph only; returns what was done.
-pub(crate) fn run(imported: &mut Imported, repairs: &Repairs) -> Vec<Repaired> {
+pub(crate) fn run(imported: &mut Imported, wanted: &Wanted) -> Vec<Repaired> {
     let mut done = Vec::new();
     // A new initializer must not be an input as well, which older files require.
     let can_add = imported.header.ir_version >= 4;
-    let mut make = |repair: Repair, how: fn(&mut Imported) -> Vec<String>| {
-        if can_add && repairs.has(repair) {
-            done.extend(Repaired::all(repair, how(imported)));
+    let mut make = |repair: Repair, how: fn(&mut Imported, &Wanted) -> Vec<String>| {
+        if wanted.options.repairs.has(repair) {
+            done.extend(Repaired::all(repair, how(imported, wanted)));
         }
     };
-    make(Repair::Identity, merged::resolve_identities);
-    make(Repair::Unmerge, merged::split_shared);
+    if can_add {
+        make(Repair::Identity, |imported, _| merged::resolve_identities(imported));
+        make(Repair::Unmerge, |imported, _| merged::split_shared(imported));
+    }
+    make(Repair::BatchNorm, batch_norm::restore);
     done
 }
 

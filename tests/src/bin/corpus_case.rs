@@ -86,9 +86,8 @@ impl Case {
         self.tell("batch_is_fixed", fixed)?;
         for size in SIZES.into_iter().filter(|size| !fixed || *size == inputs[0].size()[0]) {
             let some: Vec<Tensor> = probes.iter().map(|probe| probe.narrow(0, 0, size)).collect();
-            let outputs = self.attempt(&format!("evaluation at batch {size}"), || {
-                Ok(tch::no_grad(|| module.forward(&some))?)
-            })?;
+            let outputs =
+                self.attempt(&format!("evaluation at batch {size}"), || Ok(tch::no_grad(|| module.forward(&some))?))?;
             for (info, output) in model.outputs().iter().zip(outputs.into_iter().flatten()) {
                 self.keep(&format!("eval.{size}.{}", info.name), Some(output));
             }

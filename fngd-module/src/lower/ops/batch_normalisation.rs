@@ -4,7 +4,7 @@ use super::normalise::epsilon;
 use crate::lower::operator::{BuildContext, Inputs, Operator, Run};
 use crate::{Error, Result};
 use fngd_onnx::analysis::ParameterRole;
-use fngd_onnx::graph::Node;
+use fngd_onnx::graph::{Node, ValueId};
 use tch::{Tensor, no_grad_guard};
 
 /// Mean 0 and variance 1 per channel, over the batch while training and by running statistics otherwise; then scale and shift.
@@ -14,6 +14,8 @@ struct BatchNormalization {
     momentum: f64,
     /// Running statistics that may be updated. A frozen BatchNormalization keeps its own.
     learns: bool,
+    /// By which the statistics of its input are collected.
+    scale: Option<ValueId>,
 }
 
 pub(crate) fn build(node: &Node, context: &BuildContext) -> Result<Box<dyn Operator>> {
@@ -29,6 +31,7 @@ pub(crate) fn build(node: &Node, context: &BuildContext) -> Result<Box<dyn Opera
     Ok(Box::new(BatchNormalization {
         epsilon: epsilon(node)?,
         momentum: f64::from(node.float("momentum", 0.9)),
+        scale: node.input(1),
         learns: is_statistic(3) && is_statistic(4) && !is_frozen,
     }))
 }
@@ -37,6 +40,9 @@ impl Operator for BatchNormalization {
     fn run(&self, inputs: &mut Inputs, run: &Run) -> Result<Vec<Tensor>> {
         let (mean, variance) = (inputs.take(3)?, inputs.take(4)?);
         let (x, scale, shift) = (inputs.get(0)?, inputs.get(1)?, inputs.get(2)?);
+        if let (Some(observed), Some(scale)) = (run.observed, self.scale) {
+            observed.add(scale, x)?;
+        }
         let training = run.training && self.learns;
         let apply = |mean: &Tensor, variance: &Tensor| {
             let share_of_new = 1.0 - self.momentum;

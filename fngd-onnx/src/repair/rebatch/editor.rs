@@ -4,9 +4,6 @@ use crate::graph::{Attribute, Dim, ElementType, Graph, Node, TensorData, ValueId
 use crate::names::UniqueNames;
 use std::collections::BTreeMap;
 
-/// Position in the file of a node that is not in the file.
-pub(crate) const NOT_IN_FILE: usize = usize::MAX;
-
 /// The new parts of a graph.
 #[derive(Debug)]
 pub(crate) struct Editor {
@@ -78,7 +75,7 @@ impl Editor {
         let output = self.value(ValueInfo { name: name.clone(), ..ValueInfo::default() });
         let attributes = attribute.map(|(name, value)| (name.to_owned(), Attribute::Int(value)));
         let node = Node {
-            index: NOT_IN_FILE,
+            index: None,
             name,
             op_type: op_type.to_owned(),
             domain: String::new(),

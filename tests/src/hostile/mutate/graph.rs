@@ -210,7 +210,8 @@ pub fn function(model: &mut Message, random: &mut Random) {
     for _ in 0..1 + random.below(3) {
         function.push(7, Value::Message(body.clone()));
     }
-    let opset = vec![Field { number: 1, value: bytes("") }, Field { number: 2, value: Value::Number(random.below(30) as u64) }];
+    let opset =
+        vec![Field { number: 1, value: bytes("") }, Field { number: 2, value: Value::Number(random.below(30) as u64) }];
     function.push(9, Value::Message(Message::new(Kind::Opset, opset)));
     if let Some(node) = any(model, Kind::Node, random) {
         node.set(4, bytes(&name));

@@ -116,7 +116,12 @@ pub fn tensor_contents(model: &mut Message, random: &mut Random) {
     const RAW_DATA: u64 = 9;
     const INT64: u64 = 7;
     let Some(tensor) = any(model, Kind::Tensor, random) else { return };
-    let is = |number: u64| tensor.fields.iter().any(|field| field.number == 2 && matches!(field.value, Value::Number(found) if found == number));
+    let is = |number: u64| {
+        tensor
+            .fields
+            .iter()
+            .any(|field| field.number == 2 && matches!(field.value, Value::Number(found) if found == number))
+    };
     let is_int64 = is(INT64);
     for field in &mut tensor.fields {
         let Value::Bytes(contents) = &mut field.value else { continue };
