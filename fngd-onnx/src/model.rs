@@ -241,6 +241,15 @@ impl OnnxModel {
         if self.options.repairs.has(Repair::Rebatch) { rebatch::fixed_batch(&self.imported.graph) } else { None }
     }
 
+    /// The batch size that written files insist on.
+    pub fn written_batch(&self) -> Option<u64> {
+        match &self.rebatch {
+            Some(_) if self.options.dynamic_batch => None,
+            Some(rebatch) => Some(rebatch.batch()),
+            None => rebatch::fixed_batch(&self.imported.graph),
+        }
+    }
+
     /// What would free the batch, given what one run at the file's batch size showed.
     ///
     /// # Errors

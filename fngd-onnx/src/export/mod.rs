@@ -7,6 +7,7 @@ mod files;
 mod fold;
 mod head;
 mod mode;
+mod rebatch;
 mod splice;
 mod structure;
 
@@ -69,10 +70,14 @@ pub(crate) fn write(model: &OnnxModel, path: &Path, tensors: &BTreeMap<String, T
     let folded = fold::into_layers(model, tensors)?;
     let mut stored = encode::all(model, &folded.tensors)?;
     folded.biases(model, &mut stored, &mut plan)?;
-    for (id, bytes) in &stored {
+    let rewritten = rebatch::rewritten(model);
+    for (id, bytes) in stored.iter().filter(|(id, _)| !rewritten.contains(id)) {
         plan.tensor(model, *id, bytes, &stored)?;
     }
     structure::separate(model, &stored, &mut plan.edits, &mut plan.report.edits)?;
+    let (edits, log) = rebatch::free(model, &stored)?;
+    plan.edits.extend(edits);
+    plan.report.edits.extend(log);
     refuse_shared_bytes(model, &stored)?;
     let data_files = data_files::prepare(model, path, &mut plan)?;
     let mut file = model.file.to_vec();

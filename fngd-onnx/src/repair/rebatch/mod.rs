@@ -50,6 +50,8 @@ pub struct Rebatch {
     pub(crate) changes: Changes,
     pub(crate) what: Vec<String>,
     outputs: Vec<Place>,
+    /// For every node of the graph before the changes, its position in the file.
+    pub(crate) positions: Vec<Option<usize>>,
 }
 
 impl Rebatch {
@@ -138,5 +140,6 @@ fn rebatch(follower: Follower, batch: u64, outputs: Vec<Place>) -> Rebatch {
     let names: Vec<String> =
         inputs.map(|id| quoted(graph.values.get(id.0).map_or("", |info| &info.name))).collect();
     what.insert(0, format!("the batch size {batch} of {} is free", names.join(", ")));
-    Rebatch { batch, changes, what, outputs }
+    let positions = graph.nodes.iter().map(|node| node.index).collect();
+    Rebatch { batch, changes, what, outputs, positions }
 }
