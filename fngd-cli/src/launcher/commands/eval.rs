@@ -8,6 +8,7 @@ use crate::launcher::failure::{Code, Failure, Result};
 use crate::launcher::resolve::check_spec;
 use crate::launcher::{front, model, print_line, text};
 use crate::protocol::{Event, Job};
+use crate::settings::ImportSettings;
 use serde_json::json;
 
 pub fn run(arguments: &Eval, global: &Global) -> Result<u8> {
@@ -64,6 +65,7 @@ fn job(arguments: &Eval, global: &Global) -> Result<Job> {
     let record = run.map(|run| run.join(record::FILE_NAME)).filter(|path| path.is_file());
     Ok(Job::Eval {
         model,
+        import,
         record,
         checkpoint,
         data: data_source(spec, folder, global)?,
