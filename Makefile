@@ -7,7 +7,7 @@
 
 CARGO ?= cargo
 
-.PHONY: demo test build libtorch format clippy unit docs models clean
+.PHONY: demo test build libtorch format clippy unit docs conformance cases corpus support models clean
 
 # A run directory is never overwritten, so each demo makes a new one, under target/.
 demo: build
@@ -15,7 +15,7 @@ demo: build
 	@echo
 	target/release/fngd-cli eval target/demo/latest/best.onnx --data digits
 
-test: format clippy unit docs
+test: format clippy unit docs support
 
 build: libtorch
 	$(CARGO) build --release --locked -p fngd-cli -p fngd-engine
@@ -29,11 +29,30 @@ format: libtorch
 clippy: libtorch
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 
-unit: libtorch
+unit: libtorch cases
 	$(CARGO) test --workspace --locked
+
+# The backend tests of onnx: their cases (once, 20 seconds and 50 MB), and all of them run, with docs/support/conformance.json
+# written anew. `make unit` runs them too, and fails if that file would change.
+conformance: libtorch cases
+	$(CARGO) test -p fngd-tests --locked --test conformance -- --write
+
+cases:
+	@python3 tests/conformance/make.py
 
 docs: libtorch
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
+
+# The support tables say what the checked-in results say (docs/support).
+support:
+	python3 tools/support_table.py --check
+
+# What PyTorch's exporters write for some seventy architectures, against what PyTorch computes: makes the files (target/corpus,
+# about 6 GB, once), runs each, and writes docs/support/corpus.json and docs/onnx-support.md anew. PYTHON is one that has
+# tests/corpus/requirements.txt; without it a virtual environment is made in target/corpus-python.
+corpus: libtorch
+	$(CARGO) build --locked -p fngd-tests --bin corpus_case
+	python3 tests/corpus/start.py $(PYTHON)
 
 # The larger model files, which are not in the repository (needs PyTorch: models/README.md).
 models:

@@ -297,7 +297,7 @@ impl std::fmt::Debug for TrainableModule {
 
 fn role(role: ParameterRole) -> Role {
     match role {
-        ParameterRole::LinearWeight | ParameterRole::ConvolutionWeight => Role::Weight,
+        ParameterRole::LinearWeight | ParameterRole::ConvolutionWeight | ParameterRole::RecurrentWeight => Role::Weight,
         ParameterRole::Bias => Role::Bias,
         ParameterRole::NormalisationScale | ParameterRole::NormalisationShift => Role::Normalisation,
         ParameterRole::Embedding => Role::Embedding,

@@ -53,6 +53,22 @@ pub(crate) struct Stamp {
 impl Place {
     /// Reads `TensorProto.external_data` of a tensor that takes `size` bytes.
     pub fn of(tensor: &TensorProto, size: u64) -> Result<Self> {
+        let place = Self::with_length(tensor, size)?;
+        if place.length != size {
+            let found = place.length;
+            return Err(Error::external_data(format!(
+                "external data has length {found}, its type and dims need {size}"
+            )));
+        }
+        Ok(place)
+    }
+
+    /// The same for a tensor that nobody reads: without a length it reaches to the end of the data.
+    pub fn anywhere(tensor: &TensorProto) -> Result<Self> {
+        Self::with_length(tensor, u64::MAX)
+    }
+
+    fn with_length(tensor: &TensorProto, default: u64) -> Result<Self> {
         let entry =
             |key: &str| tensor.external_data.iter().find(|entry| entry.key() == key).map(StringStringEntryProto::value);
         let location = entry("location").unwrap_or_default().to_owned();
@@ -63,14 +79,7 @@ impl Place {
                 Error::external_data(format!("external data has {key} {}, expected a number", quoted(text)))
             }),
         };
-        let place = Self { location, offset: number("offset", 0)?, length: number("length", size)? };
-        if place.length != size {
-            let found = place.length;
-            return Err(Error::external_data(format!(
-                "external data has length {found}, its type and dims need {size}"
-            )));
-        }
-        Ok(place)
+        Ok(Self { location, offset: number("offset", 0)?, length: number("length", default)? })
     }
 }
 

@@ -139,6 +139,11 @@ impl OnnxModel {
     /// `is_unsupported()` if the first output is not simply a Gemm or MatMul, with or without an Add of its bias, and at most
     /// Softmax, LogSoftmax or Sigmoid after it.
     pub fn replace_head(&mut self, classes: usize, seed: u64) -> Result<()> {
+        if !self.imported.ties.is_empty() {
+            // Another number of outputs than words: the output layer needs its own weight.
+            self.options.repairs = std::mem::take(&mut self.options.repairs).without(Repair::Retie);
+            self.continue_with(self.file.to_vec(), Repair::Retie, Vec::new())?;
+        }
         let (file, log) = export::replace_head(self, classes, seed)?;
         self.continue_with(file, Repair::Head, log)
     }

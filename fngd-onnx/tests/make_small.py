@@ -1,4 +1,4 @@
-"""Writes the small models in tests/small: `python make_small.py` with onnx==1.23.2, numpy, and torch==2.11.0 for the exports.
+"""Writes the small models in tests/small: `python make_small.py` with onnx==1.23.2, onnxruntime==1.32.0, numpy, safetensors, and torch==2.11.0 for the exports.
 
 Every model is a few kilobytes. Values are seeded, so that the same versions give the same bytes.
 """
@@ -9,7 +9,9 @@ import warnings
 
 import numpy as np
 import onnx
+import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
+from safetensors.numpy import save_file
 
 FOLDER = pathlib.Path(__file__).parent / "small"
 random = np.random.default_rng(0)
@@ -263,6 +265,131 @@ def unsupported():
     save("unsupported", nodes, [tensor("x", [2, 2])], [tensor("y", [1])], [raw("axes", np.array([0]))])
 
 
+def golden(name, outputs=None, **feed):
+    """Stores `outputs`, or what onnxruntime computes from `feed`, beside the model."""
+    if outputs is None:
+        session = onnxruntime.InferenceSession(FOLDER / f"{name}.onnx", providers=["CPUExecutionProvider"])
+        outputs = {info.name: value for info, value in zip(session.get_outputs(), session.run(None, feed))}
+    named = {f"output.{key}": value for key, value in outputs.items()}
+    save_file({**{f"input.{key}": value for key, value in feed.items()}, **named}, FOLDER / f"{name}.golden.safetensors")
+
+
+def function(name, inputs, outputs, nodes, opset=20, **more):
+    return helper.make_function("mine", name, inputs, outputs, nodes, [helper.make_opsetid("", opset), helper.make_opsetid("mine", 1)], **more)
+
+
+def refer(node, name, attribute, kind):
+    """Lets attribute `name` of `node` be attribute `attribute` of the function around it."""
+    node.attribute.append(onnx.AttributeProto(name=name, ref_attr_name=attribute, type=kind))
+    return node
+
+
+def functions():
+    """Local functions: nested, with attributes, defaults, inputs and outputs that are left out, and names that come twice."""
+    float_, int_ = onnx.AttributeProto.FLOAT, onnx.AttributeProto.INT
+    w1, b1, w2, scale = floats(4, 4), floats(4), floats(4, 4), floats(4)
+    leaky = function("Leaky", ["x"], ["y"], [refer(helper.make_node("LeakyRelu", ["x"], ["y"], "leaky"), "alpha", "slope", float_)],
+                     attribute_protos=[helper.make_attribute("slope", 0.25)])
+    linear = function("Linear", ["x", "weight", "bias"], ["y"], [
+        refer(helper.make_node("Gemm", ["x", "weight", "bias"], ["y"], "gemm", transB=1), "beta", "beta", float_)], attributes=["beta"])
+    older = function("Older", ["x"], ["y"], [helper.make_node("Softmax", ["x"], ["y"])], opset=18)
+    block = function("Block", ["x", "weight", "bias"], ["y", "kept", "again"], [
+        helper.make_node("Linear", ["x", "weight", "bias"], ["hidden"], "linear", "", "mine"),
+        refer(helper.make_node("Leaky", ["hidden"], ["active"], "leaky", "", "mine"), "slope", "slope", float_),
+        helper.make_node("Constant", [], ["scale"], "scale", value=raw("", scale)),
+        helper.make_node("Mul", ["active", "scale"], ["y"], "mul"),
+        refer(helper.make_node("Concat", ["hidden", "hidden"], ["again"], "concat"), "axis", "axis", int_),
+        helper.make_node("Identity", ["hidden"], ["kept"]),
+    ], attributes=["slope"], attribute_protos=[helper.make_attribute("axis", 0)])
+    nodes = [
+        helper.make_node("Block", ["x", "first.weight", "first.bias"], ["a"], "first", "", "mine", slope=0.5),
+        # No bias, no slope; a value of the main graph has the name that an inner one would get.
+        helper.make_node("Relu", ["a"], ["second/hidden"], "clash"),
+        helper.make_node("Block", ["second/hidden", "second.weight"], ["b", "", "c"], "second", "", "mine", axis=1),
+        helper.make_node("Reshape", ["c", "shape"], ["f"], "reshape"),
+        helper.make_node("Older", ["f"], ["g"], "older", "", "mine"),
+    ]
+    graph = helper.make_graph(nodes, "functions", [tensor("x", ["n", 4])], [tensor("b", ["n", 4]), tensor("g", ["n", 2, 4])], [
+        raw("first.weight", w1), raw("first.bias", b1), raw("second.weight", w2), raw("shape", np.array([-1, 2, 4]))])
+    opsets = [helper.make_opsetid("", 20), helper.make_opsetid("mine", 1)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=10, functions=[leaky, linear, older, block])
+    onnx.checker.check_model(model)
+    onnx.save(model, FOLDER / "functions.onnx")
+    # Neither onnxruntime nor onnx.reference knows all of this.
+    x = floats(3, 4)
+    leak = lambda values, slope: np.where(values < 0, slope * values, values)
+    hidden = np.maximum(leak(x @ w1.T + b1, 0.5) * scale, 0) @ w2.T
+    exponential = np.exp(np.concatenate([hidden, hidden], 1).reshape(-1, 2, 4))
+    softmax = exponential / exponential.sum(-1, keepdims=True)
+    golden("functions", {"b": leak(hidden, 0.25) * scale, "g": softmax}, x=x)
+
+
+def definitions():
+    """Operators that are put together from others, as ONNX defines them."""
+    nodes = [
+        helper.make_node("CenterCropPad", ["x", "shape"], ["c"], "crop"),
+        helper.make_node("MeanVarianceNormalization", ["c"], ["m"], "normalise", axes=[0]),
+        helper.make_node("Gemm", ["m", "weight"], ["y"], "fc"),
+    ]
+    save("definitions", nodes, [tensor("x", [2, 5])], [tensor("y", [4, 3])], [raw("shape", np.array([4, 3])), raw("weight", floats(3, 3))])
+    golden("definitions", x=floats(2, 5))
+
+
+def branches():
+    """Ifs that can be decided when the file is read."""
+    def branch(name, nodes, output, initializers=()):
+        return helper.make_graph(nodes, name, [], [tensor(output, None)], list(initializers))
+
+    never = branch("never", [helper.make_node("Det", ["x"], ["never"])], "never")
+    shift = branch("shift", [helper.make_node("Add", ["h", "shift"], ["out"], "add")], "out", [raw("shift", floats(4))])
+    inner = helper.make_node("If", ["yes"], ["out"], "inner", then_branch=shift, else_branch=never)
+    nested = branch("nested", [helper.make_node("Gemm", ["x", "weight"], ["h"], "gemm"), inner], "out")
+    constant = branch("constant", [helper.make_node("Constant", [], ["out"], value=raw("", floats(4)))], "out")
+    nodes = [
+        helper.make_node("If", ["yes"], ["a"], "outer", then_branch=nested, else_branch=never),
+        helper.make_node("Shape", ["weight"], ["shape"], "shape"),
+        helper.make_node("Gather", ["shape", "first"], ["rows"], "gather", axis=0),
+        helper.make_node("Equal", ["rows", "four"], ["is_four"], "equal"),
+        helper.make_node("Not", ["is_four"], ["is_other"], "not"),
+        helper.make_node("If", ["is_other"], ["b"], "", then_branch=never, else_branch=constant),
+        helper.make_node("Mul", ["a", "b"], ["y"], "mul"),
+    ]
+    save("branches", nodes, [tensor("x", ["n", 4])], [tensor("y", ["n", 4])], [
+        raw("yes", np.array(True)), raw("weight", floats(4, 4)), raw("first", np.array(0)), raw("four", np.array(4))])
+    golden("branches", x=floats(3, 4))
+
+
+def unsupported_if():
+    """A condition that depends on the input."""
+    branch = helper.make_graph([helper.make_node("Relu", ["x"], ["r"])], "branch", [], [tensor("r", [2])])
+    save("unsupported_if", [helper.make_node("If", ["c"], ["y"], "either", then_branch=branch, else_branch=branch)],
+         [tensor("x", [2]), tensor("c", [], TensorProto.BOOL)], [tensor("y", [2])], [])
+
+
+def module_functions():
+    """The script exporter makes a function of each module when it is asked to."""
+    import torch
+    from torch import nn
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(4, 4)
+            self.norm = nn.LayerNorm(4)
+
+        def forward(self, x):
+            return x + torch.relu(self.norm(self.fc(x)))
+
+    torch.manual_seed(0)
+    model = nn.Sequential(Block(), Block(), nn.Linear(4, 3)).eval()
+    x = torch.randn(3, 4)
+    torch.onnx.export(model, (x,), FOLDER / "net_functions.onnx", dynamo=False, opset_version=17, export_modules_as_functions=True,
+                      input_names=["x"], dynamic_axes={"x": {0: "batch"}})
+    # The exporter ignores `output_names` here.
+    output = onnx.load(FOLDER / "net_functions.onnx").graph.output[0].name
+    save_file({"input.x": x.numpy(), f"output.{output}": model(x).detach().numpy()}, FOLDER / "net_functions.golden.safetensors")
+
+
 def without_traces(path):
     """Removes Python stack traces: they are large and name folders of the machine that ran this."""
     model = onnx.load(path)
@@ -323,7 +450,9 @@ def exports():
 
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
-    for make in [linear, tied, convolution, constants, group_norm, storage, external, old, training, merged, unsupported, drop_path]:
+    for make in [linear, tied, convolution, constants, group_norm, storage, external, old, training, merged, unsupported, drop_path,
+                 functions, definitions, branches, unsupported_if]:
         make()
     if "--no-exports" not in sys.argv:
         exports()
+        module_functions()

@@ -194,7 +194,7 @@ fn stochastic_depth_is_gone_from_the_written_file() {
         "Mul `drop2` put in inference mode: it drops no branch",
     ];
     assert_eq!(repairs_of(&model), repairs);
-    assert_eq!(model.report().warnings, ["1 RandomUniformLike nodes draw random numbers in the written file too"]);
+    assert_eq!(model.report().warnings, ["1 nodes draw random numbers in the written file too"]);
     // While training, the nodes are there.
     assert_eq!(model.report().operators["RandomUniformLike"], 3);
     assert_eq!(model.write(&target, &BTreeMap::new()).unwrap().edits, repairs);

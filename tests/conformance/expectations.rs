@@ -18,6 +18,7 @@ pub struct Exception {
     pub kind: Kind,
     pub reason: String,
     patterns: Vec<Regex>,
+    except: Vec<Regex>,
 }
 
 /// What it means that a case does not pass.
@@ -45,6 +46,17 @@ struct Group {
     reason: String,
     /// Regular expressions for the whole of `suite/name`.
     cases: Vec<String>,
+    /// Those that these match are not meant.
+    #[serde(default)]
+    except: Vec<String>,
+}
+
+impl Exception {
+    /// The pattern that means the case called `id`.
+    fn pattern_for(&self, id: &str) -> Option<&Regex> {
+        let is_excepted = self.except.iter().any(|pattern| pattern.is_match(id));
+        self.patterns.iter().find(|pattern| !is_excepted && pattern.is_match(id))
+    }
 }
 
 impl Expectations {
@@ -52,8 +64,10 @@ impl Expectations {
     pub fn load(path: &Path) -> Result<Self> {
         let file: File = toml::from_str(&std::fs::read_to_string(path)?)?;
         let compile = |kind: Kind, group: Group| -> Result<Exception> {
-            let patterns = group.cases.iter().map(|pattern| Regex::new(&format!("^(?:{pattern})$")));
-            Ok(Exception { kind, reason: group.reason, patterns: patterns.collect::<std::result::Result<_, _>>()? })
+            let whole = |patterns: &[String]| -> Result<Vec<Regex>> {
+                patterns.iter().map(|pattern| Ok(Regex::new(&format!("^(?:{pattern})$"))?)).collect()
+            };
+            Ok(Exception { kind, patterns: whole(&group.cases)?, except: whole(&group.except)?, reason: group.reason })
         };
         let not_applicable = file.not_applicable.into_iter().map(|group| compile(Kind::NotApplicable, group));
         let missing = file.missing.into_iter().map(|group| compile(Kind::Missing, group));
@@ -63,7 +77,7 @@ impl Expectations {
     /// Why `case` is not expected to pass.
     pub fn of(&self, case: &Case) -> Option<&Exception> {
         let id = case.id();
-        self.exceptions.iter().find(|exception| exception.patterns.iter().any(|pattern| pattern.is_match(&id)))
+        self.exceptions.iter().find(|exception| exception.pattern_for(&id).is_some())
     }
 
     /// Whether the file fits the cases: as many as it says, every pattern is needed, no case has two reasons.
@@ -77,12 +91,13 @@ impl Expectations {
             wrong.push(format!("the suites have {counts:?} cases, expected {:?}", self.counts));
         }
         let ids: Vec<String> = cases.list.iter().map(Case::id).collect();
-        let patterns = || self.exceptions.iter().flat_map(|exception| &exception.patterns);
-        for pattern in patterns().filter(|pattern| !ids.iter().any(|id| pattern.is_match(id))) {
+        let patterns = self.exceptions.iter().flat_map(|exception| exception.patterns.iter().chain(&exception.except));
+        for pattern in patterns.filter(|pattern| !ids.iter().any(|id| pattern.is_match(id))) {
             wrong.push(format!("expectations.toml: no case is called `{pattern}`"));
         }
         for id in &ids {
-            let matching: Vec<&str> = patterns().filter(|pattern| pattern.is_match(id)).map(Regex::as_str).collect();
+            let matching: Vec<&str> =
+                self.exceptions.iter().filter_map(|exception| exception.pattern_for(id)).map(Regex::as_str).collect();
             if matching.len() > 1 {
                 wrong.push(format!("expectations.toml: {id} is meant by {}", matching.join(" and ")));
             }

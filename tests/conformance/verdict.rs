@@ -20,10 +20,11 @@ pub fn sort<'a>(
         match (answer, expected) {
             (Answer::Broke(why), _) => wrong.push(format!("BROKE {id}: {why}")),
             (Answer::Failed(why), None) => wrong.push(format!("FAILED {id}: {why}")),
-            (Answer::Passed, Some((_, reason))) => {
+            (Answer::WrongGradient(why), None) => wrong.push(format!("GRADIENT of {id}: {why}")),
+            (Answer::Passed(_) | Answer::WrongGradient(_), Some((_, reason))) => {
                 wrong.push(format!("PASSED {id}, though expectations.toml says: {reason}"));
             }
-            _ => (),
+            (Answer::Passed(_), None) | (Answer::Failed(_), Some(_)) => (),
         }
         sorted.push((*case, expected));
     }

@@ -1,7 +1,7 @@
 //! Processes that run many cases one after the other. One that dies takes only its case with it.
 
 use crate::cases::Case;
-use crate::{Result, run};
+use crate::{Result, own, run};
 use serde::{Deserialize, Serialize};
 use std::any::Any;
 use std::fmt;
@@ -12,13 +12,19 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// First argument of a worker; the folder of the cases follows.
 pub const FLAG: &str = "--worker";
 
 /// The slowest case, VGG-19, needs two seconds.
-const LONGEST: Duration = Duration::from_secs(20);
+pub const LONGEST: Duration = Duration::from_secs(20);
+
+const LONGEST_START: Duration = Duration::from_secs(60);
+
+/// A worker's first line.
+const READY: &str = "ready";
 
 /// Address space of a worker. libtorch alone takes a third of it.
 const MEMORY_KIBIBYTES: u64 = 6 << 20;
@@ -26,7 +32,10 @@ const MEMORY_KIBIBYTES: u64 = 6 << 20;
 /// How a case ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
-    Passed,
+    /// With the right outputs, and the right gradients where there are any to compare.
+    Passed(bool),
+    /// With the right outputs.
+    WrongGradient(String),
     /// With an error, or other outputs than expected.
     Failed(String),
     /// What must not happen to anybody: a panic, a crash, no end.
@@ -36,14 +45,16 @@ pub enum Answer {
 impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Passed => f.write_str("passed"),
+            Self::Passed(false) => f.write_str("passed"),
+            Self::Passed(true) => f.write_str("passed, also its gradient"),
+            Self::WrongGradient(why) => write!(f, "gradient: {why}"),
             Self::Failed(why) | Self::Broke(why) => f.write_str(why),
         }
     }
 }
 
-/// Runs `cases` in as many workers as there are processors; answers in the order of the cases.
-pub fn run(folder: &Path, cases: &[&Case]) -> Result<Vec<Answer>> {
+/// Runs `cases`, each for `longest` at most, in as many workers as there are processors; answers in the order of the cases.
+pub fn run(folder: &Path, cases: &[&Case], longest: Duration) -> Result<Vec<Answer>> {
     let next = AtomicUsize::new(0);
     let answers: Mutex<Vec<Option<Answer>>> = Mutex::new(vec![None; cases.len()]);
     let failures = Mutex::new(Vec::new());
@@ -52,7 +63,7 @@ pub fn run(folder: &Path, cases: &[&Case]) -> Result<Vec<Answer>> {
         while let Some((index, case)) =
             Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|i| Some((i, cases.get(i)?)))
         {
-            let answer = worker.ask(case)?;
+            let answer = worker.ask(case, longest)?;
             if matches!(answer, Answer::Broke(_)) {
                 worker = Worker::start(folder)?;
             }
@@ -85,13 +96,12 @@ pub fn serve() {
     let folder = PathBuf::from(std::env::args().nth(2).unwrap_or_default());
     let answer = |line: &str| -> Result<String> {
         let case: Case = serde_json::from_str(line)?;
-        let answer = match catch_unwind(AssertUnwindSafe(|| run::run(&folder, &case))) {
-            Ok(Ok(())) => Answer::Passed,
-            Ok(Err(error)) => Answer::Failed(error.to_string()),
-            Err(panic) => Answer::Broke(format!("panicked: {}", message(&*panic))),
-        };
+        let run = || if own::run(&case) { Answer::Passed(false) } else { run::run(&folder, &case) };
+        let answer = catch_unwind(AssertUnwindSafe(run))
+            .unwrap_or_else(|panic| Answer::Broke(format!("panicked: {}", message(&*panic))));
         Ok(serde_json::to_string(&answer)?)
     };
+    println!("{READY}");
     for line in std::io::stdin().lock().lines().map_while(std::io::Result::ok) {
         match answer(&line) {
             Ok(answer) => println!("{answer}"),
@@ -109,6 +119,8 @@ struct Worker {
     process: Child,
     cases: ChildStdin,
     answers: Receiver<String>,
+    /// The first line that it wrote to standard error, known when it has ended.
+    last_words: Option<JoinHandle<String>>,
 }
 
 impl Worker {
@@ -120,11 +132,21 @@ impl Worker {
             .arg(FLAG)
             .arg(folder)
             .stdin(Stdio::piped())
+            .env("RUST_BACKTRACE", "0")
             .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .spawn()?;
-        let (Some(cases), Some(output)) = (process.stdin.take(), process.stdout.take()) else {
+        let pipes = (process.stdin.take(), process.stdout.take(), process.stderr.take());
+        let (Some(cases), Some(output), Some(errors)) = pipes else {
             return Err("the worker has no pipes".into());
         };
+        let last_words = std::thread::spawn(move || {
+            let mut lines = BufReader::new(errors).lines().map_while(std::io::Result::ok);
+            let first = lines.next().unwrap_or_default();
+            // The rest is read as well: a full pipe would stop the worker.
+            lines.for_each(drop);
+            first
+        });
         let (sender, answers) = channel();
         std::thread::spawn(move || {
             for line in BufReader::new(output).lines().map_while(std::io::Result::ok) {
@@ -133,18 +155,27 @@ impl Worker {
                 }
             }
         });
-        Ok(Self { process, cases, answers })
+        let worker = Self { process, cases, answers, last_words: Some(last_words) };
+        // Loading libtorch is no case's fault.
+        match worker.answers.recv_timeout(LONGEST_START) {
+            Ok(line) if line == READY => Ok(worker),
+            _ => Err("a worker does not start".into()),
+        }
     }
 
-    fn ask(&mut self, case: &Case) -> Result<Answer> {
+    fn ask(&mut self, case: &Case, longest: Duration) -> Result<Answer> {
         let mut line = serde_json::to_string(case)?;
         line.push('\n');
         // A worker that is gone shows itself below.
         let _ = self.cases.write_all(line.as_bytes());
-        Ok(match self.answers.recv_timeout(LONGEST) {
+        Ok(match self.answers.recv_timeout(longest) {
             Ok(line) => serde_json::from_str(&line)?,
-            Err(RecvTimeoutError::Timeout) => Answer::Broke(format!("no end after {LONGEST:?}")),
-            Err(RecvTimeoutError::Disconnected) => Answer::Broke(format!("crashed: {}", self.process.wait()?)),
+            Err(RecvTimeoutError::Timeout) => Answer::Broke(format!("no end after {longest:?}")),
+            Err(RecvTimeoutError::Disconnected) => {
+                let status = self.process.wait()?;
+                let words = self.last_words.take().and_then(|words| words.join().ok()).unwrap_or_default();
+                Answer::Broke(format!("crashed: {status}: {words}"))
+            }
         })
     }
 }

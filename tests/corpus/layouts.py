@@ -79,6 +79,16 @@ def match(proto, model):
     return found, unknown
 
 
+def take(proto, model, held):
+    """Gives the tensors of `model` the very values that `proto` has."""
+    state = dict([*model.named_parameters(), *model.named_buffers()])
+    for initializer in proto.graph.initializer:
+        one = held.get(initializer.name)
+        if one and one.kind in ("same", "transposed"):
+            value, target = torch.from_numpy(numpy_helper.to_array(initializer).copy()), state[one.sources[0]].data
+            target.copy_(value.t() if one.kind == "transposed" else value.reshape(target.shape))
+
+
 def constants(proto):
     """Tensors of Constant nodes, under the names of their values."""
     for node in proto.graph.node:

@@ -159,6 +159,7 @@ pub fn role(role: ParameterRole) -> &'static str {
     match role {
         ParameterRole::LinearWeight => "linear",
         ParameterRole::ConvolutionWeight => "convolution",
+        ParameterRole::RecurrentWeight => "recurrent",
         ParameterRole::Bias => "bias",
         ParameterRole::NormalisationScale => "normalisation scale",
         ParameterRole::NormalisationShift => "normalisation shift",

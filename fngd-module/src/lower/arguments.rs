@@ -2,7 +2,7 @@
 
 use crate::lower::operator::{BuildContext, Inputs};
 use crate::{Error, Result};
-use fngd_onnx::graph::Node;
+use fngd_onnx::graph::{Attribute, Node};
 use std::borrow::Cow;
 use tch::{Device, Kind, Tensor};
 
@@ -46,6 +46,44 @@ impl Integers {
     /// The integers, or an error naming `what`.
     pub fn require<'a>(&'a self, inputs: &Inputs, what: &str) -> Result<Cow<'a, [i64]>> {
         self.read(inputs)?.ok_or_else(|| Error::malformed(format!("neither attribute nor input gives `{what}`")))
+    }
+}
+
+/// A list of numbers, known when the program is built wherever possible.
+pub(crate) enum Numbers {
+    /// Known.
+    Fixed(Vec<f64>),
+    /// Computed by the graph.
+    Input(usize),
+    /// Left out.
+    Absent,
+}
+
+impl Numbers {
+    /// Attribute `name`, as older operator sets have it, or input `position`, as newer ones do.
+    pub fn attribute_or_input(node: &Node, context: &BuildContext, name: &str, position: usize) -> Result<Self> {
+        match node.attributes.get(name) {
+            Some(Attribute::Floats(values)) => Ok(Self::Fixed(values.iter().copied().map(f64::from).collect())),
+            _ => Self::input(node, context, position),
+        }
+    }
+
+    /// Input `position`.
+    pub fn input(node: &Node, context: &BuildContext, position: usize) -> Result<Self> {
+        Ok(match (context.constant(position), node.input(position)) {
+            (Some(tensor), _) => Self::Fixed(floats(tensor)?),
+            (None, Some(_)) => Self::Input(position),
+            (None, None) => Self::Absent,
+        })
+    }
+
+    /// The numbers, if there are any.
+    pub fn read<'a>(&'a self, inputs: &Inputs) -> Result<Option<Cow<'a, [f64]>>> {
+        Ok(match self {
+            Self::Fixed(values) => Some(Cow::Borrowed(values)),
+            Self::Input(position) => Some(Cow::Owned(floats(inputs.get(*position)?)?)),
+            Self::Absent => None,
+        })
     }
 }
 
@@ -132,6 +170,21 @@ pub(crate) fn affordable(size: &[i64], most: i64) -> Result<()> {
         return Err(Error::limit(format!("a result of size {size:?} is too large")));
     }
     Ok(())
+}
+
+/// The size of two tensors of these sizes after broadcasting them against each other.
+pub(crate) fn broadcast_size(left: &[i64], right: &[i64]) -> Result<Vec<i64>> {
+    let (longer, shorter) = if left.len() >= right.len() { (left, right) } else { (right, left) };
+    let mut size = longer.to_vec();
+    let unpaired = longer.len() - shorter.len();
+    for (dim, &other) in size[unpaired..].iter_mut().zip(shorter) {
+        match (*dim, other) {
+            (own, other) if own == other || other == 1 => (),
+            (1, other) => *dim = other,
+            _ => return Err(Error::mismatch(format!("{left:?} and {right:?} cannot be broadcast together"))),
+        }
+    }
+    Ok(size)
 }
 
 /// A one-dimensional integer tensor on the host.

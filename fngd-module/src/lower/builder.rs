@@ -3,6 +3,7 @@
 use super::drafts::{self, Draft};
 use super::drop_path;
 use super::folding;
+use super::guarded;
 use super::layers::Layers;
 use super::operator::{BuildContext, Inputs, Operator, Run};
 use super::parameters::Parameters;
@@ -45,6 +46,9 @@ struct Builder<'a> {
     device: Device,
     /// How many readers each value has; a result counts as one.
     readers: BTreeMap<usize, usize>,
+    /// Values that somebody besides DequantizeLinear reads.
+    read_as_they_are: BTreeSet<usize>,
+    guarded: BTreeSet<ValueId>,
     /// Values known now.
     known: BTreeMap<usize, Tensor>,
     /// Parameters and their rearrangements as the file has them: enough where only dimensions or element type matter.
@@ -68,10 +72,16 @@ impl<'a> Builder<'a> {
         drafts: &[Draft],
     ) -> Result<Self> {
         let mut readers = BTreeMap::new();
-        let results = graph.outputs.iter().copied().chain(analysis.logits);
-        for value in drafts.iter().flat_map(|draft| draft.inputs().iter().flatten().copied()).chain(results) {
+        let inputs = drafts.iter().flat_map(|draft| draft.inputs().iter().flatten().copied());
+        for value in inputs.chain(results_of(graph, analysis)) {
             *readers.entry(value.0).or_default() += 1;
         }
+        let is_dequantised = |node: &Node, slot: usize| node.op_type == "DequantizeLinear" && slot == 0;
+        let read = drafts.iter().flat_map(|draft| {
+            let inputs = draft.inputs().iter().enumerate();
+            inputs.filter_map(|(slot, input)| input.filter(|_| !is_dequantised(&draft.node, slot)))
+        });
+        let read_as_they_are = read.chain(results_of(graph, analysis)).map(|value| value.0).collect();
         let (mut known, mut metadata) = (BTreeMap::new(), BTreeMap::new());
         for (value, data) in &graph.initializers {
             if parameters.of_value(*value).is_none() && readers.contains_key(&value.0) {
@@ -91,6 +101,8 @@ impl<'a> Builder<'a> {
             device,
             always_one_in_evaluation: mask_values(graph),
             readers,
+            read_as_they_are,
+            guarded: guarded::values(graph),
             known,
             metadata,
             overwritable: BTreeSet::new(),
@@ -141,6 +153,8 @@ impl<'a> Builder<'a> {
             parameters: self.parameters,
             frozen: self.frozen,
             overwritable: &overwritable,
+            read_as_they_are: &self.read_as_they_are,
+            guarded: &self.guarded,
         };
         let operator = (entry.build)(node, &context)?;
         let is_mask = node.output(0).is_some_and(|output| self.always_one_in_evaluation.contains(&output));
@@ -271,6 +285,11 @@ impl<'a> Builder<'a> {
             channels_last,
         })
     }
+}
+
+/// What the program is asked for.
+fn results_of(graph: &Graph, analysis: &Analysis) -> impl Iterator<Item = ValueId> {
+    graph.outputs.iter().copied().chain(analysis.logits)
 }
 
 /// A parameter in the file's orientation.

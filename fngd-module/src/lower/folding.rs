@@ -8,7 +8,20 @@ pub(crate) const MOST_ELEMENTS: i64 = 1 << 28;
 /// Whether the size of the result is bounded neither by [`largest_result`] nor by the operator. Exporters write none of these with
 /// constants alone.
 pub(crate) fn is_unbounded(node: &Node) -> bool {
-    ["Attention", "AveragePool", "Conv", "ConvTranspose", "Gemm", "MaxPool"].contains(&node.op_type.as_str())
+    const OPERATORS: [&str; 11] = [
+        "Attention",
+        "AveragePool",
+        "Conv",
+        "ConvTranspose",
+        "Einsum",
+        "GRU",
+        "Gemm",
+        "LSTM",
+        "LpPool",
+        "MaxPool",
+        "RNN",
+    ];
+    OPERATORS.contains(&node.op_type.as_str())
 }
 
 /// The most elements of a result for inputs of these sizes, unless the node's arguments ask for more: broadcasting and matrix products

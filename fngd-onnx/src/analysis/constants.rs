@@ -10,7 +10,13 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) fn find(graph: &Graph, uses: &Uses) -> BTreeMap<ValueId, &'static str> {
     let mut found = BTreeMap::new();
     for (id, data) in &graph.initializers {
-        if !data.element_type.is_float() || data.elements() < 2 {
+        if data.elements() < 2 {
+            continue;
+        }
+        if !data.element_type.is_float() {
+            if is_read_only_as(graph, uses, *id, |node, slot| node.op_type == "DequantizeLinear" && slot == 0) {
+                found.insert(*id, QUANTISED);
+            }
             continue;
         }
         if let Some(reason) = reason(graph, uses, *id, data) {
@@ -30,6 +36,9 @@ fn reason(graph: &Graph, uses: &Uses, id: ValueId, data: &TensorData) -> Option<
     if reaches_only_angles(graph, uses, id) {
         return Some("frequencies of sines and cosines");
     }
+    if is_read_only_as(graph, uses, id, |node, slot| node.op_type.ends_with("uantizeLinear") && slot > 0) {
+        return Some("scale of a quantisation");
+    }
     if inner_normalisation(graph, uses, id, data) {
         return Some("inner scale or shift of a decomposed GroupNorm");
     }
@@ -39,6 +48,9 @@ fn reason(graph: &Graph, uses: &Uses, id: ValueId, data: &TensorData) -> Option<
         .any(|(index, slot)| graph.nodes.get(*index).is_some_and(|node| is_made_for_parameters(node, *slot)))
     {
         return None;
+    }
+    if is_initial_state(graph, uses, id, data) {
+        return Some("initial state of a recurrent network");
     }
     if normalises_input(graph, uses, id) {
         return Some("normalises an input");
@@ -50,11 +62,22 @@ fn reason(graph: &Graph, uses: &Uses, id: ValueId, data: &TensorData) -> Option<
     (data.dims.len() == 1 && is_range(&values)).then_some("evenly spaced numbers")
 }
 
+/// Why a weight that is stored as integers is not trained.
+pub(crate) const QUANTISED: &str = "quantised: integers have no gradient";
+
+/// Whether somebody reads the value, and everybody in this way.
+fn is_read_only_as(graph: &Graph, uses: &Uses, id: ValueId, way: impl Fn(&Node, usize) -> bool) -> bool {
+    let readers = uses.readers(id);
+    let reads = |(index, slot): &(usize, usize)| graph.nodes.get(*index).is_some_and(|node| way(node, *slot));
+    !readers.is_empty() && readers.iter().all(reads)
+}
+
 /// Inputs that hold parameters whatever their elements look like.
 fn is_made_for_parameters(node: &Node, slot: usize) -> bool {
     match node.op_type.as_str() {
         "Conv" | "ConvTranspose" | "PRelu" => slot > 0,
         "Gemm" => slot == 2,
+        "LSTM" | "GRU" | "RNN" => matches!(slot, 1..=3 | 7),
         "BatchNormalization"
         | "LayerNormalization"
         | "InstanceNormalization"
@@ -119,6 +142,18 @@ fn inner_normalisation(graph: &Graph, uses: &Uses, id: ValueId, data: &TensorDat
             let is_reshape = |node: &Node| node.op_type == "Reshape";
             plain && from_reshape.is_some_and(|(_, node)| is_reshape(node)) && to_reshape.is_some_and(is_reshape)
         })
+}
+
+/// One value everywhere, where a recurrent network starts: what exporters leave of zeros. A state that was trained is kept.
+fn is_initial_state(graph: &Graph, uses: &Uses, id: ValueId, data: &TensorData) -> bool {
+    let readers = uses.readers(id);
+    let starts = |(index, slot): &(usize, usize)| {
+        let node = graph.nodes.get(*index);
+        node.is_some_and(|node| matches!(node.op_type.as_str(), "LSTM" | "GRU" | "RNN") && matches!(slot, 5 | 6))
+    };
+    !readers.is_empty()
+        && readers.iter().all(starts)
+        && data.floats().is_some_and(|values| values.windows(2).all(|pair| matches!(pair, [a, b] if a == b)))
 }
 
 /// Sub or Div right after a graph input: mean and standard deviation of the data.

@@ -1,5 +1,5 @@
-//! Stochastic depth: exporters write it as RandomUniformLike, a comparison or a Floor, casts, a Div by the rate of survival, and a
-//! Mul with the branch. Evaluation and the written file agree on what is one because both ask here.
+//! Stochastic depth: exporters write it as RandomUniformLike and a comparison or a Floor, or as Bernoulli; then casts, a Div by the
+//! rate of survival, and a Mul with the branch. Evaluation and the written file agree on what is one because both ask here.
 
 use super::Uses;
 use crate::graph::{Graph, Node, ValueId};
@@ -22,7 +22,8 @@ pub(crate) struct Mask<'a> {
 /// All of them.
 pub(crate) fn masks(graph: &Graph) -> Vec<Mask<'_>> {
     let uses = Uses::of(graph);
-    let random = graph.nodes.iter().filter(|node| node.op_type == "RandomUniformLike" && node.domain.is_empty());
+    let is_random = |node: &&Node| matches!(node.op_type.as_str(), "RandomUniformLike" | "Bernoulli");
+    let random = graph.nodes.iter().filter(|node| is_random(node) && node.domain.is_empty());
     let mut products = BTreeSet::new();
     random
         .filter_map(|node| mask(graph, &uses, node))
@@ -37,7 +38,7 @@ pub(crate) fn masks(graph: &Graph) -> Vec<Mask<'_>> {
 fn mask<'a>(graph: &'a Graph, uses: &Uses, random: &'a Node) -> Option<Mask<'a>> {
     let mut nodes = vec![random];
     // A comparison or a rounding has made zeros and ones of the random numbers.
-    let mut is_binary = false;
+    let mut is_binary = random.op_type == "Bernoulli";
     let mut value: ValueId = random.output(0)?;
     loop {
         // Dynamo casts the rate to the type of the random numbers: that reads their type only, and goes with them.

@@ -106,9 +106,10 @@ fn own_bias(graph: &Graph, uses: &Uses, value: ValueId, out_features: u64, info:
 /// A bias that an Add after the node adds.
 fn following_bias(graph: &Graph, uses: &Uses, out_features: u64, info: &mut LayerInfo) {
     let Some((index, slot)) = uses.only_reader(info.output) else { return };
-    let Some(add) = graph.nodes.get(index).filter(|node| node.op_type == "Add" && node.domain.is_empty()) else {
-        return;
-    };
+    // Before operator set 7, an Add could say which dimension a vector belongs to.
+    let is_plain =
+        |node: &&Node| node.op_type == "Add" && node.domain.is_empty() && !node.attributes.contains_key("axis");
+    let Some(add) = graph.nodes.get(index).filter(is_plain) else { return };
     let other = match (slot, add.inputs.as_slice()) {
         (0, [_, Some(other)]) | (1, [Some(other), _]) => *other,
         _ => return,

@@ -17,7 +17,9 @@ pub(super) fn find(graph: &Graph, uses: &Uses, skip_tail: bool) -> Option<ValueI
         match (node.op_type.as_str(), input) {
             _ if !node.domain.is_empty() => break,
             ("Softmax" | "LogSoftmax" | "Sigmoid", Some(input)) => return Some(input),
-            ("Identity", Some(input)) => value = input,
+            // A file that computes its own loss is trained on what that reads.
+            ("SoftmaxCrossEntropyLoss", Some(input)) => return Some(input),
+            ("Identity" | "NegativeLogLikelihoodLoss", Some(input)) => value = input,
             ("Cast", Some(input)) if super::uses::is_renaming(node) => value = input,
             _ => break,
         }

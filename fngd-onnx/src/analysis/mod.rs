@@ -10,6 +10,7 @@ mod parameters;
 mod ties;
 mod uses;
 
+pub(crate) use constants::QUANTISED;
 pub(crate) use layers::layer_name;
 pub(crate) use uses::Uses;
 
@@ -27,7 +28,7 @@ pub struct Analysis {
     pub layers: BTreeMap<usize, LayerInfo>,
     /// The value that the loss reads: before a final Softmax, LogSoftmax or Sigmoid.
     pub logits: Option<ValueId>,
-    /// Float constants of more than one element that are not trained, and why: masks, input statistics, rotary tables.
+    /// Constants of more than one element that are not trained, and why: masks, input statistics, rotary tables, quantised weights.
     pub constants: BTreeMap<ValueId, &'static str>,
     /// What `freeze` names, and the running statistics of each BatchNormalization whose scale is frozen: these must not be updated.
     pub frozen: BTreeSet<ValueId>,
@@ -46,6 +47,14 @@ impl Analysis {
         let layers = found.into_iter().map(|(node, layer)| (node, layer.info)).collect();
         Self { parameters, layers, logits: logits::find(graph, &uses, skip_tail), constants, frozen }
     }
+}
+
+/// The linear layer whose output the loss reads: the index of its node in `Graph::nodes`, and its weight.
+pub(crate) fn output_layer(graph: &Graph, uses: &Uses) -> Option<(usize, ValueId)> {
+    let logits = logits::find(graph, uses, true)?;
+    let layers = layers::find(graph, uses);
+    let is_output = |(_, layer): &(&usize, &layers::Found)| !layer.is_convolution && layer.info.output == logits;
+    layers.iter().find(is_output).map(|(index, layer)| (*index, layer.info.weight))
 }
 
 /// One parameter or running statistic.
@@ -73,7 +82,9 @@ pub enum ParameterRole {
     LinearWeight,
     /// Weight of a convolution.
     ConvolutionWeight,
-    /// Bias of either.
+    /// Weight or peepholes of an LSTM, GRU or RNN.
+    RecurrentWeight,
+    /// Bias of any of them.
     Bias,
     /// Scale of a normalisation.
     NormalisationScale,

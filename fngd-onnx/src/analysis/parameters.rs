@@ -90,31 +90,36 @@ fn in_layers(layers: &BTreeMap<usize, Found>) -> BTreeMap<ValueId, (Role, &Found
 
 /// The first role in this order that a reader gives; `None` for a constant.
 fn role(graph: &Graph, uses: &Uses, id: ValueId, data: &TensorData) -> Option<Role> {
-    const ORDER: [Role; 7] = [
+    const ORDER: [Role; 8] = [
         Role::RunningStatistic,
         Role::ConvolutionWeight,
         Role::LinearWeight,
+        Role::RecurrentWeight,
         Role::NormalisationScale,
         Role::NormalisationShift,
         Role::Bias,
         Role::Embedding,
     ];
-    let (mut open, mut seen) = (vec![id], BTreeSet::new());
+    // With each value whether a Concat lies between: then only recurrent networks say what it is, whose gates exporters put together.
+    let (mut open, mut seen) = (vec![(id, false)], BTreeSet::new());
     let (mut roles, mut operand) = (BTreeSet::new(), false);
     let uniform = is_uniform(data);
-    while let Some(value) = open.pop() {
-        if !seen.insert(value) {
+    while let Some((value, is_part)) = open.pop() {
+        if !seen.insert((value, is_part)) {
             continue;
         }
         for (index, slot) in uses.readers(value) {
             let Some(node) = graph.nodes.get(*index) else { continue };
-            match reading(node, *slot, data, uniform) {
-                Reading::Role(role) => {
+            let (joins, reading) = (node.op_type == "Concat", reading(node, *slot, data, uniform));
+            match reading {
+                Reading::Role(role) if !is_part || is_recurrent(node) => {
                     roles.insert(role);
                 }
                 Reading::Operand => operand = true,
-                Reading::Through => open.extend(node.outputs.iter().flatten()),
-                Reading::Nothing => (),
+                _ => (),
+            }
+            if joins || matches!(reading, Reading::Through) {
+                open.extend(node.outputs.iter().flatten().map(|output| (*output, is_part || joins)));
             }
         }
     }
@@ -130,6 +135,9 @@ fn reading(node: &Node, slot: usize, data: &TensorData, uniform: bool) -> Readin
         ("Conv" | "ConvTranspose", 1) => Reading::Role(Role::ConvolutionWeight),
         ("Conv" | "ConvTranspose" | "Gemm", 2) => Reading::Role(Role::Bias),
         ("Gemm" | "MatMul", 0 | 1) if data.dims.len() >= 2 => Reading::Role(Role::LinearWeight),
+        ("LSTM" | "GRU" | "RNN", 1 | 2 | 7) => Reading::Role(Role::RecurrentWeight),
+        ("LSTM" | "GRU" | "RNN", 3) => Reading::Role(Role::Bias),
+        ("LSTM" | "GRU" | "RNN", 5 | 6) => Reading::Operand,
         ("BatchNormalization", 3 | 4) => Reading::Role(Role::RunningStatistic),
         (
             "BatchNormalization"
@@ -148,18 +156,24 @@ fn reading(node: &Node, slot: usize, data: &TensorData, uniform: bool) -> Readin
         ("Where", 1 | 2) | ("GatherElements" | "GatherND", 0) | ("Attention", 0..=3) | ("MatMul" | "Gemm", 0 | 1) => {
             Reading::Operand
         }
-        ("Add" | "Sub" | "Mul" | "Div" | "Concat" | "Sum" | "Max" | "Min" | "Pow", _) => Reading::Operand,
+        ("Add" | "Sub" | "Mul" | "Div" | "Concat" | "Sum" | "Mean" | "Max" | "Min" | "Pow", _) => Reading::Operand,
+        // Zeros that something is written into are no parameter.
+        ("ScatterND" | "ScatterElements", 0 | 2) if !uniform => Reading::Operand,
         // A number spread over all elements: what a decomposed GroupNorm has inside.
         ("Expand" | "Tile", 0) if data.elements() == 1 => Reading::Nothing,
         (
             "Identity" | "Transpose" | "CastLike" | "Split" | "Neg" | "Exp" | "Softplus" | "Sigmoid" | "Tanh"
-            | "Softmax",
+            | "Softmax" | "LpNormalization" | "QuantizeLinear" | "DequantizeLinear",
             0,
         )
         | ("Reshape" | "Unsqueeze" | "Squeeze" | "Flatten" | "Expand" | "Slice" | "Tile", 0) => Reading::Through,
         ("Cast", 0) if super::uses::is_renaming(node) => Reading::Through,
         _ => Reading::Nothing,
     }
+}
+
+fn is_recurrent(node: &Node) -> bool {
+    matches!(node.op_type.as_str(), "LSTM" | "GRU" | "RNN")
 }
 
 fn is_uniform(data: &TensorData) -> bool {
@@ -185,6 +199,7 @@ fn reason(role: Role, frozen: bool, layer: Option<&Found>, data: &TensorData) ->
         (None, Role::LinearWeight) => {
             "plain gradient: the weight is the left operand, or is computed from the constant".into()
         }
+        (None, Role::RecurrentWeight) => "recurrent network: plain gradient".into(),
         (None, Role::ConvolutionWeight) => "plain gradient: the weight is computed from the constant".into(),
         (None, Role::Bias | Role::Other) => "not part of a linear layer or convolution: plain gradient".into(),
     }

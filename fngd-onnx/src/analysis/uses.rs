@@ -132,6 +132,7 @@ pub(super) fn is_matrix_transpose(node: &Node) -> bool {
 
 /// Reads the shape or the element type, not the elements.
 pub(super) fn reads_only_form(node: &Node, slot: usize) -> bool {
-    matches!((node.op_type.as_str(), slot), ("Shape" | "Size" | "RandomUniformLike", 0) | ("CastLike", 1))
-        && node.domain.is_empty()
+    const LIKE: [&str; 5] = ["Shape", "Size", "RandomUniformLike", "RandomNormalLike", "EyeLike"];
+    let name = node.op_type.as_str();
+    node.domain.is_empty() && ((slot == 0 && LIKE.contains(&name)) || (slot == 1 && name == "CastLike"))
 }

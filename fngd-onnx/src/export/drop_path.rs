@@ -30,9 +30,11 @@ pub(crate) fn remove(file: &[u8], imported: &Imported) -> Result<(Vec<Edit>, Vec
     Ok((edits, log))
 }
 
-/// How many RandomUniformLike `remove` leaves in the file.
+/// How many nodes that draw random numbers `remove` leaves in the file.
 pub(crate) fn left_over(graph: &Graph) -> usize {
-    let all = graph.nodes.iter().filter(|node| node.op_type == "RandomUniformLike").count();
+    let draws =
+        |name: &str| name.starts_with("RandomUniform") || name.starts_with("RandomNormal") || name == "Bernoulli";
+    let all = graph.nodes.iter().filter(|node| node.domain.is_empty() && draws(&node.op_type)).count();
     all.saturating_sub(masks(graph).len())
 }
 

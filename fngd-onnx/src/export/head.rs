@@ -38,7 +38,9 @@ pub(crate) fn replace(model: &OnnxModel, classes: usize, seed: u64) -> Result<(V
     let mut edits = Vec::new();
     let mut added = Vec::new();
     let mut tensors = vec![(layer.weight, new_dims)];
-    tensors.extend(layer.bias.map(|bias| (bias, vec![classes as u64])));
+    // A bias that is not in the file is made by repair again.
+    let is_in_file = |bias: &ValueId| !matches!(model.imported.sources.get(bias), Some(Source::Appended { .. }));
+    tensors.extend(layer.bias.filter(is_in_file).map(|bias| (bias, vec![classes as u64])));
     for (id, dims) in tensors {
         let element_type = graph.initializers.get(&id).map_or(ElementType::Float32, |data| data.element_type);
         let data = generator.uniform(dims, bound, element_type)?;
@@ -127,6 +129,10 @@ pub(super) fn removal(model: &OnnxModel, id: ValueId) -> Result<Edit> {
             spans.initializers.get(*position).map(|span| span.message.field.clone())
         }
         Some(Source::Constant { position, .. }) if model.imported.header.ir_version >= 4 => {
+            spans.nodes.get(*position).map(|span| span.field.clone())
+        }
+        // What it is made from stays, read by nobody.
+        Some(Source::Made { position, .. }) if model.imported.header.ir_version >= 4 => {
             spans.nodes.get(*position).map(|span| span.field.clone())
         }
         _ => None,

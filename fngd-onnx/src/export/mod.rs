@@ -3,6 +3,7 @@
 mod data_files;
 mod drop_path;
 mod encode;
+mod external_tensors;
 mod files;
 mod fold;
 mod head;
@@ -70,8 +71,13 @@ pub(crate) fn write(model: &OnnxModel, path: &Path, tensors: &BTreeMap<String, T
     let folded = fold::into_layers(model, tensors)?;
     let mut stored = encode::all(model, &folded.tensors)?;
     folded.biases(model, &mut stored, &mut plan)?;
+<<<<<<< HEAD
     let rewritten = rebatch::rewritten(model);
     for (id, bytes) in stored.iter().filter(|(id, _)| !rewritten.contains(id)) {
+=======
+    write_ties(model, &mut stored);
+    for (id, bytes) in &stored {
+>>>>>>> main
         plan.tensor(model, *id, bytes, &stored)?;
     }
     structure::separate(model, &stored, &mut plan.edits, &mut plan.report.edits)?;
@@ -125,8 +131,21 @@ impl Plan {
             return Ok(());
         }
         self.report.changed.push(name.to_owned());
+<<<<<<< HEAD
         let new = model.in_file(id, TensorData { bytes: bytes.to_vec(), ..old.clone() });
         let (old, bytes) = (model.in_file(id, old.clone()), new.bytes.as_slice());
+=======
+        if let Some(Source::Appended { position, slot }) = source {
+            self.edits.extend(structure::new_input(model, *position, *slot, name, &with(old, bytes))?);
+            self.report.edits.push(format!("bias {} added: it is no longer zero", quoted(name)));
+            return Ok(());
+        }
+        if let Some(Source::Made { position, from }) = source {
+            self.edits.extend(structure::in_place_of(model, *position, *from, name, &with(old, bytes))?);
+            self.report.edits.push(format!("{} is a Constant: its elements are no longer equal", quoted(name)));
+            return Ok(());
+        }
+>>>>>>> main
         let (span, place) = span(model, source)?;
         let at = |error: Error| error.at(format!("tensor {}", quoted(name)));
         match (&span.storage, place) {
@@ -156,6 +175,23 @@ impl Plan {
     }
 }
 
+/// Both constants of a tie get the values of the one that was trained.
+fn write_ties(model: &OnnxModel, stored: &mut BTreeMap<ValueId, Vec<u8>>) {
+    for tie in &model.imported.ties {
+        let (Some(bytes), Some(old)) = (stored.get(&tie.kept), model.imported.graph.initializers.get(&tie.kept)) else {
+            continue;
+        };
+        let kept = with(old, bytes);
+        let copy =
+            if tie.transposed { kept.transposed().map_or(kept.bytes, |turned| turned.bytes) } else { kept.bytes };
+        stored.insert(tie.copy, copy);
+    }
+}
+
+fn with(data: &TensorData, bytes: &[u8]) -> TensorData {
+    TensorData { element_type: data.element_type, dims: data.dims.clone(), bytes: bytes.to_vec() }
+}
+
 /// Tensors that lie on the same bytes of a data file cannot hold different values.
 fn refuse_shared_bytes(model: &OnnxModel, stored: &BTreeMap<ValueId, Vec<u8>>) -> Result<()> {
     let graph = &model.imported.graph;
@@ -163,7 +199,7 @@ fn refuse_shared_bytes(model: &OnnxModel, stored: &BTreeMap<ValueId, Vec<u8>>) -
     for (id, source) in &model.imported.sources {
         let place = match source {
             Source::Initializer { external, .. } | Source::Constant { external, .. } => external.as_ref(),
-            Source::Copy { .. } | Source::Alias { .. } => None,
+            _ => None,
         };
         let old = graph.initializers.get(id).map(|data| &data.bytes);
         if let (Some(place), Some(old)) = (place, old) {
@@ -203,7 +239,7 @@ fn span<'a>(model: &'a OnnxModel, source: Option<&'a Source>) -> Result<(TensorS
             (spans.initializers.get(*position).cloned().unwrap_or_default(), external.as_ref())
         }
         Some(Source::Constant { position, external }) => (spans.constant(&model.file, *position)?, external.as_ref()),
-        Some(Source::Copy { .. } | Source::Alias { .. }) | None => (TensorSpan::default(), None),
+        _ => (TensorSpan::default(), None),
     })
 }
 

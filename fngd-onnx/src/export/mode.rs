@@ -5,7 +5,7 @@ use super::splice::Edit;
 use super::structure::{fields_of, input};
 use crate::analysis::Uses;
 use crate::error::quoted;
-use crate::graph::{Graph, Node};
+use crate::graph::{Graph, Node, ValueId};
 use crate::read::Imported;
 use crate::spans::{MessageSpan, slice};
 use crate::wire::{self, Value};
@@ -39,14 +39,17 @@ fn normalisation(file: &[u8], graph: &Graph, uses: &Uses, node: &Node, span: &Me
     if node.int("training_mode", 0) == 0 && outputs.len() < 2 {
         return Ok(Vec::new());
     }
-    for output in node.outputs.iter().skip(1).flatten() {
-        if !uses.readers(*output).is_empty() || uses.is_output(*output) {
-            let name = quoted(graph.values.get(output.0).map_or("", |info| &info.name));
-            return Err(Error::unsupported(format!(
-                "{}: its output {name} is used, which exists in training mode only",
-                node.describe()
-            )));
+    let is_used = |output: &ValueId| !uses.readers(*output).is_empty() || uses.is_output(*output);
+    if let Some(output) = node.outputs.iter().skip(1).flatten().copied().find(is_used) {
+        if node.int("training_mode", 0) != 0 {
+            // The file asks for the batch's statistics as a result: there is no other mode that has them.
+            return Ok(Vec::new());
         }
+        let name = quoted(graph.values.get(output.0).map_or("", |info| &info.name));
+        return Err(Error::unsupported(format!(
+            "{}: its output {name} is used, which exists in training mode only",
+            node.describe()
+        )));
     }
     let mut edits: Vec<Edit> = outputs.into_iter().skip(1).map(|range| Edit { range, fields: Vec::new() }).collect();
     for attribute in wire::fields(slice(file, &span.contents)?, span.contents.start) {

@@ -43,13 +43,12 @@ pub(super) fn domain(name: &str) -> &str {
     if name == "ai.onnx" { "" } else { name }
 }
 
-/// `mine::Block`, or `mine::Block:wide` for an overload.
+/// `mine::Block`, or `mine::Block:wide` for an overload; `Mish` for the body of an operator.
 pub(super) fn full_name(proto: &FunctionProto) -> String {
-    let domain = domain(proto.domain());
-    let mut name = if domain.is_empty() { proto.name().to_owned() } else { format!("{domain}::{}", proto.name()) };
-    if !proto.overload().is_empty() {
-        name.push(':');
-        name.push_str(proto.overload());
+    let (domain, name, overload) = (domain(proto.domain()), proto.name(), proto.overload());
+    match (domain, overload) {
+        ("", _) => name.to_owned(),
+        (_, "") => format!("{domain}::{name}"),
+        _ => format!("{domain}::{name}:{overload}"),
     }
-    name
 }

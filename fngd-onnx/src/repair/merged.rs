@@ -5,7 +5,7 @@
 //! parameters of different layers become one. A tensor with one value everywhere, read by several parameter slots, is taken for
 //! such an accident; any other shared tensor is taken for a tie that the author wants.
 
-use crate::error::quoted;
+use super::name;
 use crate::graph::{Graph, Node, TensorData, ValueId, ValueInfo};
 use crate::names::UniqueNames;
 use crate::read::{Imported, Source};
@@ -120,7 +120,8 @@ fn split(
     graph.initializers.insert(copy, data);
 }
 
-fn is_parameter_slot(node: &Node, slot: usize, elements: usize) -> bool {
+/// Whether input `slot` of `node` is made for a parameter, or may hold one because it has several elements.
+pub(super) fn is_parameter_slot(node: &Node, slot: usize, elements: usize) -> bool {
     let several = elements > 1;
     node.domain.is_empty()
         && match (node.op_type.as_str(), slot) {
@@ -148,8 +149,4 @@ impl Uniform {
         let look = || data.element_type.is_float() && data.bytes.chunks(size).all(|element| Some(element) == first);
         *self.0.entry(id).or_insert_with(look)
     }
-}
-
-fn name(values: &[ValueInfo], id: ValueId) -> String {
-    quoted(values.get(id.0).map_or("", |info| &info.name))
 }

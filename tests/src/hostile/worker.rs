@@ -68,7 +68,7 @@ pub fn run() {
     static PANIC: Mutex<Option<String>> = Mutex::new(None);
     std::panic::set_hook(Box::new(|panic| {
         if let Ok(mut last) = PANIC.lock() {
-            *last = Some(panic.to_string().replace('\n', " "));
+            *last = Some(format!("{} {}", panic.to_string().replace('\n', " "), our_frames()));
         }
     }));
     tch::set_num_threads(1);
@@ -239,6 +239,13 @@ impl From<tch::TchError> for Refusal {
     fn from(error: tch::TchError) -> Self {
         fngd_core::Error::from(error).into()
     }
+}
+
+/// Where in our crates a panic came from.
+fn our_frames() -> String {
+    let trace = std::backtrace::Backtrace::force_capture().to_string();
+    let is_ours = |line: &&str| line.contains("/fngd-") && line.trim_start().starts_with("at ");
+    trace.lines().filter(is_ours).take(3).map(str::trim).collect::<Vec<_>>().join(" ")
 }
 
 /// Of this thread, which does all the work.

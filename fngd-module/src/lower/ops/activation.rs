@@ -1,10 +1,9 @@
-//! Activation functions with settings: Relu, LeakyRelu, PRelu, Elu, Selu, HardSigmoid, Gelu, Clip.
+//! Activation functions with settings: Relu, LeakyRelu, PRelu, Elu, Selu, Celu, HardSigmoid, Gelu.
 
-use crate::Result;
-use crate::lower::arguments::number;
 use crate::lower::operator::{BuildContext, Inputs, Operator, Run};
+use crate::{Error, Result};
 use fngd_onnx::graph::Node;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 /// `max(x, 0)`, in place of its input where nothing else needs that.
 struct Relu {
@@ -39,17 +38,21 @@ impl Operator for LeakyRelu {
 }
 
 /// LeakyRelu whose slopes are a tensor.
-struct PRelu;
+struct PRelu {
+    /// Before operator set 7, a vector has one slope per channel; later it belongs to the last dimension.
+    vector_is_per_channel: bool,
+}
 
-pub(crate) fn prelu(_: &Node, _: &BuildContext) -> Result<Box<dyn Operator>> {
-    Ok(Box::new(PRelu))
+pub(crate) fn prelu(node: &Node, _: &BuildContext) -> Result<Box<dyn Operator>> {
+    Ok(Box::new(PRelu { vector_is_per_channel: node.opset < 7 }))
 }
 
 impl Operator for PRelu {
     fn run(&self, inputs: &mut Inputs, _: &Run) -> Result<Vec<Tensor>> {
         let (x, slope) = (inputs.get(0)?, inputs.get(1)?);
         let size = slope.size();
-        let per_channel = x.dim() >= 2 && size.len() + 1 == x.dim() && size[1..].iter().all(|&dim| dim == 1);
+        let is_column = size.len() + 1 == x.dim() && size[1..].iter().all(|&dim| dim == 1);
+        let per_channel = x.dim() >= 2 && (is_column || (self.vector_is_per_channel && size.len() == 1));
         Ok(vec![if slope.numel() == 1 || per_channel {
             x.f_prelu(&slope.f_reshape([-1])?)?
         } else {
@@ -58,30 +61,43 @@ impl Operator for PRelu {
     }
 }
 
-/// `x` where it is positive, `alpha · (exp(x) - 1)` elsewhere; all of it times `gamma`.
+/// `x` where it is positive, `alpha · (exp(x / width) - 1)` elsewhere; all of it times `gamma`.
 struct Elu {
     alpha: f64,
+    width: f64,
     gamma: f64,
 }
 
 pub(crate) fn elu(node: &Node, _: &BuildContext) -> Result<Box<dyn Operator>> {
-    Ok(Box::new(Elu { alpha: f64::from(node.float("alpha", 1.0)), gamma: 1.0 }))
+    Ok(Box::new(Elu { alpha: f64::from(node.float("alpha", 1.0)), width: 1.0, gamma: 1.0 }))
 }
 
 pub(crate) fn selu(node: &Node, _: &BuildContext) -> Result<Box<dyn Operator>> {
     // The specification's defaults, cut to float32.
     let alpha = node.float("alpha", 1.673_263_2);
     let gamma = node.float("gamma", 1.050_701);
-    Ok(Box::new(Elu { alpha: f64::from(alpha), gamma: f64::from(gamma) }))
+    Ok(Box::new(Elu { alpha: f64::from(alpha), width: 1.0, gamma: f64::from(gamma) }))
+}
+
+pub(crate) fn celu(node: &Node, _: &BuildContext) -> Result<Box<dyn Operator>> {
+    let alpha = f64::from(node.float("alpha", 1.0));
+    if alpha == 0.0 || !alpha.is_finite() {
+        return Err(Error::malformed(format!("attribute `alpha` is {alpha}, expected a number other than 0")));
+    }
+    Ok(Box::new(Elu { alpha, width: alpha, gamma: 1.0 }))
 }
 
 impl Operator for Elu {
     fn run(&self, inputs: &mut Inputs, _: &Run) -> Result<Vec<Tensor>> {
         let x = inputs.get(0)?;
-        if self.alpha == 1.0 && self.gamma == 1.0 {
+        if (self.alpha, self.width, self.gamma) == (1.0, 1.0, 1.0) {
             return Ok(vec![x.f_elu()?]);
         }
-        let negative = x.f_clamp_max(0.0)?.f_expm1()?.f_mul_scalar(self.alpha * self.gamma)?;
+        let mut below = x.f_clamp_max(0.0)?;
+        if self.width != 1.0 {
+            below = below.f_div_scalar(self.width)?;
+        }
+        let negative = below.f_expm1()?.f_mul_scalar(self.alpha * self.gamma)?;
         Ok(vec![x.f_clamp_min(0.0)?.f_mul_scalar(self.gamma)?.f_add(&negative)?])
     }
 }
@@ -130,63 +146,5 @@ pub(crate) fn gelu(node: &Node, context: &BuildContext) -> Result<Box<dyn Operat
 impl Operator for Gelu {
     fn run(&self, inputs: &mut Inputs, _: &Run) -> Result<Vec<Tensor>> {
         Ok(vec![inputs.get(0)?.f_gelu(self.approximate)?])
-    }
-}
-
-/// `min(max(x, low), high)`. The bounds are attributes before operator set 11, inputs from there on.
-struct Clip {
-    low: Bound,
-    high: Bound,
-}
-
-enum Bound {
-    None,
-    Fixed(f64),
-    Input(usize),
-}
-
-pub(crate) fn clip(node: &Node, context: &BuildContext) -> Result<Box<dyn Operator>> {
-    let bound = |name: &str, position: usize| -> Result<Bound> {
-        Ok(if node.attributes.contains_key(name) {
-            Bound::Fixed(f64::from(node.float(name, 0.0)))
-        } else {
-            match (context.constant(position), node.input(position)) {
-                (Some(tensor), _) => Bound::Fixed(number(tensor)?),
-                (None, Some(_)) => Bound::Input(position),
-                (None, None) => Bound::None,
-            }
-        })
-    };
-    Ok(Box::new(Clip { low: bound("min", 1)?, high: bound("max", 2)? }))
-}
-
-impl Operator for Clip {
-    fn run(&self, inputs: &mut Inputs, _: &Run) -> Result<Vec<Tensor>> {
-        let x = inputs.get(0)?;
-        let is_float = x.kind() == Kind::Float;
-        Ok(vec![match (&self.low, &self.high) {
-            (Bound::None, Bound::None) => x.shallow_clone(),
-            (Bound::Fixed(low), Bound::Fixed(high)) if is_float && low <= high => x.f_clamp(*low, *high)?,
-            (low, high) => {
-                let mut result = x.shallow_clone();
-                if let Some(low) = low.tensor(inputs, x)? {
-                    result = result.f_maximum(&low)?;
-                }
-                if let Some(high) = high.tensor(inputs, x)? {
-                    result = result.f_minimum(&high)?;
-                }
-                result
-            }
-        }])
-    }
-}
-
-impl Bound {
-    fn tensor(&self, inputs: &Inputs, like: &Tensor) -> Result<Option<Tensor>> {
-        Ok(match self {
-            Self::None => None,
-            Self::Fixed(value) => Some(Tensor::f_full([0i64; 0], *value, (like.kind(), like.device()))?),
-            Self::Input(position) => Some(inputs.get(*position)?.shallow_clone()),
-        })
     }
 }

@@ -5,13 +5,15 @@ use crate::lower::operator::{BuildContext, Inputs, Operator, Run};
 use crate::{Error, Result};
 use fngd_onnx::analysis::ParameterRole;
 use fngd_onnx::graph::{Node, ValueId};
-use tch::{Tensor, no_grad_guard};
+use tch::{Kind, Tensor, no_grad_guard};
 
 /// Mean 0 and variance 1 per channel, over the batch while training and by running statistics otherwise; then scale and shift.
 struct BatchNormalization {
     epsilon: f64,
     /// Share of the old running statistics that an update keeps (torch's momentum is one minus this).
     momentum: f64,
+    /// Every element of a sample has statistics of its own, not every channel.
+    per_element: bool,
     /// Running statistics that may be updated. A frozen BatchNormalization keeps its own.
     learns: bool,
     /// By which the statistics of its input are collected.
@@ -19,11 +21,17 @@ struct BatchNormalization {
 }
 
 pub(crate) fn build(node: &Node, context: &BuildContext) -> Result<Box<dyn Operator>> {
-    if (1..node.outputs.len()).any(|position| node.output(position).is_some()) {
-        return Err(context.unsupported("the outputs for running statistics are used"));
+    let shows_statistics = (1..node.outputs.len()).any(|position| node.output(position).is_some());
+    if shows_statistics && (node.int("training_mode", 0) == 0 || node.outputs.len() > 3) {
+        return Err(context.unsupported("outputs for statistics are used, but attribute `training_mode` is 0"));
     }
-    if node.opset < 9 && node.int("spatial", 1) == 0 {
-        return Err(context.unsupported("attribute `spatial` is 0, only statistics per channel are supported"));
+    // Gone from operator set 9 on.
+    let per_element = node.opset < 9 && node.int("spatial", 1) == 0;
+    if shows_statistics {
+        return Ok(Box::new(BatchStatistics {
+            epsilon: epsilon(node)?,
+            momentum: f64::from(node.float("momentum", 0.9)),
+        }));
     }
     let is_statistic =
         |position| context.parameter(position).is_some_and(|p| p.info.role == ParameterRole::RunningStatistic);
@@ -32,12 +40,32 @@ pub(crate) fn build(node: &Node, context: &BuildContext) -> Result<Box<dyn Opera
         epsilon: epsilon(node)?,
         momentum: f64::from(node.float("momentum", 0.9)),
         scale: node.input(1),
+        per_element,
         learns: is_statistic(3) && is_statistic(4) && !is_frozen,
     }))
 }
 
 impl Operator for BatchNormalization {
     fn run(&self, inputs: &mut Inputs, run: &Run) -> Result<Vec<Tensor>> {
+        let size = inputs.get(0)?.size();
+        if self.per_element {
+            // One channel per element. The statistics keep their memory, which is updated below.
+            for (position, tensor) in inputs.0.iter_mut().enumerate() {
+                let flat = if position == 0 { vec![size.first().copied().unwrap_or(1), -1] } else { vec![-1] };
+                *tensor = tensor.as_ref().map(|tensor| tensor.f_reshape(&flat[..])).transpose()?;
+            }
+        }
+        let output = self.normalise(inputs, run)?;
+        Ok(vec![if self.per_element { output.f_reshape(&size[..])? } else { output }])
+    }
+
+    fn output_may_be_overwritten(&self) -> bool {
+        true
+    }
+}
+
+impl BatchNormalization {
+    fn normalise(&self, inputs: &mut Inputs, run: &Run) -> Result<Tensor> {
         let (mean, variance) = (inputs.take(3)?, inputs.take(4)?);
         let (x, scale, shift) = (inputs.get(0)?, inputs.get(1)?, inputs.get(2)?);
         if let (Some(observed), Some(scale)) = (run.observed, self.scale) {
@@ -58,7 +86,7 @@ impl Operator for BatchNormalization {
             )
         };
         if !training {
-            return Ok(vec![apply(&mean, &variance)?]);
+            return Ok(apply(&mean, &variance)?);
         }
         let size = x.size();
         let values_per_channel = size.iter().product::<i64>() / size.get(1).copied().unwrap_or(1).max(1);
@@ -74,10 +102,28 @@ impl Operator for BatchNormalization {
         let output = apply(&mean, &enlarged)?;
         let _guard = no_grad_guard();
         let _ = enlarged.f_mul_scalar_out(&variance, share)?;
-        Ok(vec![output])
+        Ok(output)
     }
+}
 
-    fn output_may_be_overwritten(&self) -> bool {
-        true
+/// BatchNormalization whose updated running statistics are results: it always normalises with the batch's own, and updates nothing.
+struct BatchStatistics {
+    epsilon: f64,
+    momentum: f64,
+}
+
+impl Operator for BatchStatistics {
+    fn run(&self, inputs: &mut Inputs, _: &Run) -> Result<Vec<Tensor>> {
+        let (x, scale, shift) = (inputs.get(0)?, inputs.get(1)?, inputs.get(2)?);
+        if x.dim() < 2 {
+            return Err(Error::mismatch(format!("input is {:?}, expected at least two dimensions", x.size())));
+        }
+        let none = None::<&Tensor>;
+        let output = x.f_batch_norm(Some(scale), Some(shift), none, none, true, 0.0, self.epsilon, true)?;
+        let axes: Vec<i64> = (0..x.dim() as i64).filter(|&axis| axis != 1).collect();
+        let mean = x.f_mean_dim(&axes[..], false, None::<Kind>)?;
+        let variance = x.f_var_dim(&axes[..], false, false)?;
+        let updated = |running: &Tensor, new: &Tensor| running.f_lerp(new, 1.0 - self.momentum);
+        Ok(vec![output, updated(inputs.get(3)?, &mean)?, updated(inputs.get(4)?, &variance)?])
     }
 }

@@ -1,8 +1,8 @@
-//! Operators that make values: ConstantOfShape, Range, Cast, CastLike, Where.
+//! Operators that make values: ConstantOfShape, Range, Where.
 
 use crate::lower::arguments::{Integers, number};
 use crate::lower::operator::{BuildContext, Inputs, Operator, Run};
-use crate::lower::tensors::{self, kind_of_number};
+use crate::lower::tensors;
 use crate::{Error, Result};
 use fngd_onnx::graph::{Attribute, Node};
 use tch::{Device, Kind, Tensor};
@@ -62,40 +62,6 @@ impl Operator for Range {
 
     fn host_inputs(&self) -> &'static [usize] {
         &[0, 1, 2]
-    }
-}
-
-/// Changes the element type. All floating-point types run as float32.
-struct Cast(Kind);
-
-pub(crate) fn cast(node: &Node, context: &BuildContext) -> Result<Box<dyn Operator>> {
-    let number = node.int("to", 0);
-    let kind = kind_of_number(number).ok_or_else(|| {
-        context.unsupported(format!("attribute `to` is {number}, which is not a supported element type"))
-    })?;
-    Ok(Box::new(Cast(kind)))
-}
-
-impl Operator for Cast {
-    fn run(&self, inputs: &mut Inputs, _: &Run) -> Result<Vec<Tensor>> {
-        Ok(vec![inputs.get(0)?.f_to_kind(self.0)?])
-    }
-}
-
-/// Changes the element type to that of another tensor.
-struct CastLike;
-
-pub(crate) fn cast_like(_: &Node, _: &BuildContext) -> Result<Box<dyn Operator>> {
-    Ok(Box::new(CastLike))
-}
-
-impl Operator for CastLike {
-    fn run(&self, inputs: &mut Inputs, _: &Run) -> Result<Vec<Tensor>> {
-        Ok(vec![inputs.get(0)?.f_to_kind(inputs.get(1)?.kind())?])
-    }
-
-    fn metadata_inputs(&self) -> &'static [usize] {
-        &[1]
     }
 }
 

@@ -1,6 +1,7 @@
 //! Conv and ConvTranspose: how the file's padding becomes libtorch's, for layers and for plain convolutions alike.
 
 use super::window::{LARGEST, Padding, Window, pad, spatial_sizes};
+use crate::lower::arguments::{MOST_ELEMENTS, affordable};
 use crate::lower::operator::{BuildContext, Inputs, Operator, Run};
 use crate::{Error, Result};
 use fngd_core::Convolution;
@@ -61,6 +62,10 @@ impl ConvolutionPlan {
     /// The convolution's input, padded where libtorch does not do it.
     pub fn before(&self, x: &Tensor) -> Result<Tensor> {
         let spatial = spatial_sizes(x, self.window.kernel.len())?;
+        if self.transposed {
+            let whole: Vec<i64> = (0..spatial.len()).map(|index| self.whole(&spatial, index)).collect();
+            affordable(&[&x.size()[..1], &whole].concat(), MOST_ELEMENTS)?;
+        }
         if self.transposed || self.own_padding().is_some() {
             return Ok(x.shallow_clone());
         }
@@ -82,11 +87,13 @@ impl ConvolutionPlan {
         if self.output_shape.is_some() { None } else { self.window.symmetric() }
     }
 
+    /// Elements that a transposed convolution without padding has along a spatial dimension.
+    fn whole(&self, spatial: &[i64], index: usize) -> i64 {
+        (spatial[index] - 1) * self.window.stride[index] + self.window.span(index) + self.output_padding[index]
+    }
+
     /// What a transposed convolution without padding computes too much of. The output's size, if the file asks for one, wins.
     fn transposed_cuts(&self, spatial: &[i64]) -> (Vec<i64>, Vec<i64>) {
-        let whole = |index: usize| {
-            (spatial[index] - 1) * self.window.stride[index] + self.window.span(index) + self.output_padding[index]
-        };
         let wanted = |index: usize| match (&self.output_shape, &self.window.padding) {
             (Some(shape), _) => Some(shape[index]),
             (None, Padding::Same { .. }) => Some(spatial[index] * self.window.stride[index]),
@@ -96,7 +103,7 @@ impl ConvolutionPlan {
             .map(|index| match (wanted(index), &self.window.padding) {
                 (None, Padding::Explicit { before, after }) => (before[index], after[index]),
                 (wanted, padding) => {
-                    let total = whole(index) - wanted.unwrap_or_default();
+                    let total = self.whole(spatial, index) - wanted.unwrap_or_default();
                     let smaller = total.div_euclid(2);
                     let odd_behind = matches!(padding, Padding::Same { odd_behind: true });
                     if odd_behind { (smaller, total - smaller) } else { (total - smaller, smaller) }

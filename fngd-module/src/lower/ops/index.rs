@@ -1,4 +1,4 @@
-//! Operators that pick or replace elements by index: Gather, GatherElements, GatherND, ScatterND.
+//! Operators that pick elements by index: Gather, GatherElements, GatherND.
 
 use crate::lower::arguments::{axis_of, integers};
 use crate::lower::operator::{BuildContext, Inputs, Operator, Run};
@@ -101,31 +101,8 @@ impl Operator for GatherNd {
     }
 }
 
-struct ScatterNd {
-    adds: bool,
-}
-
-pub(crate) fn scatter_nd(node: &Node, context: &BuildContext) -> Result<Box<dyn Operator>> {
-    let adds = match node.string("reduction", "none") {
-        "none" => false,
-        "add" => true,
-        other => {
-            return Err(context.unsupported(format!("attribute `reduction` is `{other}`, expected `none` or `add`")));
-        }
-    };
-    Ok(Box::new(ScatterNd { adds }))
-}
-
-impl Operator for ScatterNd {
-    fn run(&self, inputs: &mut Inputs, _: &Run) -> Result<Vec<Tensor>> {
-        let (data, indices, updates) = (inputs.get(0)?, inputs.get(1)?, inputs.get(2)?);
-        let index: Vec<_> = columns(indices, &data.size())?.into_iter().map(Some).collect();
-        Ok(vec![data.f_index_put(&index, updates, self.adds)?])
-    }
-}
-
 /// The index tensor's last dimension taken apart: one tensor of positions per indexed dimension.
-fn columns(indices: &Tensor, size: &[i64]) -> Result<Vec<Tensor>> {
+pub(super) fn columns(indices: &Tensor, size: &[i64]) -> Result<Vec<Tensor>> {
     let width = *indices.size().last().ok_or_else(|| Error::mismatch("`indices` has no dimensions"))?;
     if width < 1 || width as usize > size.len() {
         return Err(Error::mismatch(format!("`indices` has {width} columns for {} dimensions", size.len())));
@@ -135,7 +112,7 @@ fn columns(indices: &Tensor, size: &[i64]) -> Result<Vec<Tensor>> {
 }
 
 /// Negative indices count from the end. An index outside stays outside, for libtorch to refuse.
-fn from_front(indices: &Tensor, length: i64) -> Result<Tensor> {
+pub(super) fn from_front(indices: &Tensor, length: i64) -> Result<Tensor> {
     if indices.device() == Device::Cpu && indices.numel() <= 16 && integers(indices)?.iter().all(|&index| index >= 0) {
         return Ok(indices.shallow_clone());
     }

@@ -23,20 +23,25 @@ impl Operator for LayerNormalization {
     fn run(&self, inputs: &mut Inputs, _: &Run) -> Result<Vec<Tensor>> {
         let (x, scale, shift) = (inputs.get(0)?, inputs.get(1)?, inputs.optional(2));
         let size = x.size();
-        let normalised = &size[axis_of(self.axis, size.len())? as usize..];
+        let axis = axis_of(self.axis, size.len())?;
+        let normalised = &size[axis as usize..];
         let fits = |tensor: &Tensor| tensor.size() == normalised;
-        if fits(scale) && shift.is_none_or(fits) {
-            if self.wants_statistics {
-                let (y, mean, deviation) = x.f_native_layer_norm(normalised, Some(scale), shift, self.epsilon)?;
-                return Ok(vec![y, mean, deviation]);
-            }
-            return Ok(vec![x.f_layer_norm(normalised, Some(scale), shift, self.epsilon, true)?]);
+        let y = if fits(scale) && shift.is_none_or(fits) {
+            x.f_layer_norm(normalised, Some(scale), shift, self.epsilon, true)?
+        } else {
+            // A scale that is broadcast.
+            let none = None::<&Tensor>;
+            let scaled = x.f_layer_norm(normalised, none, none, self.epsilon, true)?.f_mul(scale)?;
+            if let Some(shift) = shift { scaled.f_add(shift)? } else { scaled }
+        };
+        if !self.wants_statistics {
+            return Ok(vec![y]);
         }
-        // A scale that is broadcast.
-        let none = None::<&Tensor>;
-        let (y, mean, deviation) = x.f_native_layer_norm(normalised, none, none, self.epsilon)?;
-        let scaled = y.f_mul(scale)?;
-        Ok(vec![if let Some(shift) = shift { scaled.f_add(shift)? } else { scaled }, mean, deviation])
+        // libtorch's own function has them too, but without a gradient.
+        let axes: Vec<i64> = (axis..size.len() as i64).collect();
+        let mean = x.f_mean_dim(&axes[..], true, None::<Kind>)?;
+        let variance = x.f_sub(&mean)?.f_square()?.f_mean_dim(&axes[..], true, None::<Kind>)?;
+        Ok(vec![y, mean, variance.f_add_scalar(self.epsilon)?.f_rsqrt()?])
     }
 
     fn output_may_be_overwritten(&self) -> bool {
@@ -150,11 +155,13 @@ impl Operator for LocalResponseNormalization {
             return Err(Error::mismatch(format!("input is {size:?}, expected at least 3 dimensions")));
         }
         let rows = x.f_square()?.f_reshape([size[0], 1, size[1], -1])?;
-        let (front, behind) = ((self.size - 1) / 2, self.size / 2);
+        // Wider windows see every channel too.
+        let width = self.size.min(2 * size[1] + 1);
+        let (front, behind) = ((width - 1) / 2, width / 2);
         let padded = rows.f_pad([0, 0, front, behind], "constant", 0.0)?;
-        let mean =
-            padded.f_avg_pool2d([self.size, 1], [1, 1], [0, 0], false, true, None::<i64>)?.f_reshape(&size[..])?;
-        let divisor = mean.f_mul_scalar(self.alpha)?.f_add_scalar(self.bias)?.f_pow_tensor_scalar(self.beta)?;
+        let mean = padded.f_avg_pool2d([width, 1], [1, 1], [0, 0], false, true, None::<i64>)?.f_reshape(&size[..])?;
+        let alpha = self.alpha * width as f64 / self.size as f64;
+        let divisor = mean.f_mul_scalar(alpha)?.f_add_scalar(self.bias)?.f_pow_tensor_scalar(self.beta)?;
         Ok(vec![x.f_div(&divisor)?.f_to_kind(Kind::Float)?])
     }
 }

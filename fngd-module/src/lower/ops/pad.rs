@@ -31,10 +31,11 @@ pub(crate) fn pad(node: &Node, context: &BuildContext) -> Result<Box<dyn Operato
         "wrap" => Mode::Wrap,
         other => return Err(context.unsupported(format!("attribute `mode` is `{other}`"))),
     };
-    // Attributes until operator set 10, inputs from 11 on; 18 added the axes.
+    // Attributes until operator set 10, inputs from 11 on; 18 added the axes. Operator set 1 spells it out.
+    let attribute = if node.opset < 2 { "paddings" } else { "pads" };
     Ok(Box::new(Pad {
         mode,
-        pads: Integers::attribute_or_input(node, context, "pads", 1)?,
+        pads: Integers::attribute_or_input(node, context, attribute, 1)?,
         value: Number::attribute_or_input(node, context, "value", 2, 0.0)?,
         axes: Integers::input(node, context, 3)?,
     }))
@@ -88,6 +89,9 @@ impl Pad {
             Mode::Wrap => position.rem_euclid(length),
             Mode::Constant | Mode::Edge => position.clamp(0, length - 1),
         };
-        Ok((-before..length + after).map(source).map(|position| position.min(length - 1)).collect())
+        Ok((before.saturating_neg()..length.saturating_add(after))
+            .map(source)
+            .map(|position| position.min(length - 1))
+            .collect())
     }
 }

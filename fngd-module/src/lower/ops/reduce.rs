@@ -1,25 +1,33 @@
-//! ReduceMean, ReduceSum, ReduceMax, ReduceMin, ArgMax, CumSum, and the global poolings, which are reductions too.
+//! Reductions over axes: ReduceSum, ReduceMean, ReduceMax, ReduceL2 and the rest of them.
 
-use crate::lower::arguments::{Integers, axes_of, axis_of, number};
+use crate::lower::arguments::{Integers, axes_of};
 use crate::lower::operator::{BuildContext, Inputs, Operator, Run};
 use crate::{Error, Result};
 use fngd_onnx::graph::Node;
-use tch::{Kind, Tensor};
+use tch::{Kind, Scalar, TchError, Tensor};
 
-#[derive(Clone, Copy)]
-enum Reduction {
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Reduction {
     Mean,
     Sum,
     Max,
     Min,
+    Product,
+    /// Sum of absolute values.
+    L1,
+    /// Root of the sum of squares.
+    L2,
+    SumSquare,
+    LogSum,
+    LogSumExp,
 }
 
 struct Reduce {
     reduction: Reduction,
     axes: Integers,
     keeps_axes: bool,
-    /// Without axes: do nothing instead of reducing everything.
-    empty_is_noop: bool,
+    /// Without axes: reduce over none of them instead of over all.
+    empty_is_none: bool,
 }
 
 pub(crate) fn reduce(node: &Node, context: &BuildContext) -> Result<Box<dyn Operator>> {
@@ -28,6 +36,12 @@ pub(crate) fn reduce(node: &Node, context: &BuildContext) -> Result<Box<dyn Oper
         "ReduceSum" => Reduction::Sum,
         "ReduceMax" => Reduction::Max,
         "ReduceMin" => Reduction::Min,
+        "ReduceProd" => Reduction::Product,
+        "ReduceL1" => Reduction::L1,
+        "ReduceL2" => Reduction::L2,
+        "ReduceSumSquare" => Reduction::SumSquare,
+        "ReduceLogSum" => Reduction::LogSum,
+        "ReduceLogSumExp" => Reduction::LogSumExp,
         other => return Err(Error::unsupported(format!("no reduction `{other}`"))),
     };
     Ok(Box::new(Reduce {
@@ -35,7 +49,7 @@ pub(crate) fn reduce(node: &Node, context: &BuildContext) -> Result<Box<dyn Oper
         // An attribute at first; an input from operator set 13 on for ReduceSum, from 18 on for the others.
         axes: Integers::attribute_or_input(node, context, "axes", 1)?,
         keeps_axes: node.int("keepdims", 1) != 0,
-        empty_is_noop: node.int("noop_with_empty_axes", 0) != 0,
+        empty_is_none: node.int("noop_with_empty_axes", 0) != 0,
     }))
 }
 
@@ -43,8 +57,10 @@ impl Operator for Reduce {
     fn run(&self, inputs: &mut Inputs, _: &Run) -> Result<Vec<Tensor>> {
         let axes = self.axes.read(inputs)?.unwrap_or_default().into_owned();
         let x = inputs.get(0)?;
-        if axes.is_empty() && self.empty_is_noop {
-            return Ok(vec![x.shallow_clone()]);
+        if axes.is_empty() && self.empty_is_none {
+            // What remains is the function of each element: the square of ReduceSumSquare, for example.
+            let alone = apply(self.reduction, &x.f_unsqueeze(-1)?, &[x.dim() as i64], false)?;
+            return Ok(vec![alone]);
         }
         let axes = if axes.is_empty() { (0..x.dim() as i64).collect() } else { axes_of(&axes, x.dim())? };
         Ok(vec![apply(self.reduction, x, &axes, self.keeps_axes)?])
@@ -55,80 +71,62 @@ impl Operator for Reduce {
     }
 }
 
-fn apply(reduction: Reduction, x: &Tensor, axes: &[i64], keeps_axes: bool) -> Result<Tensor> {
+/// Reduces `x` over `axes`, counted from the front. The result has the element type of `x`.
+pub(super) fn apply(reduction: Reduction, x: &Tensor, axes: &[i64], keeps_axes: bool) -> Result<Tensor> {
     let kind = x.kind();
+    let sum = |x: &Tensor| x.f_sum_dim_intlist(axes, keeps_axes, x.kind());
     Ok(match reduction {
-        Reduction::Mean if kind == Kind::Float => x.f_mean_dim(axes, keeps_axes, None::<Kind>)?,
-        Reduction::Mean => x.f_mean_dim(axes, keeps_axes, Kind::Double)?.f_to_kind(kind)?,
-        Reduction::Sum => x.f_sum_dim_intlist(axes, keeps_axes, kind)?,
-        Reduction::Max => x.f_amax(axes, keeps_axes)?,
-        Reduction::Min => x.f_amin(axes, keeps_axes)?,
+        Reduction::Mean => in_float(x, |x| x.f_mean_dim(axes, keeps_axes, None::<Kind>))?,
+        Reduction::Sum => sum(x)?,
+        Reduction::Max | Reduction::Min => extreme(reduction, x, axes, keeps_axes)?,
+        Reduction::Product => product(x, axes, keeps_axes)?.f_to_kind(kind)?,
+        Reduction::L1 => sum(&x.f_abs()?)?,
+        // The norm's gradient at 0 is 0, that of a square root is infinite.
+        Reduction::L2 => in_float(x, |x| x.f_norm_scalaropt_dim(2, axes, keeps_axes))?,
+        Reduction::SumSquare => sum(&x.f_mul(x)?)?,
+        Reduction::LogSum => in_float(x, |x| x.f_sum_dim_intlist(axes, keeps_axes, None::<Kind>)?.f_log())?,
+        Reduction::LogSumExp => in_float(x, |x| x.f_logsumexp(axes, keeps_axes))?,
     })
 }
 
-struct GlobalPool(Reduction);
-
-pub(crate) fn global_pool(node: &Node, _: &BuildContext) -> Result<Box<dyn Operator>> {
-    Ok(Box::new(GlobalPool(if node.op_type == "GlobalMaxPool" { Reduction::Max } else { Reduction::Mean })))
-}
-
-impl Operator for GlobalPool {
-    fn run(&self, inputs: &mut Inputs, _: &Run) -> Result<Vec<Tensor>> {
-        let x = inputs.get(0)?;
-        let axes: Vec<i64> = (2..x.dim() as i64).collect();
-        if axes.is_empty() {
-            return Err(Error::mismatch(format!("input is {:?}, expected at least 3 dimensions", x.size())));
-        }
-        Ok(vec![apply(self.0, x, &axes, true)?])
+/// Integers have no means, roots and logarithms: they go through float64.
+fn in_float(x: &Tensor, function: impl Fn(&Tensor) -> std::result::Result<Tensor, TchError>) -> Result<Tensor> {
+    match x.kind() {
+        Kind::Float => Ok(function(x)?),
+        kind => Ok(function(&x.f_to_kind(Kind::Double)?)?.f_to_kind(kind)?),
     }
 }
 
-struct ArgMax {
-    axis: i64,
-    keeps_axis: bool,
-    last: bool,
-}
-
-pub(crate) fn arg_max(node: &Node, _: &BuildContext) -> Result<Box<dyn Operator>> {
-    let (keeps_axis, last) = (node.int("keepdims", 1) != 0, node.int("select_last_index", 0) != 0);
-    Ok(Box::new(ArgMax { axis: node.int("axis", 0), keeps_axis, last }))
-}
-
-impl Operator for ArgMax {
-    fn run(&self, inputs: &mut Inputs, _: &Run) -> Result<Vec<Tensor>> {
-        let x = inputs.get(0)?;
-        let axis = axis_of(self.axis, x.dim())?;
-        if !self.last {
-            return Ok(vec![x.f_argmax(axis, self.keeps_axis)?]);
-        }
-        let from_the_end = x.f_flip([axis])?.f_argmax(axis, self.keeps_axis)?;
-        let last = x.size()[axis as usize] - 1;
-        Ok(vec![from_the_end.f_neg()?.f_add_scalar(last)?])
+/// The largest or the smallest element; of none, the one that loses against every other.
+fn extreme(reduction: Reduction, x: &Tensor, axes: &[i64], keeps_axes: bool) -> Result<Tensor> {
+    let is_max = reduction == Reduction::Max;
+    if x.numel() > 0 {
+        return Ok(if is_max { x.f_amax(axes, keeps_axes)? } else { x.f_amin(axes, keeps_axes)? });
     }
+    let (lowest, highest) = match x.kind() {
+        Kind::Bool => (0, 1),
+        Kind::Uint8 => (0, i64::from(u8::MAX)),
+        Kind::Int8 => (i64::from(i8::MIN), i64::from(i8::MAX)),
+        Kind::Int16 => (i64::from(i16::MIN), i64::from(i16::MAX)),
+        Kind::Int => (i64::from(i32::MIN), i64::from(i32::MAX)),
+        _ => (i64::MIN, i64::MAX),
+    };
+    let loser = match x.kind() {
+        Kind::Float | Kind::Double => Scalar::float(if is_max { f64::NEG_INFINITY } else { f64::INFINITY }),
+        _ => Scalar::int(if is_max { lowest } else { highest }),
+    };
+    // The sum has the right size, whatever it is made of.
+    let like = x.f_sum_dim_intlist(axes, keeps_axes, x.kind())?;
+    Ok(like.f_full_like(loser)?)
 }
 
-struct CumSum {
-    exclusive: bool,
-    reverse: bool,
-}
-
-pub(crate) fn cum_sum(node: &Node, _: &BuildContext) -> Result<Box<dyn Operator>> {
-    Ok(Box::new(CumSum { exclusive: node.int("exclusive", 0) != 0, reverse: node.int("reverse", 0) != 0 }))
-}
-
-impl Operator for CumSum {
-    fn run(&self, inputs: &mut Inputs, _: &Run) -> Result<Vec<Tensor>> {
-        let x = inputs.get(0)?;
-        let axis = axis_of(number(inputs.get(1)?)? as i64, x.dim())?;
-        let directed = if self.reverse { x.f_flip([axis])? } else { x.shallow_clone() };
-        let mut sum = directed.f_cumsum(axis, x.kind())?;
-        if self.exclusive {
-            sum = sum.f_sub(&directed)?;
-        }
-        Ok(vec![if self.reverse { sum.f_flip([axis])? } else { sum }])
+/// libtorch multiplies along one axis at a time.
+fn product(x: &Tensor, axes: &[i64], keeps_axes: bool) -> Result<Tensor> {
+    let mut result = x.shallow_clone();
+    let mut axes = axes.to_vec();
+    axes.sort_unstable();
+    for &axis in axes.iter().rev() {
+        result = result.f_prod_dim_int(axis, keeps_axes, x.kind())?;
     }
-
-    fn host_inputs(&self) -> &'static [usize] {
-        &[1]
-    }
+    Ok(result)
 }

@@ -1,4 +1,4 @@
-//! Operators that rearrange dimensions: Reshape, Flatten, Transpose, Squeeze, Unsqueeze, Expand, Tile, Shape.
+//! Operators that rearrange dimensions: Reshape, Flatten, Transpose, Squeeze, Unsqueeze, Expand, Tile, Shape, Size.
 
 use crate::lower::arguments::{Integers, axes_of, axis_of, product, shape_tensor};
 use crate::lower::operator::{BuildContext, Inputs, Operator, Run};
@@ -161,22 +161,34 @@ impl Operator for Expand {
 
 struct Tile {
     repeats: Integers,
+    /// Operator set 1 repeats along this one axis only.
+    axis: Option<Integers>,
 }
 
 pub(crate) fn tile(node: &Node, context: &BuildContext) -> Result<Box<dyn Operator>> {
-    Ok(Box::new(Tile { repeats: Integers::input(node, context, 1)? }))
+    let axis = (node.opset < 6).then(|| Integers::input(node, context, 2)).transpose()?;
+    Ok(Box::new(Tile { repeats: Integers::input(node, context, 1)?, axis }))
 }
 
 impl Operator for Tile {
     fn run(&self, inputs: &mut Inputs, run: &Run) -> Result<Vec<Tensor>> {
-        let repeats = self.repeats.require(inputs, "repeats")?;
+        let mut repeats = self.repeats.require(inputs, "repeats")?.into_owned();
         let x = inputs.get(0)?;
+        if let Some(axis) = &self.axis {
+            let (count, axis) = (repeats.first().copied(), axis.require(inputs, "axis")?.first().copied());
+            let axis = axis_of(axis.unwrap_or(0), x.dim())?;
+            repeats = vec![1; x.dim()];
+            repeats[axis as usize] = count.unwrap_or(1);
+        }
+        if repeats.len() != x.dim() || repeats.iter().any(|&count| count < 0) {
+            return Err(Error::mismatch(format!("`repeats` is {repeats:?} for a tensor of size {:?}", x.size())));
+        }
         run.affordable(&repeats.iter().copied().chain([x.numel() as i64]).collect::<Vec<_>>())?;
         Ok(vec![run.place(x.f_tile(&repeats[..])?)?])
     }
 
     fn host_inputs(&self) -> &'static [usize] {
-        &[1]
+        &[1, 2]
     }
 }
 
@@ -196,6 +208,22 @@ impl Operator for Shape {
         let clamped = |bound: i64| (if bound < 0 { bound + rank } else { bound }).clamp(0, rank) as usize;
         let (start, end) = (clamped(self.start), clamped(self.end));
         Ok(vec![shape_tensor(&size[start..end.max(start)])?])
+    }
+
+    fn metadata_inputs(&self) -> &'static [usize] {
+        &[0]
+    }
+}
+
+struct Size;
+
+pub(crate) fn size(_: &Node, _: &BuildContext) -> Result<Box<dyn Operator>> {
+    Ok(Box::new(Size))
+}
+
+impl Operator for Size {
+    fn run(&self, inputs: &mut Inputs, _: &Run) -> Result<Vec<Tensor>> {
+        Ok(vec![shape_tensor(&[inputs.get(0)?.numel() as i64])?.f_squeeze()?])
     }
 
     fn metadata_inputs(&self) -> &'static [usize] {
