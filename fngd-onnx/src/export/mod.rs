@@ -71,13 +71,9 @@ pub(crate) fn write(model: &OnnxModel, path: &Path, tensors: &BTreeMap<String, T
     let folded = fold::into_layers(model, tensors)?;
     let mut stored = encode::all(model, &folded.tensors)?;
     folded.biases(model, &mut stored, &mut plan)?;
-<<<<<<< HEAD
+    write_ties(model, &mut stored);
     let rewritten = rebatch::rewritten(model);
     for (id, bytes) in stored.iter().filter(|(id, _)| !rewritten.contains(id)) {
-=======
-    write_ties(model, &mut stored);
-    for (id, bytes) in &stored {
->>>>>>> main
         plan.tensor(model, *id, bytes, &stored)?;
     }
     structure::separate(model, &stored, &mut plan.edits, &mut plan.report.edits)?;
@@ -131,10 +127,6 @@ impl Plan {
             return Ok(());
         }
         self.report.changed.push(name.to_owned());
-<<<<<<< HEAD
-        let new = model.in_file(id, TensorData { bytes: bytes.to_vec(), ..old.clone() });
-        let (old, bytes) = (model.in_file(id, old.clone()), new.bytes.as_slice());
-=======
         if let Some(Source::Appended { position, slot }) = source {
             self.edits.extend(structure::new_input(model, *position, *slot, name, &with(old, bytes))?);
             self.report.edits.push(format!("bias {} added: it is no longer zero", quoted(name)));
@@ -145,7 +137,8 @@ impl Plan {
             self.report.edits.push(format!("{} is a Constant: its elements are no longer equal", quoted(name)));
             return Ok(());
         }
->>>>>>> main
+        let new = model.in_file(id, with(old, bytes));
+        let (old, bytes) = (model.in_file(id, old.clone()), new.bytes.as_slice());
         let (span, place) = span(model, source)?;
         let at = |error: Error| error.at(format!("tensor {}", quoted(name)));
         match (&span.storage, place) {
