@@ -111,7 +111,7 @@ impl Session {
         });
         let count = self.parts.network.module.calibrate(batches)?;
         if let Some(failure) = failure {
-            return Err(failure);
+            return Err(failure.into());
         }
         if count > 0 {
             let (code, name) = (Repair::BatchNorm.code(), Repair::BatchNorm.name());

@@ -51,11 +51,19 @@ fn job(arguments: &Eval, global: &Global) -> Result<Job> {
     }
     let resolved = if is_run(&arguments.model) { Some(settings_of(&arguments.model, global)?) } else { None };
     let settings = resolved.as_ref().map(|resolved| &resolved.settings);
-    let (model, checkpoint) = match settings {
-        Some(settings) => (settings.model.clone(), Some(checkpoint_of(&arguments.model, &arguments.ckpt)?)),
-        None => (arguments.model.clone(), None),
+    let flags = model::import(&arguments.import)?;
+    let (model, import, checkpoint) = match settings {
+        Some(_) if flags != ImportSettings::default() => {
+            let message = "a run has its own repairs: leave out --no-repair, --restore-bias and --restore-bn";
+            return Err(Failure::usage(message));
+        }
+        Some(settings) => {
+            let checkpoint = checkpoint_of(&arguments.model, &arguments.ckpt)?;
+            (settings.model.clone(), settings.import.clone(), Some(checkpoint))
+        }
+        None => (arguments.model.clone(), flags, None),
     };
-    model::open(&model, None)?;
+    model::open(&model, &import, None)?;
     let Some(spec) = arguments.data.as_deref().or(settings.map(|settings| settings.data.spec.as_str())) else {
         return Err(Failure::usage("what shall it be measured on?").with_help("--data digits, cifar10, ..."));
     };
