@@ -4,7 +4,7 @@
 //! Events travel on the file descriptor that `FNGD_EVENTS_FD` names (3 where it is not set), so that nothing a library prints can be
 //! taken for one. JSON has no NaN and no infinity: such numbers travel as null and arrive as NaN.
 
-use crate::settings::Settings;
+use crate::settings::{ImportSettings, Settings};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -23,6 +23,7 @@ pub enum Job {
     /// Accuracy of a model file or of a run's weights on one split.
     Eval {
         model: PathBuf,
+        import: ImportSettings,
         checkpoint: Option<PathBuf>,
         /// What the model's run remembers of its data, if there is such a file.
         record: Option<PathBuf>,

@@ -83,9 +83,9 @@ fn run(job: Job, events: &Events) -> Result<Status> {
         Job::Train { settings, data, run, resume, dry_run } => {
             jobs::train(context, &settings, &data, &run, (resume, dry_run))
         }
-        Job::Eval { model, checkpoint, record, data, split, batch, .. } => {
+        Job::Eval { model, import, checkpoint, record, data, split, batch, .. } => {
             let from = (checkpoint.as_deref(), record.as_deref());
-            jobs::evaluate_model(&context, &model, from, &data, &split, batch)
+            jobs::evaluate_model(&context, (&model, &import), from, &data, &split, batch)
         }
         Job::Export { settings, data, checkpoint, output, reference } => {
             jobs::export_checkpoint(&context, &settings, &data, &checkpoint, &output, reference.as_deref())

@@ -74,6 +74,7 @@ fn digits() -> DataSource {
 fn settings(epochs: u64) -> Settings {
     Settings {
         model: PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../models/digits-cnn.onnx")),
+        import: Default::default(),
         data: DataSettings { spec: "digits".to_owned(), dir: None, val: 0.1, aug: "standard".to_owned() },
         train: TrainSettings {
             epochs,
@@ -292,6 +293,7 @@ fn an_evaluation_uses_what_the_run_remembers_of_its_data() {
     let evaluate = |record: Option<&Path>| {
         let (events, code) = Engine::run(&Job::Eval {
             model: run.path().join("last.onnx"),
+            import: Default::default(),
             checkpoint: None,
             record: record.map(Path::to_owned),
             data: digits(),

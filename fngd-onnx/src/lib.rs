@@ -26,5 +26,6 @@ pub use census::{Census, Limits};
 pub use error::{Error, Result, printable};
 pub use export::WriteReport;
 pub use model::{ImportOptions, OnnxModel, ParameterRow};
+pub use repair::rebatch::{Observed, Place, Rebatch};
 pub use repair::{Repair, Repaired, Repairs, RestoredNormalisation};
 pub use report::{EXPORT_AGAIN, ImportReport};

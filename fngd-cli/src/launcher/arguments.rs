@@ -116,6 +116,22 @@ pub struct Inspect {
     /// Show every parameter
     #[arg(long)]
     pub layers: bool,
+    #[command(flatten)]
+    pub import: ImportFlags,
+}
+
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Import")]
+pub struct ImportFlags {
+    /// Repairs that are not made, such as R4,retie (`inspect` lists those that are)
+    #[arg(long, value_name = "NAMES")]
+    pub no_repair: Option<String>,
+    /// Give every linear layer and convolution without bias one (R6)
+    #[arg(long)]
+    pub restore_bias: bool,
+    /// Put a BatchNormalization behind every convolution that may have lost one (R5)
+    #[arg(long)]
+    pub restore_bn: bool,
 }
 
 #[derive(Debug, Default, Args)]
@@ -131,6 +147,11 @@ pub struct Train {
     /// Check everything, make one step, print the plan, write nothing
     #[arg(long)]
     pub dry_run: bool,
+    #[command(flatten)]
+    pub import: ImportFlags,
+    /// Write files that take any batch size, where the file's own was freed (R4)
+    #[arg(long, help_heading = "Import")]
+    pub dynamic_batch: bool,
     #[command(flatten)]
     pub data: DataFlags,
     #[command(flatten)]
@@ -285,6 +306,8 @@ pub struct Eval {
     /// Which checkpoint of a run
     #[arg(long, default_value = "best", value_parser = ["best", "last"])]
     pub ckpt: String,
+    #[command(flatten)]
+    pub import: ImportFlags,
 }
 
 #[derive(Debug, Args)]
@@ -300,6 +323,9 @@ pub struct Export {
     /// Replace the file if it is there
     #[arg(long)]
     pub force: bool,
+    /// Write a file that takes any batch size, where the file's own was freed (R4)
+    #[arg(long)]
+    pub dynamic_batch: bool,
 }
 
 #[derive(Debug, Args)]

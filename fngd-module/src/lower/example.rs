@@ -51,6 +51,18 @@ pub(crate) fn fixed_batch(inputs: &[GraphInput]) -> Option<i64> {
     sizes.min()
 }
 
+/// Whether the first dimension of `input` is the batch that the file fixes.
+pub(crate) fn has_samples(input: &GraphInput, batch: u64) -> bool {
+    input.dims.as_ref().is_some_and(|dims| dims.first() == Some(&Dim::Known(batch)))
+}
+
+/// A tensor of normal floats, equal for equal `seed`.
+pub(crate) fn normal(size: &[i64], seed: u64) -> Result<Tensor> {
+    let mut numbers = SplitMix(seed);
+    let values: Vec<f32> = (0..size.iter().product()).map(|_| numbers.normal()).collect();
+    Ok(Tensor::f_from_slice(&values)?.f_reshape(size)?)
+}
+
 fn batch_symbol(inputs: &[GraphInput]) -> Option<&str> {
     let symbols = || {
         inputs.iter().flat_map(|input| input.dims.iter().flatten()).filter_map(|dim| match dim {

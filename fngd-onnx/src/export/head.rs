@@ -122,7 +122,7 @@ fn stale_values(graph: &Graph, index: usize, layer: &LayerInfo) -> Result<BTreeS
 }
 
 /// Removes the initializer or Constant node that holds `id`.
-fn removal(model: &OnnxModel, id: ValueId) -> Result<Edit> {
+pub(super) fn removal(model: &OnnxModel, id: ValueId) -> Result<Edit> {
     let spans = &model.imported.spans;
     let range = match model.imported.sources.get(&id) {
         Some(Source::Initializer { position, .. }) => {
@@ -199,7 +199,7 @@ fn resized(
     Ok(Some(Edit { range: span.field.clone(), fields }))
 }
 
-fn set_dims(
+pub(super) fn set_dims(
     info: &mut ValueInfoProto,
     mut set: impl FnMut(usize, &mut crate::proto_generated::tensor_shape_proto::Dimension),
 ) {
@@ -211,7 +211,7 @@ fn set_dims(
     }
 }
 
-fn value(file: &[u8], span: &MessageSpan) -> Result<ValueInfoProto> {
+pub(super) fn value(file: &[u8], span: &MessageSpan) -> Result<ValueInfoProto> {
     let bytes = slice(file, &span.contents)?;
     ValueInfoProto::decode(bytes).map_err(|error| Error::malformed(quoted(&error.to_string())).caused_by(error))
 }

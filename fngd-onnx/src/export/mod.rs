@@ -8,6 +8,7 @@ mod files;
 mod fold;
 mod head;
 mod mode;
+mod rebatch;
 mod splice;
 mod structure;
 
@@ -71,10 +72,14 @@ pub(crate) fn write(model: &OnnxModel, path: &Path, tensors: &BTreeMap<String, T
     let mut stored = encode::all(model, &folded.tensors)?;
     folded.biases(model, &mut stored, &mut plan)?;
     write_ties(model, &mut stored);
-    for (id, bytes) in &stored {
+    let rewritten = rebatch::rewritten(model);
+    for (id, bytes) in stored.iter().filter(|(id, _)| !rewritten.contains(id)) {
         plan.tensor(model, *id, bytes, &stored)?;
     }
     structure::separate(model, &stored, &mut plan.edits, &mut plan.report.edits)?;
+    let (edits, log) = rebatch::free(model, &stored)?;
+    plan.edits.extend(edits);
+    plan.report.edits.extend(log);
     refuse_shared_bytes(model, &stored)?;
     let data_files = data_files::prepare(model, path, &mut plan)?;
     let mut file = model.file.to_vec();
@@ -132,6 +137,8 @@ impl Plan {
             self.report.edits.push(format!("{} is a Constant: its elements are no longer equal", quoted(name)));
             return Ok(());
         }
+        let new = model.in_file(id, with(old, bytes));
+        let (old, bytes) = (model.in_file(id, old.clone()), new.bytes.as_slice());
         let (span, place) = span(model, source)?;
         let at = |error: Error| error.at(format!("tensor {}", quoted(name)));
         match (&span.storage, place) {

@@ -8,6 +8,7 @@ mod bias;
 mod constant;
 pub(crate) mod hints;
 mod merged;
+pub(crate) mod rebatch;
 mod retie;
 
 pub use batch_norm::RestoredNormalisation;

@@ -8,7 +8,7 @@ use crate::protocol::{self, Event, Job};
 use serde_json::Value;
 
 pub fn run(arguments: &BenchStep, global: &Global) -> Result<u8> {
-    model::open(&arguments.model, None)?;
+    model::open(&arguments.model, &Default::default(), None)?;
     const KNOWN: [&str; 4] = ["sgd", "adamw", "fngd", "fngd-adamw"];
     for name in &arguments.optimizers {
         if !KNOWN.contains(&name.as_str()) {
