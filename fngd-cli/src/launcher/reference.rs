@@ -199,6 +199,8 @@ fn evaluate_every_value(path: &Path, inputs: &[u8]) -> TractResult<(Vec<Output>,
         outlets.dedup();
         let fed = feed(&mut model, &inputs)?;
         model.select_output_outlets(&outlets)?;
+        // What these values do not need would be analysed too, and refused.
+        model.compact()?;
         let computed = model.into_typed()?.into_runnable()?.run(fed)?;
         let value = |(name, outlet): &(&String, OutletId)| {
             let position = outlets.binary_search(outlet).ok()?;
