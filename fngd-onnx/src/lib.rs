@@ -4,6 +4,7 @@ pub mod analysis;
 mod census;
 mod error;
 mod export;
+mod fused;
 mod external;
 pub mod graph;
 mod library;

@@ -8,7 +8,7 @@ use crate::graph::{Dim, ElementType, Graph, TensorData, ValueId, ValueInfo};
 use crate::read::{self, Imported};
 use crate::repair::{self, Repair, Repaired, Repairs, RestoredNormalisation, Wanted};
 use crate::report::{self, ImportReport};
-use crate::{Error, Result, supported};
+use crate::{Error, Result, fused, supported};
 use prost::bytes::Bytes;
 use regex::RegexSet;
 use serde::Serialize;
@@ -249,11 +249,13 @@ impl OnnxModel {
         repairs.extend(self.drop_path()?.1);
         let wanted = Wanted { options: &self.options, freeze: &self.freeze };
         repairs.extend(repair::run(&mut self.imported, &wanted));
+        let operators = report::operators(&self.imported.graph);
+        fused::expand(&mut self.imported.graph)?;
         let graph = &self.imported.graph;
         self.analysis = Analysis::of(graph, &self.freeze, self.options.repairs.has(Repair::Tail));
         repairs.extend(tail(graph, &self.analysis));
         self.rows = rows(graph, &self.analysis);
-        self.report = ImportReport { repairs, ..report::of(&self.imported, &self.analysis) };
+        self.report = ImportReport { repairs, operators, ..report::of(&self.imported, &self.analysis) };
         let infos = |ids: &[ValueId]| ids.iter().filter_map(|id| graph.values.get(id.0).cloned()).collect();
         (self.inputs, self.outputs) = (infos(&graph.inputs), infos(&graph.outputs));
         Ok(())

@@ -50,19 +50,44 @@ pub const OPERATORS: &[Operator] = &[
     op("ReduceSum", 1), op("ReduceSumSquare", 1), op("Relu", 1), op("Reshape", 1), op("Resize", 10),
     op("ReverseSequence", 10), op("RoiAlign", 10), op("RotaryEmbedding", 23), op("Round", 11), op("STFT", 17),
     op("Scatter", 9), op("ScatterElements", 11), op("ScatterND", 11), op("Selu", 1), op("Shape", 1), op("Shrink", 9),
-    op("Sigmoid", 1), op("Sign", 9), op("Sin", 7), op("Sinh", 9), op("Size", 1), op("Slice", 1), op("Softmax", 1),
-    op("SoftmaxCrossEntropyLoss", 12), op("Softplus", 1), op("Softsign", 1), op("SpaceToDepth", 1), op("Split", 1),
-    op("Sqrt", 1), op("Squeeze", 1), op("Sub", 1), op("Sum", 1), op("SwiGLU", 28), op("Swish", 24), op("Tan", 7),
-    op("Tanh", 1), op("TensorScatter", 24), op("ThresholdedRelu", 10), op("Tile", 1), op("TopK", 1), op("Transpose", 1),
-    op("Trilu", 14), op("Unique", 11), op("Unsqueeze", 1), op("Upsample", 1), op("Where", 9), op("Xor", 1),
+    op("Sigmoid", 1), op("Sign", 9), op("SimplifiedLayerNormalization", 1), op("Sin", 7), op("Sinh", 9), op("Size", 1),
+    op("Slice", 1), op("Softmax", 1), op("SoftmaxCrossEntropyLoss", 12), op("Softplus", 1), op("Softsign", 1),
+    op("SpaceToDepth", 1), op("Split", 1), op("Sqrt", 1), op("Squeeze", 1), op("Sub", 1), op("Sum", 1),
+    op("SwiGLU", 28), op("Swish", 24), op("Tan", 7), op("Tanh", 1), op("TensorScatter", 24), op("ThresholdedRelu", 10),
+    op("Tile", 1), op("TopK", 1), op("Transpose", 1), op("Trilu", 14), op("Unique", 11), op("Unsqueeze", 1),
+    op("Upsample", 1), op("Where", 9), op("Xor", 1),
+];
+
+/// The domain of the operators that onnxruntime's optimizers write.
+pub const MICROSOFT_DOMAIN: &str = "com.microsoft";
+
+/// Supported operators of com.microsoft, sorted by name: most are taken apart into those above.
+pub const MICROSOFT: &[&str] = &[
+    "Attention",
+    "BiasGelu",
+    "EmbedLayerNormalization",
+    "FastGelu",
+    "FusedConv",
+    "FusedGemm",
+    "FusedMatMul",
+    "Gelu",
+    "LayerNormalization",
+    "MultiHeadAttention",
+    "QuickGelu",
+    "RotaryEmbedding",
+    "SimplifiedLayerNormalization",
+    "SkipLayerNormalization",
+    "SkipSimplifiedLayerNormalization",
 ];
 
 /// The table as `docs/support/operators.json` has it, one operator a line.
 pub fn table_as_json() -> String {
-    let line = |operator: &Operator| {
-        format!("  {{\"domain\": \"ai.onnx\", \"operator\": \"{}\", \"since\": {}}}", operator.op_type, operator.since)
+    let line = |domain: &str, op_type: &str, since: i64| {
+        format!("  {{\"domain\": \"{domain}\", \"operator\": \"{op_type}\", \"since\": {since}}}")
     };
-    let lines: Vec<String> = OPERATORS.iter().map(line).collect();
+    let of_onnx = OPERATORS.iter().map(|operator| line("ai.onnx", operator.op_type, operator.since));
+    let lines: Vec<String> =
+        of_onnx.chain(MICROSOFT.iter().map(|op_type| line(MICROSOFT_DOMAIN, op_type, 1))).collect();
     let (first, last) = (OPSETS.start(), OPSETS.end());
     format!("{{\"opsets\": [{first}, {last}], \"operators\": [\n{}\n]}}\n", lines.join(",\n"))
 }
@@ -74,6 +99,9 @@ pub fn is_supported(node: &Node) -> bool {
 
 /// Whether `fngd-module` implements this operator as operator set `opset` of `domain` has it.
 pub(crate) fn implements(domain: &str, op_type: &str, opset: i64) -> bool {
+    if domain == MICROSOFT_DOMAIN {
+        return MICROSOFT.binary_search(&op_type).is_ok();
+    }
     let known = OPERATORS.binary_search_by_key(&op_type, |operator| operator.op_type);
     let since = known.ok().and_then(|position| OPERATORS.get(position)).map(|operator| operator.since);
     domain.is_empty() && since.is_some_and(|since| opset >= since)

@@ -55,7 +55,9 @@ fn quantised_weights_train_where_the_file_has_them_as_floats() {
     assert_eq!(constants, ["w_scale: scale of a quantisation", "fc2.integers: quantised: integers have no gradient"]);
     assert_eq!(
         model.report().warnings,
-        ["1 weights are stored as integers and keep their value: `fc2.integers`; train the model before it is quantised"]
+        [
+            "1 weights are stored as integers and keep their value: `fc2.integers`; train the model before it is quantised"
+        ]
     );
 }
 

@@ -568,7 +568,7 @@ def exports():
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
     for make in [linear, tied, convolution, constants, group_norm, storage, external, old, training, merged, unsupported, drop_path,
-                 functions, definitions, branches, unsupported_if, folded, zero_bias, untied, made]:
+                 functions, definitions, branches, unsupported_if, folded, zero_bias, untied, made, quantised]:
         make()
     if "--no-exports" not in sys.argv:
         exports()

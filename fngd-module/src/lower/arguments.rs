@@ -150,9 +150,17 @@ pub(crate) fn axis_of(axis: i64, rank: usize) -> Result<i64> {
     Ok(if axis < 0 { axis + signed_rank } else { axis })
 }
 
-/// [`axis_of`] for several.
+/// [`axis_of`] for several, which must differ.
 pub(crate) fn axes_of(axes: &[i64], rank: usize) -> Result<Vec<i64>> {
-    axes.iter().map(|&axis| axis_of(axis, rank)).collect()
+    let mut found = Vec::with_capacity(axes.len());
+    for &axis in axes {
+        let axis = axis_of(axis, rank)?;
+        if found.contains(&axis) {
+            return Err(Error::mismatch(format!("axis {axis} is named twice in {axes:?}")));
+        }
+        found.push(axis);
+    }
+    Ok(found)
 }
 
 /// The product of dimensions.

@@ -3,12 +3,13 @@
 use super::operator::Build;
 use super::ops::{
     activation, arg_extreme, attention, batch_normalisation, cache, cast, causal_convolution, centre, clip, columns,
-    constant, convolution, cumulative, depth_space, dropout, einsum, elementwise, fourier, global_pool, grid_sample,
-    index, linear_attention, loss, matmul, normalise, one_hot, pad, parts, pool, pool_norm, power, quantise, random,
-    recurrent, reduce, resize, roi_align, rotary, scatter, select, shape, softmax, standardise, suppress, swish,
-    threshold, top_k, unpool,
+    constant, convolution, cumulative, depth_space, dropout, einsum, elementwise, fourier, fused_matmul, global_pool,
+    grid_sample, index, linear_attention, loss, matmul, normalise, one_hot, pad, parts, pool, pool_norm, power,
+    quantise, random, recurrent, reduce, resize, roi_align, rotary, scatter, select, shape, softmax, standardise,
+    suppress, swish, threshold, top_k, unpool,
 };
 use fngd_onnx::graph::Node;
+use fngd_onnx::supported::MICROSOFT_DOMAIN;
 use std::ops::RangeInclusive;
 
 /// One operator of ai.onnx.
@@ -165,6 +166,7 @@ const OPERATORS: &[Entry] = &[
     entry("Shrink", 9, 1..=1, threshold::shrink),
     entry("Sigmoid", 1, 1..=1, elementwise::unary),
     entry("Sign", 9, 1..=1, elementwise::unary),
+    entry("SimplifiedLayerNormalization", 1, 2..=2, normalise::rms),
     entry("Sin", 7, 1..=1, elementwise::unary),
     entry("Sinh", 9, 1..=1, elementwise::unary),
     entry("Size", 1, 1..=1, shape::size),
@@ -196,17 +198,26 @@ const OPERATORS: &[Entry] = &[
     entry("Xor", 1, 2..=2, elementwise::binary),
 ];
 
+/// Operators of com.microsoft that `fngd-onnx` does not take apart.
+#[rustfmt::skip]
+const MICROSOFT: &[Entry] = &[
+    entry("FusedMatMul", 1, 2..=2, fused_matmul::fused_matmul),
+    entry("MultiHeadAttention", 1, 1..=8, attention::multi_head),
+];
+
 const fn entry(op_type: &'static str, since: i64, inputs: RangeInclusive<usize>, build: Build) -> Entry {
     Entry { op_type, since, inputs, build }
 }
 
 /// The operator that `node` asks for, if there is one.
 pub(crate) fn find(node: &Node) -> Option<&'static Entry> {
-    if !matches!(node.domain.as_str(), "" | "ai.onnx") {
-        return None;
-    }
-    let index = OPERATORS.binary_search_by(|entry| entry.op_type.cmp(node.op_type.as_str())).ok()?;
-    Some(&OPERATORS[index]).filter(|entry| node.opset >= entry.since)
+    let operators = match node.domain.as_str() {
+        "" | "ai.onnx" => OPERATORS,
+        MICROSOFT_DOMAIN => MICROSOFT,
+        _ => return None,
+    };
+    let index = operators.binary_search_by(|entry| entry.op_type.cmp(node.op_type.as_str())).ok()?;
+    Some(&operators[index]).filter(|entry| node.opset >= entry.since)
 }
 
 #[cfg(test)]
@@ -215,6 +226,7 @@ mod tests {
 
     #[test]
     fn the_table_is_sorted() {
+        assert!(MICROSOFT.is_sorted_by(|left, right| left.op_type < right.op_type));
         assert!(OPERATORS.is_sorted_by(|left, right| left.op_type < right.op_type));
     }
 

@@ -10,6 +10,7 @@ use crate::analysis;
 use crate::graph::{Graph, Node, TensorData, ValueId, ValueInfo};
 use crate::names::UniqueNames;
 use crate::read::{Imported, Source};
+use crate::supported::MICROSOFT_DOMAIN;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Most memory for copies. Exporters merge tensors of a few kilobytes; a hostile file could merge a large one a million times.
@@ -125,8 +126,18 @@ fn split(
 /// Whether input `slot` of `node` is made for a parameter, or may hold one because it has several elements.
 pub(super) fn is_parameter_slot(node: &Node, slot: usize, elements: usize) -> bool {
     let several = elements > 1;
+    if node.domain == MICROSOFT_DOMAIN {
+        return match (node.op_type.as_str(), slot) {
+            ("Attention" | "FusedConv" | "FusedGemm" | "LayerNormalization", 1 | 2) => true,
+            ("SkipLayerNormalization", 2..=4) | ("SkipSimplifiedLayerNormalization", 2 | 3) => true,
+            ("BiasGelu" | "FastGelu" | "SimplifiedLayerNormalization", 1) => true,
+            ("EmbedLayerNormalization", 5 | 6) | ("MultiHeadAttention", 3) => true,
+            _ => false,
+        };
+    }
     node.domain.is_empty()
         && match (node.op_type.as_str(), slot) {
+            ("LSTM" | "GRU" | "RNN", 1..=3) | ("SimplifiedLayerNormalization", 1) => true,
             ("Conv" | "ConvTranspose" | "Gemm", 1 | 2) => true,
             ("BatchNormalization", 1..=4) | ("PRelu", 1) => true,
             ("LayerNormalization" | "InstanceNormalization" | "GroupNormalization" | "RMSNormalization", 1 | 2) => true,

@@ -19,6 +19,7 @@ pub(crate) mod dropout;
 pub(crate) mod einsum;
 pub(crate) mod elementwise;
 pub(crate) mod fourier;
+pub(crate) mod fused_matmul;
 pub(crate) mod global_pool;
 pub(crate) mod grid_sample;
 pub(crate) mod index;
