@@ -63,7 +63,12 @@ fn mask<'a>(graph: &'a Graph, uses: &Uses, random: &'a Node) -> Option<Mask<'a>>
             "Mul" if is_binary && drops_a_branch(graph, node, *slot) => {
                 let is_divided = nodes.iter().any(|node| node.op_type == "Div");
                 let division = if is_divided { None } else { division(graph, uses, node, *slot) };
-                return removable(graph, uses, &nodes, node).then_some(Mask { nodes, product: node, slot: *slot, division });
+                return removable(graph, uses, &nodes, node).then_some(Mask {
+                    nodes,
+                    product: node,
+                    slot: *slot,
+                    division,
+                });
             }
             _ => return None,
         }

@@ -162,9 +162,9 @@ fn reading(node: &Node, slot: usize, data: &TensorData, uniform: bool) -> Readin
         // A number spread over all elements: what a decomposed GroupNorm has inside.
         ("Expand" | "Tile", 0) if data.elements() == 1 => Reading::Nothing,
         (
-            "Identity" | "Transpose" | "CastLike" | "Split" | "Neg" | "Abs" | "Exp" | "Log" | "Sqrt" | "Reciprocal" | "Relu"
-            | "LeakyRelu" | "Elu" | "Softplus" | "Sigmoid" | "HardSigmoid" | "Tanh" | "Softmax" | "Clip" | "Pad" | "Resize"
-            | "Upsample" | "LpNormalization" | "QuantizeLinear" | "DequantizeLinear",
+            "Identity" | "Transpose" | "CastLike" | "Split" | "Neg" | "Abs" | "Exp" | "Log" | "Sqrt" | "Reciprocal"
+            | "Relu" | "LeakyRelu" | "Elu" | "Softplus" | "Sigmoid" | "HardSigmoid" | "Tanh" | "Softmax" | "Clip"
+            | "Pad" | "Resize" | "Upsample" | "LpNormalization" | "QuantizeLinear" | "DequantizeLinear",
             0,
         )
         | ("Reshape" | "Unsqueeze" | "Squeeze" | "Flatten" | "Expand" | "Slice" | "Tile", 0) => Reading::Through,
