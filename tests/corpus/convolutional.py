@@ -36,7 +36,7 @@ CONVOLUTIONAL = {
     "efficientnet-v2-s": torchvision("efficientnet_v2_s", 64),
     "convnext-tiny": torchvision("convnext_tiny", 64),
     "googlenet": torchvision("googlenet", 64, aux_logits=False, init_weights=False),
-    "inception-v3": torchvision("inception_v3", 107, aux_logits=False, init_weights=False),
+    "inception-v3": torchvision("inception_v3", 139, aux_logits=False, init_weights=False),
     "mnasnet0-5": torchvision("mnasnet0_5", 64),
     "regnet-y-400mf": torchvision("regnet_y_400mf", 64),
     "shufflenet-v2-x0-5": torchvision("shufflenet_v2_x0_5", 64),

@@ -74,6 +74,10 @@ def part_of(gradient):
 
 
 def gradients_of(model, inputs, labels, axis):
+    for module in model.modules():
+        # timm keeps what evaluation without gradients computed from a parameter.
+        if hasattr(module, "attention_bias_cache"):
+            module.attention_bias_cache = {}
     for module in batch_norms(model):
         module.train(not getattr(module, "is_folded", False))
     loss = nn.functional.cross_entropy(model(*inputs).movedim(axis, -1).flatten(0, -2), labels.flatten())

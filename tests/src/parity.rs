@@ -31,7 +31,8 @@ pub fn shortcomings(path: &Path) -> Result<Vec<String>, Failure> {
     if !within(apart, OUTPUTS) {
         wrong.push(format!("outputs differ by {apart:.0e}"));
     }
-    let found: BTreeMap<String, Tensor> = training_pass(&mut module, &reference, &inputs, &model)?.into_iter().collect();
+    let found: BTreeMap<String, Tensor> =
+        training_pass(&mut module, &reference, &inputs, &model)?.into_iter().collect();
     let expected = reference.get("loss").ok_or("no `loss`")?.double_value(&[0]);
     let apart = (found["loss"].double_value(&[]) - expected).abs() / expected.abs();
     if !within(apart, GRADIENTS) {
@@ -49,7 +50,8 @@ fn within(apart: f64, limit: f64) -> bool {
 /// Parameters of PyTorch that are not trained, and what is trained beside them.
 fn untrained(reference: &Reference, model: &OnnxModel) -> Vec<String> {
     let held = &reference.facts().held;
-    let is_parameter = |held: &Held| held.sources.iter().any(|source| reference.facts().parameters.contains_key(source));
+    let is_parameter =
+        |held: &Held| held.sources.iter().any(|source| reference.facts().parameters.contains_key(source));
     let expected: BTreeSet<&str> =
         held.iter().filter(|(_, held)| is_parameter(held)).map(|(name, _)| name.as_str()).collect();
     let trained: BTreeSet<&str> =
@@ -77,7 +79,8 @@ fn gradients(reference: &Reference, found: &BTreeMap<String, Tensor>) -> Result<
             wrong.push(format!("{name} gets no gradient"));
             continue;
         };
-        let apart = (gradient.reshape([-1]) - expected.to_kind(Kind::Double)).norm().double_value(&[]) / norm.max(floor);
+        let apart =
+            (gradient.reshape([-1]) - expected.to_kind(Kind::Double)).norm().double_value(&[]) / norm.max(floor);
         if !within(apart, GRADIENTS) {
             wrong.push(format!("gradient of {name} differs by {apart:.0e}"));
         }
@@ -86,8 +89,14 @@ fn gradients(reference: &Reference, found: &BTreeMap<String, Tensor>) -> Result<
 }
 
 /// What the gradient of an initializer contributes to that of each tensor it holds.
-fn parts(held: &Held, gradient: &Tensor, index: Option<&Tensor>, reference: &Reference) -> Result<Vec<Tensor>, Failure> {
-    let elements = |name: &String| reference.facts().parameters.get(name).map_or(0, |size| size.iter().product::<i64>());
+fn parts(
+    held: &Held,
+    gradient: &Tensor,
+    index: Option<&Tensor>,
+    reference: &Reference,
+) -> Result<Vec<Tensor>, Failure> {
+    let elements =
+        |name: &String| reference.facts().parameters.get(name).map_or(0, |size| size.iter().product::<i64>());
     match held.kind.as_str() {
         "same" => Ok(vec![gradient.shallow_clone()]),
         "transposed" => Ok(vec![gradient.tr().contiguous()]),

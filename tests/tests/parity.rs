@@ -6,8 +6,10 @@ use std::path::Path;
 #[test]
 fn outputs_and_gradients_are_pytorchs() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/small");
-    let mut files: Vec<_> =
-        std::fs::read_dir(&folder).expect("the files are checked in").map(|entry| entry.expect("readable").path()).collect();
+    let mut files: Vec<_> = std::fs::read_dir(&folder)
+        .expect("the files are checked in")
+        .map(|entry| entry.expect("readable").path())
+        .collect();
     files.retain(|path| path.extension().is_some_and(|extension| extension == "onnx"));
     files.sort();
     assert!(files.len() >= 12, "found {} files", files.len());

@@ -99,11 +99,17 @@ impl Case {
         Ok(())
     }
 
-    fn open(&mut self, how: &str, path: &Path, options: &ImportOptions) -> Outcome<Option<(OnnxModel, TrainableModule)>> {
+    fn open(
+        &mut self,
+        how: &str,
+        path: &Path,
+        options: &ImportOptions,
+    ) -> Outcome<Option<(OnnxModel, TrainableModule)>> {
         let Some(model) = self.attempt(&format!("import{how}"), || Ok(OnnxModel::open(path, options)?))? else {
             return Ok(None);
         };
-        let module = self.attempt(&format!("build{how}"), || Ok(TrainableModule::build(&model, &BuildOptions::default())?))?;
+        let module =
+            self.attempt(&format!("build{how}"), || Ok(TrainableModule::build(&model, &BuildOptions::default())?))?;
         Ok(module.map(|module| (model, module)))
     }
 
