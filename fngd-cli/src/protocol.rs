@@ -11,6 +11,9 @@ use std::path::PathBuf;
 /// Version of these types; the two programs are built together and refuse each other otherwise.
 pub const PROTOCOL: u32 = 1;
 
+/// How the engine's last line begins when a signal ends it; the node that ran follows.
+pub const CRASHED_IN: &str = "libtorch crashed in ";
+
 /// The whole of what the engine is told.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "job", rename_all = "kebab-case")]
@@ -34,8 +37,33 @@ pub enum Job {
     Export { settings: Settings, data: DataSource, checkpoint: PathBuf, output: PathBuf, reference: Option<PathBuf> },
     /// Time steps of several optimizers in turn.
     BenchStep(BenchStep),
+    /// Every value that a model computes for one batch, into a safetensors file.
+    Trace(Trace),
     /// What libtorch and which devices are there.
     Probe,
+}
+
+/// The job of `diff`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Trace {
+    pub model: PathBuf,
+    pub inputs: TraceInputs,
+    /// Where to write `input.NAME` and `value.NAME`.
+    pub output: PathBuf,
+    pub device: String,
+    pub threads: Option<usize>,
+}
+
+/// What a model is traced with.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TraceInputs {
+    /// Random numbers, and sizes of symbolic dimensions other than the batch, by name.
+    MadeUp { batch: usize, dims: Vec<(String, i64)> },
+    /// The first samples of a data set's test split.
+    Data { data: DataSource, batch: usize },
+    /// A safetensors file with a tensor `NAME` or `input.NAME` for each input.
+    File(PathBuf),
 }
 
 /// Where the launcher found the data.
@@ -103,6 +131,8 @@ pub enum Event {
     },
     /// Result of `bench step`.
     Bench(serde_json::Value),
+    /// Result of a trace. `failure`: why the values behind some node are not in it.
+    Traced { values: u64, failure: Option<String> },
     /// Last event of a good run.
     Done {
         status: Status,

@@ -108,10 +108,19 @@ impl TrainableModule {
         Ok(self.run(plan, inputs)?.pop().unwrap())
     }
 
+    /// Those outputs that can be computed, and what stopped the others.
+    pub(crate) fn forward_as_far_as_possible(&self, inputs: &[Tensor]) -> (Vec<Option<Tensor>>, Result<()>) {
+        let (program, run) = (&self.program, self.pass(inputs));
+        program.run_as_far_as_possible(&program.outputs, &self.parameters, inputs, &run)
+    }
+
     fn run(&self, plan: &Plan, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+        self.program.run(plan, &self.parameters, inputs, &self.pass(inputs))
+    }
+
+    fn pass(&self, inputs: &[Tensor]) -> Run<'_> {
         let batch = example::batch_size(&self.program.inputs, inputs);
-        let run = Run { training: self.training, dropout: self.dropout, batch, ..Run::evaluation(self.program.device) };
-        self.program.run(plan, &self.parameters, inputs, &run)
+        Run { training: self.training, dropout: self.dropout, batch, ..Run::evaluation(self.program.device) }
     }
 
     /// Every parameter and running statistic by name, in the file's order and contiguous.
@@ -244,7 +253,7 @@ impl TrainableModule {
     /// # Errors
     /// `is_unsupported()` if an input declares no dimensions.
     pub fn example_inputs(&self, batch: i64, dims: &[(String, i64)], seed: u64) -> Result<Vec<Tensor>> {
-        let inputs = example::inputs(&self.program.inputs, batch, dims, seed)?;
+        let inputs = example::inputs(&self.program.inputs, batch, dims, seed, example::MOST_ELEMENTS)?;
         inputs.iter().map(|tensor| Ok(tensor.f_to_device(self.program.device)?)).collect()
     }
 

@@ -198,6 +198,10 @@ def signals():
     case("DFT", 17, [f(2, 4, 2)], axis=1, inverse=1, name="inverse")
     case("STFT", 17, [f(1, 9, 1), scalar(2), positive(4), scalar(4)])
     case("STFT", 17, [f(1, 6, 1), scalar(3), None, scalar(3)], onesided=0, name="both sides")
+    regions, images = np.array([[0, 0, 2.5, 3], [1, 0.5, 3.5, 9]], np.float32), i(0, 0)
+    case("RoiAlign", 16, [f(1, 2, 4, 5), regions, images], output_height=2, output_width=3, sampling_ratio=2)
+    case("RoiAlign", 10, [f(1, 2, 4, 5), regions, images], output_height=2, output_width=2, spatial_scale=0.8, name="corners, as many samples as needed")
+    case("RoiAlign", 16, [f(1, 1, 4, 5), regions, images], output_height=2, output_width=2, mode="max", sampling_ratio=1, name="maximum")
     boxes = np.array([[[0, 0, 1, 1], [0, 0.1, 1, 1.1], [0, 5, 1, 6], [1, 6, 0, 5.05]]], np.float32)
     scores = np.array([[[0.9, 0.75, 0.6, 0.95]]], np.float32)
     limits = [scalar(3), np.array(0.5, np.float32), np.array(0.0, np.float32)]

@@ -167,11 +167,16 @@ pub(crate) fn reopen(folder: &Path, location: &str, stamps: &BTreeMap<String, St
 /// a file that lies inside the folder. Hard links are as good as files: caches of models are made of them.
 fn open(folder: &Path, location: &str) -> Result<(File, Stamp)> {
     let path = resolve(folder, location)?;
-    let file = open_without_waiting(&path).map_err(|error| Error::file(&path, "open", error))?;
-    let opened = file.metadata().map_err(|error| Error::file(&path, "open", error))?;
-    if !opened.is_file() {
-        return Err(Error::external_data(format!("data file {} is not a regular file", path.display())));
-    }
+    let cannot_open = |error| Error::file(&path, "open", error);
+    let require_file = |metadata: &std::fs::Metadata| {
+        let refused = || Error::external_data(format!("data file {} is not a regular file", path.display()));
+        metadata.is_file().then_some(()).ok_or_else(refused)
+    };
+    // A socket cannot even be opened; and what a device does when it is, only it knows.
+    require_file(&std::fs::metadata(&path).map_err(cannot_open)?)?;
+    let file = open_without_waiting(&path).map_err(cannot_open)?;
+    let opened = file.metadata().map_err(cannot_open)?;
+    require_file(&opened)?;
     let path = resolve(folder, location)?;
     let there = std::fs::symlink_metadata(&path).map_err(|error| Error::file(&path, "open", error))?;
     if !is_same(&opened, &there) {

@@ -9,7 +9,7 @@ use crate::read::{self, Imported};
 use crate::repair::rebatch::{self, Observed, Rebatch};
 use crate::repair::{self, Repair, Repaired, Repairs, RestoredNormalisation, Wanted};
 use crate::report::{self, ImportReport};
-use crate::{Error, Result, supported};
+use crate::{Error, Result, fused, supported};
 use prost::bytes::Bytes;
 use regex::RegexSet;
 use serde::Serialize;
@@ -271,7 +271,8 @@ impl OnnxModel {
         repairs.retain(|made| made.repair != Repair::Tail);
         repairs.extend(Repaired::all(Repair::Rebatch, proposal.what.clone()));
         self.rebatch = Some(proposal);
-        self.analyse(repairs);
+        let operators = std::mem::take(&mut self.report.operators);
+        self.analyse(repairs, operators);
     }
 
     /// Leaves the batch size as it is in the file, or puts it back; the report says why.
@@ -314,17 +315,19 @@ impl OnnxModel {
         repairs.extend(self.drop_path()?.1);
         let wanted = Wanted { options: &self.options, freeze: &self.freeze };
         repairs.extend(repair::run(&mut self.imported, &wanted));
-        self.analyse(repairs);
+        let operators = report::operators(&self.imported.graph);
+        fused::expand(&mut self.imported.graph)?;
+        self.analyse(repairs, operators);
         Ok(())
     }
 
-    /// Everything that follows from the graph, which `repairs` made.
-    fn analyse(&mut self, mut repairs: Vec<Repaired>) {
+    /// Everything that follows from the graph, which `repairs` made from one of these `operators`.
+    fn analyse(&mut self, mut repairs: Vec<Repaired>, operators: BTreeMap<String, usize>) {
         let graph = &self.imported.graph;
         self.analysis = Analysis::of(graph, &self.freeze, self.options.repairs.has(Repair::Tail));
         repairs.extend(tail(graph, &self.analysis));
         self.rows = rows(graph, &self.analysis);
-        self.report = ImportReport { repairs, ..report::of(&self.imported, &self.analysis) };
+        self.report = ImportReport { repairs, operators, ..report::of(&self.imported, &self.analysis) };
         let infos = |ids: &[ValueId]| ids.iter().filter_map(|id| graph.values.get(id.0).cloned()).collect();
         (self.inputs, self.outputs) = (infos(&graph.inputs), infos(&graph.outputs));
     }

@@ -36,14 +36,19 @@ pub struct ImportReport {
     pub warnings: Vec<String>,
 }
 
-pub(crate) fn of(imported: &Imported, analysis: &Analysis) -> ImportReport {
-    let graph = &imported.graph;
+/// How often each operator is used; `domain::name` for those of other domains than ai.onnx.
+pub(crate) fn operators(graph: &Graph) -> BTreeMap<String, usize> {
     let mut operators = BTreeMap::new();
     for node in &graph.nodes {
         let name =
             if node.domain.is_empty() { node.op_type.clone() } else { format!("{}::{}", node.domain, node.op_type) };
         *operators.entry(name).or_insert(0) += 1;
     }
+    operators
+}
+
+pub(crate) fn of(imported: &Imported, analysis: &Analysis) -> ImportReport {
+    let graph = &imported.graph;
     let header = &imported.header;
     let opset = header.opsets.get("").copied().unwrap_or(0);
     let mut warnings = Vec::new();
@@ -64,7 +69,7 @@ pub(crate) fn of(imported: &Imported, analysis: &Analysis) -> ImportReport {
         ir_version: header.ir_version,
         opset,
         producer: header.producer.clone(),
-        operators,
+        operators: operators(graph),
         functions: imported.expanded.clone(),
         logits: analysis.logits.and_then(|id| graph.values.get(id.0)).map(|info| info.name.clone()),
         repairs: Vec::new(),

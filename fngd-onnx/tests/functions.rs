@@ -135,8 +135,9 @@ fn branches_are_chosen_when_their_condition_is_known() {
 #[test]
 fn operators_that_onnx_defines_by_others() {
     let model = open(&small("definitions"));
-    assert_eq!(model.report().functions.get("CenterCropPad"), Some(&1));
-    assert!(model.graph().nodes.iter().any(|node| node.name == "crop/Slice_12"));
+    assert_eq!(model.report().functions.get("HannWindow"), Some(&1));
+    let inner: Vec<_> = model.graph().nodes.iter().filter(|node| node.name.starts_with("hann/")).collect();
+    assert!(inner.len() > 10 && inner.iter().all(|node| node.index.is_none() && node.opset == 17));
     assert_eq!(model.parameters().len(), 1);
 }
 
@@ -211,9 +212,9 @@ fn operators_of_onnx_are_not_redefined() {
         // Domain `` instead of `m`.
         function(name, &["a"], &["b"], &body, field(10, b""))
     };
-    let chain = [node("Relu", &["x"], &["h"], vec![]), node("Det", &["h"], &["y"], vec![])];
-    let model = read(&model(&chain, &[local("Relu"), local("Det")]), Limits::default()).unwrap();
-    assert_eq!(nodes(&model), ["Relu_0: Relu(x) h", "Det_1/Neg_0: Neg(h) y"]);
+    let chain = [node("Relu", &["x"], &["h"], vec![]), node("Elephant", &["h"], &["y"], vec![])];
+    let model = read(&model(&chain, &[local("Relu"), local("Elephant")]), Limits::default()).unwrap();
+    assert_eq!(nodes(&model), ["Relu_0: Relu(x) h", "Elephant_1/Neg_0: Neg(h) y"]);
 }
 
 #[test]

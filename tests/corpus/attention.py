@@ -130,7 +130,7 @@ ATTENTION = {
                            projection_dim=CLASSES, **usual()),
     "vit-hf": picture("ViT", "ViTForImageClassification", "ViTConfig", num_labels=CLASSES, **usual()),
     "deit-hf": picture("DeiT", "DeiTForImageClassification", "DeiTConfig", num_labels=CLASSES, **usual()),
-    "beit": picture("BEiT", "BeitForImageClassification", "BeitConfig", num_labels=CLASSES,
+    "beit": picture("BEiT", "BeitForImageClassification", "BeitConfig", attn_implementation="eager", num_labels=CLASSES,
                     use_relative_position_bias=True, **usual()),
     "dinov2": picture("DINOv2", "Dinov2ForImageClassification", "Dinov2Config", num_labels=CLASSES,
                       **{key: value for key, value in usual().items() if key != "intermediate_size"}),

@@ -30,7 +30,7 @@ def row(path, work, died):
         found |= parameters(golden, facts, failures)
         if "layers" in facts:
             found |= {"layers": facts["layers"], "preconditioned": len(facts["preconditioned"]),
-                      "unknown_batch_axis": len(facts["unknown_batch_axis"])}
+                      "unknown_batch_axis": len(facts["unknown_batch_axis"]), "restored": facts.get("restored") or 0}
         if (work / "computed.safetensors").exists():
             computed = load_file(work / "computed.safetensors")
             found |= numbers(golden, computed, failures)
@@ -61,9 +61,14 @@ def parameters(golden, facts, failures):
     known = golden.facts["parameters"]
     lost = [name for name in known if not golden.holders(name)]
     frozen = [name for name in known if name not in lost and not set(golden.holders(name)) <= trained]
-    made = {line.split("`")[1] for line in facts["repairs"] if "merged" in line}
+    buffers = set(golden.facts["buffers"])
+    made = {line["what"].split("`")[1] for line in facts["repairs"] if "merged" in line["what"]}
     extra = [name for name in trained if not set(golden.held[name].sources if name in golden.held else []) & set(known)
              and name not in made and "__" not in name]
+    # PyTorch's buffers may do what a parameter does: BART adds one to its logits.
+    strange = [name for name in extra if not set(golden.held[name].sources if name in golden.held else [""]) <= buffers]
+    if strange and not lost:
+        failures.append(f"trained, and no parameter of PyTorch: {', '.join(sorted(strange))}")
     in_file = {name: size for name, size in known.items() if name not in lost}
     if frozen:
         failures.append(f"not trained: {', '.join(frozen)}")

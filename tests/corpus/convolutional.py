@@ -5,11 +5,12 @@ import timm
 from torchvision import models
 from torchvision.models import segmentation
 
-from entry import CLASSES, Entry, Field, images
+from entry import CLASSES, EXPORTS, Entry, Field, images
 
 
-def torchvision(name, size, **options):
-    return Entry(f"torchvision {name}", partial(getattr(models, name), num_classes=CLASSES, **options), images(size))
+def torchvision(name, size, variants=EXPORTS, **options):
+    return Entry(f"torchvision {name}", partial(getattr(models, name), num_classes=CLASSES, **options), images(size),
+                 variants=variants)
 
 
 def dense(name, size):
@@ -24,7 +25,7 @@ def from_timm(name, size, **options):
 
 CONVOLUTIONAL = {
     "alexnet": torchvision("alexnet", 224),
-    "vgg11-bn": torchvision("vgg11_bn", 224),
+    "vgg11-bn": torchvision("vgg11_bn", 224, variants=("dyn",)),
     "resnet18": torchvision("resnet18", 64),
     "resnet50": torchvision("resnet50", 64),
     "resnext50": torchvision("resnext50_32x4d", 64),

@@ -112,11 +112,12 @@ def alike(torch_name, onnx_name):
 
 
 def scalar(name, value, state):
-    """A parameter of one element: by its name only, because numbers such as 1e-5 are everywhere."""
-    for source, tensor in state.items():
-        if alike(source, name) and tensor.numel() == 1 and torch.allclose(tensor.reshape(-1), value.reshape(-1)):
-            return Held([source], "same")
-    return None
+    """A parameter of one element: by its name, or by its value if no other has it, and it is no round number as 1e-5 is."""
+    equal = [source for source, tensor in state.items() if tensor.numel() == 1 and torch.equal(tensor.reshape(-1), value.reshape(-1))]
+    named = [source for source in equal if alike(source, name)]
+    if not named and (len(equal) != 1 or np.float32(float(f"{float(value):.4g}")) == np.float32(float(value))):
+        return None
+    return Held([(named or equal)[0]], "same")
 
 
 def stored(name, value, state, by_shape):

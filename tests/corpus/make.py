@@ -14,11 +14,15 @@ NAME.VARIANT.safetensors holds what `reference.py` computes. Where the exporter 
 """
 import argparse
 import multiprocessing
+import os
 import pathlib
 import sys
 import time
 import traceback
 import zlib
+
+# Files are made side by side; threads that wait for each other would take longer than the work. Read when torch is loaded.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import onnx
 import torch

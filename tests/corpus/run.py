@@ -17,10 +17,10 @@ import sys
 import time
 import traceback
 
+import make  # isort: skip (first, because it says how many threads libraries may use)
 import torch
 
 import check
-import make
 from corpus import CORPUS
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]

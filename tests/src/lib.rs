@@ -3,6 +3,7 @@
 #![allow(missing_docs)] // The library serves this package's programs and tests, and nobody else.
 
 pub mod hostile;
+pub mod parity;
 pub mod reference;
 
 use fngd_onnx::{ImportOptions, OnnxModel};

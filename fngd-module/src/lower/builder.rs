@@ -9,11 +9,12 @@ use super::operator::{BuildContext, Inputs, Operator, Run};
 use super::parameters::Parameters;
 use super::plan::{Plan, Source};
 use super::program::{Constant, GraphInput, Program, Step};
+use super::scalars;
 use super::table;
 use super::tensors;
-use crate::{Error, Result};
+use crate::{Error, Result, running};
 use fngd_onnx::analysis::Analysis;
-use fngd_onnx::analysis::drop_path::mask_values;
+use fngd_onnx::analysis::drop_path::{divided_branches, mask_values};
 use fngd_onnx::graph::{Graph, Node, ValueId};
 use std::collections::{BTreeMap, BTreeSet};
 use tch::{Device, Kind, Tensor, no_grad_guard};
@@ -55,6 +56,7 @@ struct Builder<'a> {
     metadata: BTreeMap<usize, Tensor>,
     overwritable: BTreeSet<usize>,
     always_one_in_evaluation: BTreeSet<ValueId>,
+    undivided_in_evaluation: BTreeSet<ValueId>,
     sources: BTreeMap<usize, Source>,
     constants: Vec<Constant>,
     steps: Vec<Step>,
@@ -100,6 +102,7 @@ impl<'a> Builder<'a> {
             frozen: &analysis.frozen,
             device,
             always_one_in_evaluation: mask_values(graph),
+            undivided_in_evaluation: divided_branches(graph),
             readers,
             read_as_they_are,
             guarded: guarded::values(graph),
@@ -118,6 +121,8 @@ impl<'a> Builder<'a> {
         let (inputs, outputs) = (draft.inputs().to_vec(), draft.outputs());
         let node = draft.node;
         let is_layer = draft.layer.is_some();
+        let _pass = running::Pass;
+        running::note(&node.describe());
         let operator = match draft.layer {
             Some(layer) => Box::new(layer.operator),
             None => self.operator(&node)?,
@@ -157,8 +162,15 @@ impl<'a> Builder<'a> {
             guarded: &self.guarded,
         };
         let operator = (entry.build)(node, &context)?;
-        let is_mask = node.output(0).is_some_and(|output| self.always_one_in_evaluation.contains(&output));
-        Ok(if is_mask { Box::new(drop_path::OneInEvaluation(operator)) } else { operator })
+        Ok(match node.output(0) {
+            Some(output) if self.always_one_in_evaluation.contains(&output) => {
+                Box::new(drop_path::OneInEvaluation(operator))
+            }
+            Some(output) if self.undivided_in_evaluation.contains(&output) => {
+                Box::new(drop_path::UndividedInEvaluation(operator))
+            }
+            _ => operator,
+        })
     }
 
     /// Computes the node now, if everything that it depends on is known.
@@ -190,7 +202,7 @@ impl<'a> Builder<'a> {
             return Ok(false);
         }
         let _guard = no_grad_guard();
-        let results = match operator.run(&mut values, &Run::folding(self.foldable)) {
+        let results = match scalars::run(operator, &mut values, &Run::folding(self.foldable)) {
             // Each pass may afford more, or says so itself.
             Err(error) if error.is_limit() => return Ok(false),
             results => results?,
@@ -232,7 +244,7 @@ impl<'a> Builder<'a> {
             let _guard = no_grad_guard();
             let mut values = Inputs(inputs.iter().map(value).collect());
             // A failure here shows itself when the step runs.
-            let result = operator.run(&mut values, &Run::evaluation(Device::Cpu));
+            let result = scalars::run(operator, &mut values, &Run::evaluation(Device::Cpu));
             if let Some(tensor) = result.ok().and_then(|results| results.into_iter().next()) {
                 self.metadata.insert(output.0, tensor);
             }

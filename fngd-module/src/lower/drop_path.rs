@@ -1,5 +1,5 @@
 //! Stochastic depth: while training, the nodes that make its mask run as they are. In evaluation the mask must not be random: it is 1
-//! everywhere.
+//! everywhere, and a branch that is divided by its rate of survival while training is left as it is.
 
 use super::operator::{Inputs, Operator, Run};
 use crate::Result;
@@ -23,6 +23,19 @@ impl Operator for OneInEvaluation {
 
     fn metadata_inputs(&self) -> &'static [usize] {
         self.0.metadata_inputs()
+    }
+
+    fn is_deterministic(&self) -> bool {
+        false
+    }
+}
+
+/// A Div whose output is its first input outside of training.
+pub(crate) struct UndividedInEvaluation(pub Box<dyn Operator>);
+
+impl Operator for UndividedInEvaluation {
+    fn run(&self, inputs: &mut Inputs, run: &Run) -> Result<Vec<Tensor>> {
+        if run.dropout { self.0.run(inputs, run) } else { Ok(vec![inputs.get(0)?.shallow_clone()]) }
     }
 
     fn is_deterministic(&self) -> bool {

@@ -14,5 +14,6 @@ mod ops;
 pub(crate) mod parameters;
 pub(crate) mod plan;
 pub(crate) mod program;
+mod scalars;
 mod table;
 pub(crate) mod tensors;

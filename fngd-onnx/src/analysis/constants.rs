@@ -33,8 +33,11 @@ fn reason(graph: &Graph, uses: &Uses, id: ValueId, data: &TensorData) -> Option<
     if let Some(why) = graph.fixed.get(&id) {
         return Some(why);
     }
-    if reaches_only_angles(graph, uses, id) {
+    if ends_only_in(graph, uses, id, &COMPUTING, |node, _| matches!(node.op_type.as_str(), "Sin" | "Cos")) {
         return Some("frequencies of sines and cosines");
+    }
+    if ends_only_in(graph, uses, id, &COMPUTING, |node, slot| slot > 0 && is_resize(node)) {
+        return Some("scale of a resize");
     }
     if is_read_only_as(graph, uses, id, |node, slot| node.op_type.ends_with("uantizeLinear") && slot > 0) {
         return Some("scale of a quantisation");
@@ -56,10 +59,17 @@ fn reason(graph: &Graph, uses: &Uses, id: ValueId, data: &TensorData) -> Option<
         return Some("normalises an input");
     }
     let values = data.floats()?;
-    if is_mask(&values) {
+    if is_mask(&values) || is_empty_mask(graph, uses, id, data, &values) {
         return Some("mask");
     }
+    if is_geometric(&values) {
+        return Some("slopes of a position bias");
+    }
     (data.dims.len() == 1 && is_range(&values)).then_some("evenly spaced numbers")
+}
+
+fn is_resize(node: &Node) -> bool {
+    matches!(node.op_type.as_str(), "Resize" | "Upsample")
 }
 
 /// Why a weight that is stored as integers is not trained.
@@ -82,28 +92,41 @@ fn is_made_for_parameters(node: &Node, slot: usize) -> bool {
         | "LayerNormalization"
         | "InstanceNormalization"
         | "GroupNormalization"
-        | "RMSNormalization" => slot > 0,
+        | "RMSNormalization"
+        | "SimplifiedLayerNormalization" => slot > 0,
         _ => false,
     }
 }
 
-/// All ways from here end in Sin or Cos.
-fn reaches_only_angles(graph: &Graph, uses: &Uses, id: ValueId) -> bool {
-    const KEEP_WALKING: [&str; 12] = [
-        "Mul",
-        "MatMul",
-        "Einsum",
-        "Concat",
-        "Transpose",
-        "Reshape",
-        "Unsqueeze",
-        "Squeeze",
-        "Expand",
-        "Cast",
-        "Identity",
-        "Slice",
-    ];
-    let (mut open, mut seen, mut angles) = (vec![id], BTreeSet::new(), false);
+/// Through these, [`ends_only_in`] follows numbers that something is computed from.
+const COMPUTING: [&str; 12] = [
+    "Mul",
+    "MatMul",
+    "Einsum",
+    "Concat",
+    "Transpose",
+    "Reshape",
+    "Unsqueeze",
+    "Squeeze",
+    "Expand",
+    "Cast",
+    "Identity",
+    "Slice",
+];
+
+/// And through these, what is added to something.
+const ADDING: [&str; 9] =
+    ["Add", "Transpose", "Reshape", "Unsqueeze", "Squeeze", "Expand", "Cast", "Identity", "Slice"];
+
+/// All ways from here lead through `steps` to such a reader, and there is one.
+fn ends_only_in(
+    graph: &Graph,
+    uses: &Uses,
+    id: ValueId,
+    steps: &[&str],
+    is_end: impl Fn(&Node, usize) -> bool,
+) -> bool {
+    let (mut open, mut seen, mut ends) = (vec![id], BTreeSet::new(), false);
     while let Some(value) = open.pop() {
         if !seen.insert(value) {
             continue;
@@ -114,14 +137,14 @@ fn reaches_only_angles(graph: &Graph, uses: &Uses, id: ValueId) -> bool {
         for (index, slot) in uses.readers(value) {
             let Some(node) = graph.nodes.get(*index) else { return false };
             match node.op_type.as_str() {
-                "Sin" | "Cos" => angles = true,
+                _ if is_end(node, *slot) => ends = true,
                 _ if super::uses::reads_only_form(node, *slot) => (),
-                name if KEEP_WALKING.contains(&name) => open.extend(node.output(0)),
+                name if steps.contains(&name) => open.extend(node.output(0)),
                 _ => return false,
             }
         }
     }
-    angles
+    ends
 }
 
 /// GroupNorm before opset 18 is Reshape, InstanceNormalization with ones and zeros, Reshape, Mul, Add: only the last two train.
@@ -194,6 +217,26 @@ fn is_mask(values: &[f32]) -> bool {
     // Seen: -100 (Swin), -10000 (BERT), the lowest float16 and float32.
     let lowest = values.iter().copied().fold(0.0, f32::min);
     lowest <= -50.0 && values.iter().all(|value| *value == 0.0 || *value == lowest)
+}
+
+/// Zeros that are added to attention scores: a mask that lets everything through, which exporters compute for a fixed batch.
+fn is_empty_mask(graph: &Graph, uses: &Uses, id: ValueId, data: &TensorData, values: &[f32]) -> bool {
+    let is_attention = |node: &Node, slot: usize| match node.op_type.as_str() {
+        "Softmax" => slot == 0,
+        "Attention" => slot == 3,
+        _ => false,
+    };
+    data.dims.len() >= 2
+        && values.iter().all(|value| *value == 0.0)
+        && ends_only_in(graph, uses, id, &ADDING, is_attention)
+}
+
+/// Powers of one number, as ALiBi multiplies distances with.
+fn is_geometric(values: &[f32]) -> bool {
+    let [first, second, _, _, ..] = values else { return false };
+    let ratio = second / first;
+    let follows = |pair: &[f32]| matches!(pair, [a, b] if *a > 0.0 && (b / a - ratio).abs() <= 1e-6 * ratio);
+    ratio > 0.0 && ratio < 1.0 && values.windows(2).all(follows)
 }
 
 fn is_range(values: &[f32]) -> bool {

@@ -1,5 +1,6 @@
 //! Stochastic depth: exporters write it as RandomUniformLike and a comparison or a Floor, or as Bernoulli; then casts, a Div by the
-//! rate of survival, and a Mul with the branch. Evaluation and the written file agree on what is one because both ask here.
+//! rate of survival, and a Mul with the branch. Some divide the branch instead of the mask. Evaluation and the written file agree on
+//! what is one because both ask here.
 
 use super::Uses;
 use crate::graph::{Graph, Node, ValueId};
@@ -10,6 +11,11 @@ pub fn mask_values(graph: &Graph) -> BTreeSet<ValueId> {
     masks(graph).iter().filter_map(|mask| mask.product.input(mask.slot)).collect()
 }
 
+/// The outputs of nodes that divide a branch by its rate of survival: in evaluation, the branch itself.
+pub fn divided_branches(graph: &Graph) -> BTreeSet<ValueId> {
+    masks(graph).iter().filter_map(|mask| mask.division?.output(0)).collect()
+}
+
 /// One random mask.
 pub(crate) struct Mask<'a> {
     /// The nodes that make it.
@@ -17,6 +23,8 @@ pub(crate) struct Mask<'a> {
     /// The node that applies it, and at which input.
     pub product: &'a Node,
     pub slot: usize,
+    /// The Div of the branch by its rate of survival, if the mask itself is not divided by it.
+    pub division: Option<&'a Node>,
 }
 
 /// All of them.
@@ -53,7 +61,14 @@ fn mask<'a>(graph: &'a Graph, uses: &Uses, random: &'a Node) -> Option<Mask<'a>>
             "Add" if !is_binary => (),
             "Cast" | "CastLike" | "Identity" | "Div" if *slot == 0 => (),
             "Mul" if is_binary && drops_a_branch(graph, node, *slot) => {
-                return removable(graph, uses, &nodes, node).then_some(Mask { nodes, product: node, slot: *slot });
+                let is_divided = nodes.iter().any(|node| node.op_type == "Div");
+                let division = if is_divided { None } else { division(graph, uses, node, *slot) };
+                return removable(graph, uses, &nodes, node).then_some(Mask {
+                    nodes,
+                    product: node,
+                    slot: *slot,
+                    division,
+                });
             }
             _ => return None,
         }
@@ -66,6 +81,14 @@ fn mask<'a>(graph: &'a Graph, uses: &Uses, random: &'a Node) -> Option<Mask<'a>>
 fn drops_a_branch(graph: &Graph, product: &Node, slot: usize) -> bool {
     let other = product.input(1 - slot.min(1));
     product.inputs.len() == 2 && other.is_some_and(|other| !graph.initializers.contains_key(&other))
+}
+
+/// The node that divides the other factor of `product` by a number, if only `product` reads what it computes.
+fn division<'a>(graph: &'a Graph, uses: &Uses, product: &Node, slot: usize) -> Option<&'a Node> {
+    let branch = product.input(1 - slot.min(1))?;
+    let (_, node) = uses.producer(graph, branch).filter(|(_, node)| node.op_type == "Div" && node.index.is_some())?;
+    let rate = graph.initializers.get(&uses.source(graph, node.input(1)?)?.constant)?;
+    (rate.elements() == 1 && uses.only_reader(branch).is_some()).then_some(node)
 }
 
 /// Whether nothing but `product` needs what `nodes` compute.

@@ -57,6 +57,11 @@ pub(crate) fn output_layer(graph: &Graph, uses: &Uses) -> Option<(usize, ValueId
     layers.iter().find(is_output).map(|(index, layer)| (*index, layer.info.weight))
 }
 
+/// Constants of more than one element that look like parameters and are none.
+pub(crate) fn constants(graph: &Graph) -> BTreeMap<ValueId, &'static str> {
+    constants::find(graph, &Uses::of(graph))
+}
+
 /// One parameter or running statistic.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ParameterInfo {

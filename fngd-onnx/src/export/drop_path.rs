@@ -22,6 +22,11 @@ pub(crate) fn remove(file: &[u8], imported: &Imported) -> Result<(Vec<Edit>, Vec
         let range = fields_of(file, product, 4)?.into_iter().next().ok_or_else(lost)?;
         edits.push(Edit { range, fields });
         edits.push(input(file, product, mask.slot, None)?);
+        if let Some(division) = mask.division {
+            let branch = division.input(0).and_then(|value| imported.graph.values.get(value.0)).ok_or_else(lost)?;
+            edits.push(input(file, product, 1 - mask.slot.min(1), Some(&branch.name))?);
+            edits.push(Edit { range: span(division)?.field.clone(), fields: Vec::new() });
+        }
         for node in &mask.nodes {
             edits.push(Edit { range: span(node)?.field.clone(), fields: Vec::new() });
         }

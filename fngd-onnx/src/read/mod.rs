@@ -103,6 +103,12 @@ pub(crate) fn read(file: &Bytes, folder: &Path, limits: &Limits) -> Result<Impor
     };
     builder.build()?;
     let Builder { mut graph, sources, reader, expanded, .. } = builder;
+    for source in sources.values() {
+        // What cannot be written back is refused before it is trained.
+        if let Source::Constant { position, .. } = source {
+            spans.constant(file, *position)?;
+        }
+    }
     let data_files = reader.stamps();
     sequences::to_slices(&mut graph);
     Ok(Imported {

@@ -6,9 +6,11 @@
 //! such an accident; any other shared tensor is taken for a tie that the author wants.
 
 use super::name;
+use crate::analysis;
 use crate::graph::{Graph, Node, TensorData, ValueId, ValueInfo};
 use crate::names::UniqueNames;
 use crate::read::{Imported, Source};
+use crate::supported::MICROSOFT_DOMAIN;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Most memory for copies. Exporters merge tensors of a few kilobytes; a hostile file could merge a large one a million times.
@@ -69,13 +71,14 @@ fn read_as_parameters(graph: &Graph) -> BTreeSet<ValueId> {
 /// Gives each parameter slot that reads a tensor of one value a tensor of its own.
 pub(super) fn split_shared(imported: &mut Imported) -> Vec<String> {
     let Imported { graph, sources, .. } = imported;
+    let constants = analysis::constants(graph);
     let mut readers: BTreeMap<ValueId, Vec<(usize, usize)>> = BTreeMap::new();
     let mut uniform = Uniform::default();
     for (index, node) in graph.nodes.iter().enumerate() {
         for (slot, input) in node.inputs.iter().enumerate() {
             let Some((id, data)) = input.and_then(|id| Some((id, graph.initializers.get(&id)?))) else { continue };
             // In a body, there is nothing that could be rewired.
-            if node.index.is_none() || graph.fixed.contains_key(&id) {
+            if node.index.is_none() || graph.fixed.contains_key(&id) || constants.contains_key(&id) {
                 continue;
             }
             if is_parameter_slot(node, slot, data.elements()) && uniform.is(id, data) {
@@ -123,8 +126,18 @@ fn split(
 /// Whether input `slot` of `node` is made for a parameter, or may hold one because it has several elements.
 pub(super) fn is_parameter_slot(node: &Node, slot: usize, elements: usize) -> bool {
     let several = elements > 1;
+    if node.domain == MICROSOFT_DOMAIN {
+        return match (node.op_type.as_str(), slot) {
+            ("Attention" | "FusedConv" | "FusedGemm" | "LayerNormalization", 1 | 2) => true,
+            ("SkipLayerNormalization", 2..=4) | ("SkipSimplifiedLayerNormalization", 2 | 3) => true,
+            ("BiasGelu" | "FastGelu" | "SimplifiedLayerNormalization", 1) => true,
+            ("EmbedLayerNormalization", 5 | 6) | ("MultiHeadAttention", 3) => true,
+            _ => false,
+        };
+    }
     node.domain.is_empty()
         && match (node.op_type.as_str(), slot) {
+            ("LSTM" | "GRU" | "RNN", 1..=3) | ("SimplifiedLayerNormalization", 1) => true,
             ("Conv" | "ConvTranspose" | "Gemm", 1 | 2) => true,
             ("BatchNormalization", 1..=4) | ("PRelu", 1) => true,
             ("LayerNormalization" | "InstanceNormalization" | "GroupNormalization" | "RMSNormalization", 1 | 2) => true,

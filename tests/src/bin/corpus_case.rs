@@ -12,11 +12,11 @@
 //! | `steps/model.onnx` | exported after the steps; `eval.N.OUTPUT` is what we compute for the first N probes with these weights |
 
 use fngd_core::optimizer::{Batch, Groups, Inner, Method, SgdConfig, StepOptions, build};
-use fngd_core::{BatchAxis, FngdConfig, FngdModule, Inventory};
+use fngd_core::{BatchAxis, FngdConfig, FngdModule};
 use fngd_module::{BuildOptions, TrainableModule};
 use fngd_onnx::graph::Dim;
-use fngd_onnx::{ImportOptions, OnnxModel, WriteReport};
-use fngd_tests::reference::Reference;
+use fngd_onnx::{ImportOptions, OnnxModel, Repair, Repairs, WriteReport};
+use fngd_tests::reference::{Reference, training_pass};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -55,18 +55,12 @@ struct Case {
 impl Case {
     fn run(&mut self, path: &Path, reference: &Path) -> Outcome {
         let reference = Reference::read(reference)?;
-        let Some(model) = self.attempt("import", || Ok(OnnxModel::open(path, &ImportOptions::default())?))? else {
-            return Ok(());
-        };
+        // The reference is the network in the file, where BatchNormalization may be folded into the layer before it.
+        let as_it_is = Repairs::default().without(Repair::BatchNorm);
+        let options = ImportOptions { repairs: as_it_is, ..ImportOptions::default() };
+        let Some((model, mut module)) = self.open("", path, &options)? else { return Ok(()) };
         self.describe(&model)?;
-        let built = self.attempt("build", || Ok(TrainableModule::build(&model, &BuildOptions::default())?))?;
-        let Some(mut module) = built else { return Ok(()) };
         self.describe_layers(&module)?;
-        let (zero, after) = (self.folder.join("zero/model.onnx"), self.folder.join("steps/model.onnx"));
-        // Values go through the module, as they do after training.
-        let zero = self.attempt("zero_step_export", || Ok(module.export(&model, &zero)?))?;
-        self.tell("zero", zero.map(written))?;
-
         let inputs = reference.inputs(&model, "input")?;
         let output = self.attempt("forward", || Ok(tch::no_grad(|| module.forward(&inputs))?.swap_remove(0)))?;
         self.keep("output", output);
@@ -74,6 +68,16 @@ impl Case {
         for (name, tensor) in trained.into_iter().flatten() {
             self.keep(&name, Some(tensor));
         }
+
+        // As users train: with all repairs.
+        let Some((model, mut module)) = self.open(" with all repairs", path, &ImportOptions::default())? else {
+            return Ok(());
+        };
+        let (zero, after) = (self.folder.join("zero/model.onnx"), self.folder.join("steps/model.onnx"));
+        let zero = self.attempt("zero-step export", || Ok(module.export(&model, &zero)?))?;
+        self.tell("zero", zero.map(written))?;
+        let restored = self.attempt("calibration", || Ok(module.calibrate([shallow_copy(&inputs)])?))?;
+        self.tell("restored", restored)?;
         let losses = self.attempt("steps", || steps(&mut module, &reference, &inputs))?;
         self.tell("losses", losses)?;
         module.set_training(false);
@@ -93,6 +97,14 @@ impl Case {
             }
         }
         Ok(())
+    }
+
+    fn open(&mut self, how: &str, path: &Path, options: &ImportOptions) -> Outcome<Option<(OnnxModel, TrainableModule)>> {
+        let Some(model) = self.attempt(&format!("import{how}"), || Ok(OnnxModel::open(path, options)?))? else {
+            return Ok(None);
+        };
+        let module = self.attempt(&format!("build{how}"), || Ok(TrainableModule::build(&model, &BuildOptions::default())?))?;
+        Ok(module.map(|module| (model, module)))
     }
 
     fn describe(&mut self, model: &OnnxModel) -> Outcome {
@@ -149,32 +161,6 @@ impl Case {
     }
 }
 
-/// Loss and gradients of one pass in training mode, without Dropout and stochastic depth; the gradients as the file has its tensors.
-fn training_pass(
-    module: &mut TrainableModule,
-    reference: &Reference,
-    inputs: &[Tensor],
-    model: &OnnxModel,
-) -> Outcome<Vec<(String, Tensor)>> {
-    module.set_training(true);
-    module.set_dropout(false);
-    let loss = reference.loss(&module.logits(inputs)?)?;
-    loss.f_backward()?;
-    let transposed: BTreeMap<&str, bool> =
-        model.analysis().parameters.values().map(|info| (info.name.as_str(), info.transposed)).collect();
-    let mut found = vec![("loss".to_owned(), loss)];
-    for parameter in Inventory::of(module as &dyn FngdModule).parameters {
-        let grad = parameter.tensor.grad();
-        if grad.defined() {
-            let is_transposed = transposed.get(parameter.name.as_str()).copied().unwrap_or(false);
-            let grad = if is_transposed { grad.tr() } else { grad };
-            found.push((format!("grad.{}", parameter.name), grad.copy()));
-        }
-        parameter.tensor.shallow_clone().zero_grad();
-    }
-    Ok(found)
-}
-
 /// Trains with FNGD; the losses before each step.
 fn steps(module: &mut TrainableModule, reference: &Reference, inputs: &[Tensor]) -> Outcome<Vec<f64>> {
     module.set_training(true);
@@ -195,4 +181,8 @@ fn steps(module: &mut TrainableModule, reference: &Reference, inputs: &[Tensor])
 
 fn written(report: WriteReport) -> Value {
     json!({ "sha256": report.sha256, "changed": report.changed, "edits": report.edits })
+}
+
+fn shallow_copy(tensors: &[Tensor]) -> Vec<Tensor> {
+    tensors.iter().map(Tensor::shallow_clone).collect()
 }

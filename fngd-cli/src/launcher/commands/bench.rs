@@ -52,7 +52,7 @@ pub fn run(arguments: &BenchStep, global: &Global) -> Result<u8> {
 }
 
 /// `NAME=SIZE`.
-fn dimension(typed: &str) -> Result<(String, i64)> {
+pub fn dimension(typed: &str) -> Result<(String, i64)> {
     let parsed = typed.split_once('=').and_then(|(name, size)| Some((name.to_owned(), size.parse().ok()?)));
     parsed.filter(|(name, size)| !name.is_empty() && *size >= 1).ok_or_else(|| {
         Failure::usage(format!("`--dim` must be NAME=SIZE, found `{}`", text::name(typed)))

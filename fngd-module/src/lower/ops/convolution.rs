@@ -8,6 +8,10 @@ use fngd_core::Convolution;
 use fngd_onnx::graph::Node;
 use tch::Tensor;
 
+/// A stride up to this may be larger than the input: networks for large images run on small ones. oneDNN 3.10 reads beyond the
+/// input where a stride of 65536 meets one of 12.
+const LARGEST_IDLE_STRIDE: i64 = 1 << 10;
+
 /// A convolution's attributes, checked against its weight.
 #[derive(Debug, Clone)]
 pub(crate) struct ConvolutionPlan {
@@ -62,6 +66,7 @@ impl ConvolutionPlan {
     /// The convolution's input, padded where libtorch does not do it.
     pub fn before(&self, x: &Tensor) -> Result<Tensor> {
         let spatial = spatial_sizes(x, self.window.kernel.len())?;
+        self.check_strides(&spatial)?;
         if self.transposed {
             let whole: Vec<i64> = (0..spatial.len()).map(|index| self.whole(&spatial, index)).collect();
             affordable(&[&x.size()[..1], &whole].concat(), MOST_ELEMENTS)?;
@@ -81,6 +86,18 @@ impl ConvolutionPlan {
         let (front, behind) = self.transposed_cuts(&input_size[2..]);
         let negative = |amounts: Vec<i64>| amounts.into_iter().map(|amount| -amount).collect::<Vec<_>>();
         pad(&y, &negative(front), &negative(behind), 0.0)
+    }
+
+    /// Refuses what makes libtorch read beyond its input.
+    fn check_strides(&self, spatial: &[i64]) -> Result<()> {
+        let (before, after) = self.window.pads(spatial);
+        for (index, stride) in self.window.stride.iter().copied().enumerate().filter(|_| !self.transposed) {
+            let padded = spatial[index] + before[index] + after[index];
+            if stride > padded.max(LARGEST_IDLE_STRIDE) {
+                return Err(Error::mismatch(format!("stride {stride} is larger than the padded input of {padded}")));
+            }
+        }
+        Ok(())
     }
 
     fn own_padding(&self) -> Option<&[i64]> {
