@@ -14,14 +14,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 pub fn run(arguments: &Diff, global: &Global) -> Result<u8> {
-    let model = model::open(&arguments.model, None)?;
+    let model = model::open(&arguments.model, &Default::default(), None)?;
     let folder = tempfile::tempdir().map_err(|error| Failure::environment(format!("no temporary folder: {error}")))?;
     let ours = folder.path().join("ours.safetensors");
     let failure = trace(&arguments.model, inputs(arguments, global)?, &ours, global)?;
     let other = folder.path().join("other.safetensors");
     let (name, end) = match &arguments.against {
         Some(against) => {
-            model::open(against, None)?;
+            model::open(against, &Default::default(), None)?;
             let failure = trace(against, TraceInputs::File(ours.clone()), &other, global)?;
             (text::name(&against.display().to_string()), failure)
         }
