@@ -3,6 +3,7 @@
 mod golden;
 
 use fngd_module::{BuildOptions, Rebatched, TrainableModule, rebatch};
+use fngd_onnx::graph::Dim;
 use fngd_onnx::{ImportOptions, OnnxModel, Repair, Repairs};
 use golden::{Failure, Golden};
 use std::path::{Path, PathBuf};
@@ -25,8 +26,12 @@ fn difference(found: &Tensor, expected: &Tensor) -> f64 {
 /// The exports of every architecture take the batch of the golden file, which none was exported with.
 #[test]
 fn exports_run_at_another_batch_as_pytorch_does() -> Result<(), Failure> {
-    let mut files: Vec<PathBuf> = std::fs::read_dir(folder())?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
-    files.retain(|path| path.extension().is_some_and(|extension| extension == "onnx") && path.with_extension("golden.safetensors").exists());
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(folder())?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
+    files.retain(|path| {
+        path.extension().is_some_and(|extension| extension == "onnx")
+            && path.with_extension("golden.safetensors").exists()
+    });
     files.sort();
     assert!(files.len() >= 13, "found {} files", files.len());
     let mut wrong = Vec::new();
@@ -61,7 +66,11 @@ fn kept(name: &str) -> Result<String, Failure> {
         return Err(format!("{name} was freed").into());
     };
     assert_eq!(model.inputs(), before);
-    assert!(model.report().warnings.iter().any(|warning| warning.contains(&why)), "{name}: {:?}", model.report().warnings);
+    assert!(
+        model.report().warnings.iter().any(|warning| warning.contains(&why)),
+        "{name}: {:?}",
+        model.report().warnings
+    );
     // The file's own batch still runs.
     let module = TrainableModule::build(&model, &BuildOptions::default())?;
     assert_eq!(module.forward(&module.example_inputs(2, &[], 1)?)?[0].size()[0], 2);
@@ -130,6 +139,12 @@ fn written_files_keep_the_batch_or_free_it() -> Result<(), Failure> {
             let mut written = OnnxModel::open(&target, &ImportOptions::default())?;
             let rebatched = rebatch(&mut written, &BuildOptions::default())?;
             assert_eq!(rebatched == Rebatched::NotNeeded, dynamic_batch, "{name}: {rebatched:?}");
+            // What the file declares of its constants still holds.
+            for (id, data) in &written.graph().initializers {
+                let info = &written.graph().values[id.0];
+                let dims: Vec<Dim> = data.dims.iter().map(|dim| Dim::Known(*dim)).collect();
+                assert_eq!(info.dims.as_ref(), Some(&dims), "{name}: {}", info.name);
+            }
             let again = TrainableModule::build(&written, &BuildOptions::default())?;
             let inputs = module.example_inputs(5, &[], 9)?;
             let worst = difference(&again.forward(&inputs)?[0], &module.forward(&inputs)?[0]);
