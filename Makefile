@@ -7,7 +7,7 @@
 
 CARGO ?= cargo
 
-.PHONY: demo test build libtorch format clippy unit docs conformance cases corpus support models clean
+.PHONY: demo test build libtorch format clippy unit docs hostile conformance cases corpus support models clean
 
 # A run directory is never overwritten, so each demo makes a new one, under target/.
 demo: build
@@ -32,13 +32,19 @@ clippy: libtorch
 unit: libtorch cases
 	$(CARGO) test --workspace --locked
 
-# The backend tests of onnx: their cases (once, 20 seconds and 50 MB), and all of them run, with docs/support/conformance.json
-# written anew. `make unit` runs them too, and fails if that file would change.
+# The backend tests of onnx: their cases (once, 20 seconds and 50 MB), and all of them run, with docs/support/conformance.json and
+# docs/onnx-support.md written anew. `make unit` runs them too, and fails if the first would change.
 conformance: libtorch cases
 	$(CARGO) test -p fngd-tests --locked --test conformance -- --write
+	python3 tools/support_table.py
 
 cases:
 	@python3 tests/conformance/make.py
+
+# 20,000 broken and hostile model files (about three minutes), and docs/support/hostile.json written anew: what became of them. A
+# slice of them is part of `make unit`.
+hostile: libtorch
+	$(CARGO) run -p fngd-tests --locked --bin hostile -- run 20000 docs/support/hostile.json
 
 docs: libtorch
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked

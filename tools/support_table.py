@@ -174,7 +174,7 @@ def operators(result, tested):
         counts = tested.get(name)
         return f"{counts['pass']} of {counts['cases'] - counts['not_applicable']}" if counts else "-"
     return text + table(["domain", "operator", "since", "cases"], [
-        [line["domain"], f"`{line['operator']}`", line["since"], cases(line["operator"])] for line in result["operators"]])
+        [line["domain"], f"`{line['operator']}`", line["since"], cases(line["operator"]) if line["domain"] == "ai.onnx" else "-"] for line in result["operators"]])
 
 
 def document():

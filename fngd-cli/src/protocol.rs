@@ -4,12 +4,15 @@
 //! Events travel on the file descriptor that `FNGD_EVENTS_FD` names (3 where it is not set), so that nothing a library prints can be
 //! taken for one. JSON has no NaN and no infinity: such numbers travel as null and arrive as NaN.
 
-use crate::settings::Settings;
+use crate::settings::{ImportSettings, Settings};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// Version of these types; the two programs are built together and refuse each other otherwise.
 pub const PROTOCOL: u32 = 1;
+
+/// How the engine's last line begins when a signal ends it; the node that ran follows.
+pub const CRASHED_IN: &str = "libtorch crashed in ";
 
 /// The whole of what the engine is told.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -20,6 +23,7 @@ pub enum Job {
     /// Accuracy of a model file or of a run's weights on one split.
     Eval {
         model: PathBuf,
+        import: ImportSettings,
         checkpoint: Option<PathBuf>,
         /// What the model's run remembers of its data, if there is such a file.
         record: Option<PathBuf>,
@@ -33,8 +37,33 @@ pub enum Job {
     Export { settings: Settings, data: DataSource, checkpoint: PathBuf, output: PathBuf, reference: Option<PathBuf> },
     /// Time steps of several optimizers in turn.
     BenchStep(BenchStep),
+    /// Every value that a model computes for one batch, into a safetensors file.
+    Trace(Trace),
     /// What libtorch and which devices are there.
     Probe,
+}
+
+/// The job of `diff`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Trace {
+    pub model: PathBuf,
+    pub inputs: TraceInputs,
+    /// Where to write `input.NAME` and `value.NAME`.
+    pub output: PathBuf,
+    pub device: String,
+    pub threads: Option<usize>,
+}
+
+/// What a model is traced with.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TraceInputs {
+    /// Random numbers, and sizes of symbolic dimensions other than the batch, by name.
+    MadeUp { batch: usize, dims: Vec<(String, i64)> },
+    /// The first samples of a data set's test split.
+    Data { data: DataSource, batch: usize },
+    /// A safetensors file with a tensor `NAME` or `input.NAME` for each input.
+    File(PathBuf),
 }
 
 /// Where the launcher found the data.
@@ -102,6 +131,8 @@ pub enum Event {
     },
     /// Result of `bench step`.
     Bench(serde_json::Value),
+    /// Result of a trace. `failure`: why the values behind some node are not in it.
+    Traced { values: u64, failure: Option<String> },
     /// Last event of a good run.
     Done {
         status: Status,

@@ -1,5 +1,6 @@
 //! Every setting of a training run: one struct, its defaults, its checks. `config.toml` is this struct.
 
+use fngd_onnx::{ImportOptions, Repair, Repairs};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use toml::Value;
@@ -10,6 +11,9 @@ use toml::Value;
 pub struct Settings {
     /// The ONNX file to train.
     pub model: PathBuf,
+    /// What is put right in the file, and how it is written.
+    #[serde(default)]
+    pub import: ImportSettings,
     /// What to train on.
     pub data: DataSettings,
     /// How long and on what.
@@ -24,6 +28,41 @@ pub struct Settings {
     /// When to stop early.
     #[serde(default)]
     pub stop: StopSettings,
+}
+
+/// What is put right in a model file, and how it is written.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ImportSettings {
+    /// Repairs that are not made, by number or word: `R4`, `retie`.
+    pub skip_repairs: Vec<String>,
+    /// R6 also for layers of which the file does not say that they had a bias.
+    pub restore_bias: bool,
+    /// R5 also for convolutions of which the file does not say that they had a BatchNormalization.
+    pub restore_batch_norm: bool,
+    /// Written files take any batch size, where R4 freed it.
+    pub dynamic_batch: bool,
+}
+
+impl ImportSettings {
+    /// For `OnnxModel::open`. `freeze`: a regular expression for the names of parameters that keep their value.
+    ///
+    /// # Errors
+    /// Names a repair that there is not.
+    pub fn options(&self, freeze: Option<&str>) -> Result<ImportOptions, String> {
+        let mut repairs = Repairs::default();
+        for skipped in &self.skip_repairs {
+            repairs = repairs.without(skipped.parse::<Repair>()?);
+        }
+        Ok(ImportOptions {
+            freeze: freeze.map(str::to_owned).into_iter().collect(),
+            repairs,
+            restore_bias: self.restore_bias,
+            restore_batch_norm: self.restore_batch_norm,
+            dynamic_batch: self.dynamic_batch,
+            ..ImportOptions::default()
+        })
+    }
 }
 
 /// What to train on.

@@ -699,3 +699,19 @@ fn what_tract_cannot_check_is_a_warning() {
     assert!(said.err.starts_with("warning: best.onnx could not be checked by tract: "), "{}", said.err);
     assert!(said.out.contains("saved   best.onnx (not checked)\n"), "{}", said.out);
 }
+
+/// What the engine's signal handler writes last.
+#[test]
+fn a_crash_in_a_node_is_the_models_fault_and_names_the_node() {
+    let bench = Bench::new("hello; plan; echo 'libtorch crashed in node `conv` (Conv, opset 17)' >&2; kill -SEGV $$");
+    let said = train(&bench, &["-q"]);
+    assert_eq!(said.code, Some(3), "{said:?}");
+    let first = "error: this model makes libtorch crash before its first step, in node `conv` (Conv, opset 17): SIGSEGV, a \
+                 wrong memory access\n";
+    assert!(said.err.contains(first) && said.err.contains("help: please report it, with the model"), "{}", said.err);
+    let bench =
+        Bench::new("hello; plan; echo 'libtorch crashed in no node: backward, or the update' >&2; kill -SEGV $$");
+    let said = train(&bench, &["-q"]);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.err.contains("  | libtorch crashed in no node: backward, or the update"), "{}", said.err);
+}

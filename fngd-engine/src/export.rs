@@ -10,12 +10,11 @@ use super::onnx_network::OnnxNetwork;
 use super::session::Session;
 use fngd_cli::protocol::Event;
 use fngd_core::state;
-use fngd_onnx::graph::Dim;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
 /// Samples to check an exported file with: odd, and more than one, so that a fixed batch size shows.
-const REFERENCE_SAMPLES: usize = 7;
+const REFERENCE_SAMPLES: i64 = 7;
 
 /// Writes `last.onnx` from the network as it is and `best.onnx` from the best checkpoint, and reports the best on the test split.
 pub fn finish(
@@ -31,7 +30,7 @@ pub fn finish(
         export(
             network,
             &run.join(format!("{name}.onnx")),
-            sample.as_ref().map(|sample| (reference.as_path(), sample)),
+            Some((reference.as_path(), &sample)),
             events,
         )
     };
@@ -69,18 +68,17 @@ pub fn export(
     Ok(())
 }
 
-/// A few samples of a split in the order of the split. `None` if the file fixes a batch size that the split does not fill.
-pub fn sample(split: &Batches, network: &OnnxNetwork) -> Result<Option<Tensor>> {
-    let dims = network.model.inputs().first().and_then(|input| input.dims.as_ref());
-    let fixed = match dims.and_then(|dims| dims.first()) {
-        Some(Dim::Known(size)) => Some(*size as usize),
-        _ => None,
-    };
-    let wanted = fixed.unwrap_or_else(|| REFERENCE_SAMPLES.min(split.samples()));
+/// A few samples of a split in the order of the split: as many as the written file takes, the first of them again where there are too
+/// few.
+pub fn sample(split: &Batches, network: &OnnxNetwork) -> Result<Tensor> {
     let first = split.epoch(0).batch(0)?.images;
-    let available = first.size()[0] as usize;
-    let wanted = if fixed.is_none() { wanted.min(available) } else { wanted };
-    Ok((wanted <= available).then(|| first.narrow(0, 0, wanted as i64)))
+    let available = first.size()[0];
+    let wanted = match network.model.written_batch() {
+        Some(fixed) => fixed as i64,
+        None => available.min(REFERENCE_SAMPLES),
+    };
+    let numbers = Tensor::f_arange(wanted, (Kind::Int64, first.device()))?.f_remainder(available)?;
+    Ok(first.f_index_select(0, &numbers)?)
 }
 
 /// Batches to take a reference sample from, of `split` of a data set.

@@ -16,7 +16,7 @@ use super::train::Trainer;
 use fngd_cli::data::record::{self, Record};
 use fngd_cli::data::{self, Dataset};
 use fngd_cli::protocol::{DataSource, Event, Status};
-use fngd_cli::settings::Settings;
+use fngd_cli::settings::{ImportSettings, Settings};
 use fngd_module::BuildOptions;
 use fngd_onnx::OnnxModel;
 use std::path::Path;
@@ -65,6 +65,8 @@ pub fn train(
         warn_if_inexact(&checkpoint, &fingerprint, &events);
         state = session.go_on_from(&checkpoint)?;
         last = Some(checkpoint.path);
+    } else {
+        session.calibrate(&events)?;
     }
     if !resume {
         let record = run.join(record::FILE_NAME);
@@ -105,7 +107,7 @@ fn best_weights(state: &RunState, root: &Path, events: &Events) -> Option<Tensor
 /// Evaluates a model file, or a run's weights in it. `record`: what the run remembers of its data.
 pub fn evaluate_model(
     context: &Context,
-    model: &Path,
+    (model, import): (&Path, &ImportSettings),
     (from, record): (Option<&Path>, Option<&Path>),
     source: &DataSource,
     split: &str,
@@ -126,8 +128,9 @@ pub fn evaluate_model(
         other => return Err(Failure::usage(format!("split must be train, val or test, found `{other}`"))),
     };
     let samples = samples.ok_or_else(|| Failure::data(format!("data set `{}` has no {split} split", data.name)))?;
-    let model = OnnxNetwork::open(model, None)?;
+    let model = OnnxNetwork::open(model, import, None)?;
     let mut network = network_at(model, from.as_ref(), &data, context.device)?;
+    network.tell(&context.events);
     let batches = evaluation_batches(samples, &data, batch, context.device)?;
     check_batches(&network.model, &[(split, &batches)])?;
     context.events.emit(&evaluate(&mut network, &batches)?.to_event(split));
@@ -146,16 +149,17 @@ pub fn export_checkpoint(
 ) -> Result<Status> {
     let from = checkpoint::read(&RealDisk, from)?;
     let data = data::load(source)?;
-    let model = OnnxNetwork::open(&settings.model, settings.train.freeze.as_deref())?;
+    let model = OnnxNetwork::open(&settings.model, &settings.import, settings.train.freeze.as_deref())?;
     if model.sha256() != from.manifest.identity.model {
         let message = format!("{} changed since {} was written", settings.model.display(), from.path.display());
         return Err(Failure::data(message).help("put the file back that the run began with"));
     }
     let mut network = network_at(model, Some(&from), &data, context.device)?;
+    network.tell(&context.events);
     let split = data.test.as_ref().unwrap_or(&data.train);
     let batches = evaluation_batches(split, &data, settings.train.batch, context.device)?;
     let sample = export::sample(&batches, &network)?;
-    export::export(&mut network, output, reference.zip(sample.as_ref()), &context.events)?;
+    export::export(&mut network, output, reference.map(|file| (file, &sample)), &context.events)?;
     Ok(done(&context.events, Status::Finished, &from.state, context.start))
 }
 

@@ -6,6 +6,7 @@ pub mod augment;
 pub mod batches;
 mod bench;
 pub mod checkpoint;
+mod crash;
 mod device;
 pub mod evaluate;
 pub mod events;
@@ -24,6 +25,7 @@ mod session;
 pub mod signals;
 pub mod stop;
 mod timing;
+mod trace;
 pub mod train;
 
 use checkpoint::Fingerprint;
@@ -46,6 +48,8 @@ pub fn main() -> ExitCode {
             return ExitCode::from(1);
         }
     };
+    // Without it a crash is as much an error, only with less in its message.
+    let _ = crash::announce_crashes();
     let events = Events::to(stream);
     let outcome = catch_unwind(AssertUnwindSafe(|| read_job().and_then(|job| run(job, &events))));
     let outcome = outcome.unwrap_or_else(|panic| Err(panicked(&*panic)));
@@ -79,14 +83,15 @@ fn run(job: Job, events: &Events) -> Result<Status> {
         Job::Train { settings, data, run, resume, dry_run } => {
             jobs::train(context, &settings, &data, &run, (resume, dry_run))
         }
-        Job::Eval { model, checkpoint, record, data, split, batch, .. } => {
+        Job::Eval { model, import, checkpoint, record, data, split, batch, .. } => {
             let from = (checkpoint.as_deref(), record.as_deref());
-            jobs::evaluate_model(&context, &model, from, &data, &split, batch)
+            jobs::evaluate_model(&context, (&model, &import), from, &data, &split, batch)
         }
         Job::Export { settings, data, checkpoint, output, reference } => {
             jobs::export_checkpoint(&context, &settings, &data, &checkpoint, &output, reference.as_deref())
         }
         Job::BenchStep(job) => bench::run(&context, &job),
+        Job::Trace(job) => trace::run(&context, &job),
         Job::Probe => Ok(jobs::done(events, Status::Finished, &checkpoint::RunState::default(), start)),
     }
 }
@@ -99,6 +104,7 @@ fn set_up(job: &Job, events: &Events) -> Result<(tch::Device, Fingerprint)> {
         }
         Job::Eval { device, threads, .. } => (device.as_str(), *threads),
         Job::BenchStep(job) => (job.device.as_str(), job.threads),
+        Job::Trace(job) => (job.device.as_str(), job.threads),
         Job::Probe => ("auto", None),
     };
     let threads = device::set_threads(threads)?;

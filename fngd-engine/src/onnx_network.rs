@@ -2,13 +2,15 @@
 
 use super::batches::Batches;
 use super::checkpoint::tensors::is_finite;
+use super::events::Events;
 use super::failure::{Failure, Result};
 use super::network::Network;
 use fngd_core::{FngdModule, Path, Visitor};
-use fngd_module::{BuildOptions, TrainableModule};
+use fngd_cli::settings::ImportSettings;
+use fngd_module::{BuildOptions, Rebatched, TrainableModule, rebatch};
 use fngd_onnx::analysis::ParameterRole;
 use fngd_onnx::graph::Dim;
-use fngd_onnx::{ImportOptions, OnnxModel};
+use fngd_onnx::{EXPORT_AGAIN, OnnxModel, Repair};
 use std::collections::HashSet;
 use tch::Tensor;
 
@@ -16,6 +18,8 @@ use tch::Tensor;
 pub struct OnnxNetwork {
     pub model: OnnxModel,
     pub module: TrainableModule,
+    /// What became of a batch size in the file.
+    pub rebatched: Rebatched,
 }
 
 /// What a head does when the data has another number of classes than it.
@@ -29,15 +33,30 @@ pub enum HeadRule {
 
 impl OnnxNetwork {
     /// Reads `path`. `freeze`: a regular expression for the names of parameters that keep their value.
-    pub fn open(path: &std::path::Path, freeze: Option<&str>) -> Result<OnnxModel> {
-        let freeze = freeze.map(str::to_owned).into_iter().collect();
-        Ok(OnnxModel::open(path, &ImportOptions { freeze, ..ImportOptions::default() })?)
+    pub fn open(path: &std::path::Path, import: &ImportSettings, freeze: Option<&str>) -> Result<OnnxModel> {
+        Ok(OnnxModel::open(path, &import.options(freeze).map_err(Failure::usage)?)?)
     }
 
-    /// Builds the module.
-    pub fn build(model: OnnxModel, options: &BuildOptions) -> Result<Self> {
+    /// Builds the module, for any batch size if the file's own can be freed.
+    pub fn build(mut model: OnnxModel, options: &BuildOptions) -> Result<Self> {
+        let rebatched = rebatch(&mut model, options)?;
         let module = TrainableModule::build(&model, options)?;
-        Ok(Self { model, module })
+        Ok(Self { model, module, rebatched })
+    }
+
+    /// Tells the user what became of a batch size in the file.
+    pub fn tell(&self, events: &Events) {
+        let (code, name) = (Repair::Rebatch.code(), Repair::Rebatch.name());
+        match &self.rebatched {
+            Rebatched::NotNeeded => (),
+            Rebatched::Freed { what, .. } => events.warn(format!(
+                "{code} {name}: {}; checked: every sample's outputs stay the same",
+                what.join("; ")
+            )),
+            Rebatched::Kept { batch, why } => events.warn(format!(
+                "{code} {name}: the batch size stays {batch}, as in the file: {why}; or export the model again with: {EXPORT_AGAIN}"
+            )),
+        }
     }
 }
 

@@ -15,10 +15,15 @@ use fngd_cli::settings::Settings;
 use fngd_core::Inventory;
 use fngd_core::optimizer::{self, Method, StepOptions};
 use fngd_module::BuildOptions;
+use fngd_onnx::Repair;
 use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::rc::Rc;
 use tch::Device;
+
+/// Samples that restored BatchNormalizations are calibrated on: mean and variance of a channel are then known to a few percent even
+/// where each sample has one value in it.
+const CALIBRATION_SAMPLES: i64 = 1024;
 
 /// A run that is ready to start.
 pub struct Session {
@@ -88,6 +93,35 @@ impl Session {
         }
     }
 
+    /// Before the first step of a new run: gives BatchNormalizations that the importer restored the statistics of the first training
+    /// batches. A run that is resumed has them in its checkpoint.
+    pub fn calibrate(&mut self, events: &Events) -> Result<()> {
+        let order = self.parts.train.epoch(0);
+        let (mut samples, mut failure) = (0, None);
+        let batches = order.from_slot(0).map_while(|batch| match batch {
+            Ok(batch) if samples < CALIBRATION_SAMPLES => {
+                samples += batch.images.size()[0];
+                Some(vec![batch.images])
+            }
+            Ok(_) => None,
+            Err(error) => {
+                failure = Some(error);
+                None
+            }
+        });
+        let count = self.parts.network.module.calibrate(batches)?;
+        if let Some(failure) = failure {
+            return Err(failure.into());
+        }
+        if count > 0 {
+            let (code, name) = (Repair::BatchNorm.code(), Repair::BatchNorm.name());
+            events.warn(format!(
+                "{code} {name}: {count} restored BatchNormalizations are calibrated on {samples} training samples"
+            ));
+        }
+        Ok(())
+    }
+
     /// Takes weights, optimizer and place from a checkpoint of the same run.
     pub fn go_on_from(&mut self, checkpoint: &Checkpoint) -> Result<RunState> {
         let Identity { settings, model, data } = &checkpoint.manifest.identity;
@@ -148,7 +182,7 @@ fn network(
     device: Device,
     events: &Events,
 ) -> Result<(OnnxNetwork, Option<usize>)> {
-    let mut model = OnnxNetwork::open(&settings.model, settings.train.freeze.as_deref())?;
+    let mut model = OnnxNetwork::open(&settings.model, &settings.import, settings.train.freeze.as_deref())?;
     check_input(&model, &data.train.shape)?;
     let rule = match settings.train.classes.as_str() {
         "auto" => HeadRule::Replace { seed: settings.train.seed },
@@ -161,7 +195,9 @@ fn network(
         events.warn(format!("the head has {before} outputs, the data {after} classes: replaced by a fresh one"));
     }
     let options = BuildOptions { device, channels_last: settings.train.channels_last, ..BuildOptions::default() };
-    Ok((OnnxNetwork::build(model, &options)?, replaced))
+    let network = OnnxNetwork::build(model, &options)?;
+    network.tell(events);
+    Ok((network, replaced))
 }
 
 fn batches(settings: &Settings, data: &Dataset, device: Device) -> Result<Batches> {
@@ -181,6 +217,7 @@ fn identity(settings: &Settings, network: &OnnxNetwork, data: &Dataset) -> Ident
     let mut essential = settings.clone();
     essential.model = std::path::PathBuf::new();
     essential.data.dir = None;
+    essential.import.dynamic_batch = false;
     essential.stop = Default::default();
     let free = fngd_cli::settings::TrainSettings::default();
     let train = &mut essential.train;

@@ -74,6 +74,7 @@ fn digits() -> DataSource {
 fn settings(epochs: u64) -> Settings {
     Settings {
         model: PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../models/digits-cnn.onnx")),
+        import: Default::default(),
         data: DataSettings { spec: "digits".to_owned(), dir: None, val: 0.1, aug: "standard".to_owned() },
         train: TrainSettings {
             epochs,
@@ -292,6 +293,7 @@ fn an_evaluation_uses_what_the_run_remembers_of_its_data() {
     let evaluate = |record: Option<&Path>| {
         let (events, code) = Engine::run(&Job::Eval {
             model: run.path().join("last.onnx"),
+            import: Default::default(),
             checkpoint: None,
             record: record.map(Path::to_owned),
             data: digits(),
@@ -322,4 +324,28 @@ fn an_evaluation_uses_what_the_run_remembers_of_its_data() {
     changed["normalization"]["mean"] = serde_json::json!([3.0]);
     std::fs::write(&other, changed.to_string()).unwrap();
     assert_ne!(evaluate(Some(&other)).0, loss);
+}
+
+#[test]
+fn a_signal_of_a_crash_is_announced_and_still_ends_the_process() {
+    use std::os::unix::process::ExitStatusExt;
+    let run = TempDir::new().unwrap();
+    let mut engine = Command::new(env!("CARGO_BIN_EXE_fngd-engine"))
+        .env("FNGD_EVENTS_FD", "-1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = engine.stdin.take().unwrap();
+    writeln!(input, "{}", serde_json::to_string(&job(1_000, run.path(), false)).unwrap()).unwrap();
+    let mut events = BufReader::new(engine.stdout.take().unwrap()).lines();
+    assert!(events.any(|line| line.unwrap().contains("\"event\":\"step\"")));
+    // SAFETY: sends a signal to a child that has not been waited for.
+    unsafe { libc::kill(engine.id() as i32, libc::SIGSEGV) };
+    events.for_each(drop);
+    let ended = engine.wait_with_output().unwrap();
+    assert_eq!(ended.status.signal(), Some(libc::SIGSEGV));
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(said.contains("libtorch crashed in "), "{said}");
 }

@@ -109,7 +109,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Kind::Model(error) => error.fmt(f),
-            Kind::Torch { message, .. } => f.write_str(message),
+            Kind::Torch { message, .. } => f.write_str(&fngd_onnx::printable(message)),
         }
     }
 }

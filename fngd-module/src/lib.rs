@@ -7,9 +7,14 @@ mod calibrate;
 mod error;
 mod lower;
 mod module;
+mod rebatch;
+pub mod running;
 mod torch_error;
+mod trace;
 
 pub use error::{Error, Result};
 pub use lower::batch_axis::LayerBatchAxis;
 pub use lower::tensors::from_data as tensor;
 pub use module::{BuildOptions, TrainableModule};
+pub use rebatch::{Rebatched, rebatch};
+pub use trace::Trace;

@@ -6,14 +6,14 @@ use crate::lower::layers::Layers;
 use crate::lower::operator::Run;
 use crate::lower::parameters::{Parameters, Stored};
 use crate::lower::plan::Plan;
-use crate::lower::program::Program;
+use crate::lower::program::{GraphInput, Program};
 use crate::lower::{self, builder, example};
 use crate::{Error, Result};
 use fngd_core::{FngdModule, Parameter, Path, Role, Visitor};
 use fngd_onnx::analysis::{Analysis, ParameterRole};
 use fngd_onnx::graph::{Graph, ValueId};
 use fngd_onnx::{OnnxModel, RestoredNormalisation, WriteReport};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tch::{Device, Tensor, no_grad_guard};
 
 /// How to build a module.
@@ -65,10 +65,17 @@ impl TrainableModule {
     /// # Errors
     /// As [`build`](Self::build).
     pub fn from_graph(graph: &Graph, analysis: &Analysis, options: &BuildOptions) -> Result<Self> {
+        let mut module = Self::without_probing(graph, analysis, options)?;
+        module.batch_axes = batch_axis::find(&module.program, &module.parameters, &module.layers, &options.dims);
+        Ok(module)
+    }
+
+    /// The same for forward passes only: where layers have the samples is not looked for.
+    pub(crate) fn without_probing(graph: &Graph, analysis: &Analysis, options: &BuildOptions) -> Result<Self> {
         let parameters = Parameters::build(graph, analysis, options.device, options.channels_last)?;
         let (program, layers) = builder::build(graph, analysis, &parameters, options.device, options.channels_last)?;
-        let batch_axes = batch_axis::find(&program, &parameters, &layers, &options.dims);
-        Ok(Self { parameters, layers, program, batch_axes, restored: Vec::new(), training: false, dropout: false })
+        let (restored, batch_axes) = (Vec::new(), Vec::new());
+        Ok(Self { parameters, layers, program, batch_axes, restored, training: false, dropout: false })
     }
 
     /// Switches between training (BatchNormalization uses and updates statistics, Dropout and stochastic depth drop) and evaluation.
@@ -101,10 +108,19 @@ impl TrainableModule {
         Ok(self.run(plan, inputs)?.pop().unwrap())
     }
 
+    /// Those outputs that can be computed, and what stopped the others.
+    pub(crate) fn forward_as_far_as_possible(&self, inputs: &[Tensor]) -> (Vec<Option<Tensor>>, Result<()>) {
+        let (program, run) = (&self.program, self.pass(inputs));
+        program.run_as_far_as_possible(&program.outputs, &self.parameters, inputs, &run)
+    }
+
     fn run(&self, plan: &Plan, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+        self.program.run(plan, &self.parameters, inputs, &self.pass(inputs))
+    }
+
+    fn pass(&self, inputs: &[Tensor]) -> Run<'_> {
         let batch = example::batch_size(&self.program.inputs, inputs);
-        let run = Run { training: self.training, dropout: self.dropout, batch, ..Run::evaluation(self.program.device) };
-        self.program.run(plan, &self.parameters, inputs, &run)
+        Run { training: self.training, dropout: self.dropout, batch, ..Run::evaluation(self.program.device) }
     }
 
     /// Every parameter and running statistic by name, in the file's order and contiguous.
@@ -237,8 +253,23 @@ impl TrainableModule {
     /// # Errors
     /// `is_unsupported()` if an input declares no dimensions.
     pub fn example_inputs(&self, batch: i64, dims: &[(String, i64)], seed: u64) -> Result<Vec<Tensor>> {
-        let inputs = example::inputs(&self.program.inputs, batch, dims, seed)?;
+        let inputs = example::inputs(&self.program.inputs, batch, dims, seed, example::MOST_ELEMENTS)?;
         inputs.iter().map(|tensor| Ok(tensor.f_to_device(self.program.device)?)).collect()
+    }
+
+    /// What the caller supplies.
+    pub(crate) fn inputs(&self) -> &[GraphInput] {
+        &self.program.inputs
+    }
+
+    /// Names of the parameters that training changes.
+    pub(crate) fn trainable_names(&self) -> BTreeSet<String> {
+        self.parameters.iter().filter(|stored| stored.info.trainable).map(|stored| stored.info.name.clone()).collect()
+    }
+
+    /// Whether some BatchNormalization updates its statistics.
+    pub(crate) fn has_running_statistics(&self) -> bool {
+        self.parameters.iter().any(|stored| stored.info.role == ParameterRole::RunningStatistic)
     }
 
     fn preconditioned(&self) -> impl Iterator<Item = &crate::lower::layers::Entry> {

@@ -21,6 +21,7 @@ fn settings(op_type: &str) -> &'static [usize] {
         "BatchNormalization" => &[3, 4],
         "NegativeLogLikelihoodLoss" | "Pad" | "SoftmaxCrossEntropyLoss" => &[2],
         "Resize" | "Upsample" => &[1, 2],
+        "RoiAlign" => &[1],
         _ => &[],
     }
 }

@@ -181,6 +181,43 @@ def sampling():
     case("Resize", 11, [x, np.zeros(0, np.float32), up], coordinate_transformation_mode="tf_half_pixel_for_nn", nearest_mode="floor", name="half pixel for nearest")
 
 
+def signals():
+    case("Det", 22, [f(2, 3, 3)])
+    case("CenterCropPad", 18, [f(3, 4), i(4, 1)])
+    case("CenterCropPad", 18, [f(2, 5), i(2)], axes=[-1], name="axes")
+    case("LpPool", 18, [f(1, 2, 5, 4)], kernel_shape=[2, 2], strides=[2, 1], pads=[0, 1, 1, 0], p=3)
+    case("LpPool", 18, [f(1, 1, 6)], kernel_shape=[2], dilations=[2], name="dilation")
+    pooled, places = f(1, 1, 2, 2), np.array([[[[5, 7], [13, 11]]]])
+    case("MaxUnpool", 11, [pooled, places], kernel_shape=[2, 2], strides=[2, 2])
+    case("MaxUnpool", 11, [pooled, places, i(1, 1, 5, 4)], kernel_shape=[2, 2], strides=[2, 2], name="output shape",
+         expected=[unpooled(pooled, places)])
+    case("Col2Im", 18, [f(1, 8, 4), i(3, 3), i(2, 2)])
+    case("Col2Im", 18, [f(1, 4, 6), i(3, 5), i(2, 2)], strides=[2, 2], pads=[0, 1, 1, 0], name="strides and pads")
+    case("DFT", 20, [f(1, 5, 1), None, scalar(1)])
+    case("DFT", 20, [f(1, 5, 1), scalar(6), scalar(1)], onesided=1, name="one side, longer")
+    case("DFT", 17, [f(2, 4, 2)], axis=1, inverse=1, name="inverse")
+    case("STFT", 17, [f(1, 9, 1), scalar(2), positive(4), scalar(4)])
+    case("STFT", 17, [f(1, 6, 1), scalar(3), None, scalar(3)], onesided=0, name="both sides")
+    regions, images = np.array([[0, 0, 2.5, 3], [1, 0.5, 3.5, 9]], np.float32), i(0, 0)
+    case("RoiAlign", 16, [f(1, 2, 4, 5), regions, images], output_height=2, output_width=3, sampling_ratio=2)
+    case("RoiAlign", 10, [f(1, 2, 4, 5), regions, images], output_height=2, output_width=2, spatial_scale=0.8, name="corners, as many samples as needed")
+    case("RoiAlign", 16, [f(1, 1, 4, 5), regions, images], output_height=2, output_width=2, mode="max", sampling_ratio=1, name="maximum")
+    boxes = np.array([[[0, 0, 1, 1], [0, 0.1, 1, 1.1], [0, 5, 1, 6], [1, 6, 0, 5.05]]], np.float32)
+    scores = np.array([[[0.9, 0.75, 0.6, 0.95]]], np.float32)
+    limits = [scalar(3), np.array(0.5, np.float32), np.array(0.0, np.float32)]
+    case("NonMaxSuppression", 11, [boxes, scores, *limits])
+    case("NonMaxSuppression", 11, [positive(1, 5, 4), positive(1, 2, 5), *limits], center_point_box=1, name="centre")
+
+
+def unpooled(pooled, places):
+    """What onnxruntime calculates indices in is the output shape; the specification says it is the inferred one."""
+    small = np.zeros(16, np.float32)
+    small[places.ravel()] = pooled.ravel()
+    large = np.zeros((1, 1, 5, 4), np.float32)
+    large[:, :, :4] = small.reshape(1, 1, 4, 4)
+    return large
+
+
 def quantisation():
     x = f(2, 3, scale=3)
     case("QuantizeLinear", 13, [x, scalar(0.1, np.float32)], name="uint8 by default")
@@ -246,7 +283,7 @@ def before_set_7():
          expected=[(normal * gs.reshape(2, 1) + gb.reshape(2, 1)).reshape(2, 4, 2).astype(np.float32)])
 
 
-for group in [elementwise, reductions, selection, sampling, quantisation, losses, before_set_7]:
+for group in [elementwise, reductions, selection, sampling, signals, quantisation, losses, before_set_7]:
     group()
 path = pathlib.Path(__file__).with_name("ops_second.json")
 lines = ",\n".join(json.dumps(c) for c in cases)

@@ -57,7 +57,7 @@ impl Sketch {
     fn node(&mut self, op_type: &str, inputs: &[ValueId], attributes: &[(&str, Attribute)]) -> ValueId {
         let output = self.value(&format!("{}_out", op_type.to_lowercase()));
         self.graph.nodes.push(Node {
-            index: self.graph.nodes.len(),
+            index: Some(self.graph.nodes.len()),
             name: op_type.to_lowercase(),
             op_type: op_type.into(),
             domain: String::new(),

@@ -179,15 +179,19 @@ fn over(field: &Field<'_>, what: &str, limit: u64) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto_generated::{AttributeProto, GraphProto, ModelProto};
+    use crate::proto_generated::{AttributeProto, GraphProto, ModelProto, NodeProto};
     use prost::Message as _;
 
     /// The slow way: decode and count.
     fn count(graph: &GraphProto, census: &mut Census) {
-        census.nodes += graph.node.len() as u64;
         census.tensors += graph.initializer.len() as u64;
         census.values += (graph.input.len() + graph.output.len() + graph.value_info.len()) as u64;
-        for attribute in graph.node.iter().flat_map(|node| &node.attribute) {
+        count_nodes(&graph.node, census);
+    }
+
+    fn count_nodes(nodes: &[NodeProto], census: &mut Census) {
+        census.nodes += nodes.len() as u64;
+        for attribute in nodes.iter().flat_map(|node| &node.attribute) {
             census.attributes += 1;
             census.tensors += u64::from(attribute.t.is_some());
             attribute.g.iter().for_each(|inner| count(inner, census));
@@ -207,6 +211,11 @@ mod tests {
             let model = ModelProto::decode(bytes.as_slice()).unwrap();
             let mut wanted = Census::default();
             count(model.graph.as_ref().unwrap(), &mut wanted);
+            for function in &model.functions {
+                count_nodes(&function.node, &mut wanted);
+                wanted.attributes += function.attribute_proto.len() as u64;
+                wanted.values += function.value_info.len() as u64;
+            }
             let of = |census: &Census| [census.nodes, census.attributes, census.tensors, census.values];
             assert_eq!(of(&found), of(&wanted), "{}", path.display());
             assert!(found.depth >= 4 && found.unknown_bytes == 0);

@@ -1,5 +1,6 @@
 //! The one error type of this crate.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::Path;
 
@@ -114,7 +115,7 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        f.write_str(&printable(&self.message))
     }
 }
 
@@ -122,6 +123,23 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.source.as_deref().map(|source| source as _)
     }
+}
+
+/// `text` with control characters spelled out, line ends aside: words from a file must not write to a terminal.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    let is_harmful = |character: char| {
+        // The second kind makes a terminal show text in another order than it has.
+        (character.is_control() && character != '\n')
+            || matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if !text.contains(is_harmful) {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(text.len() + 16);
+    for character in text.chars() {
+        if is_harmful(character) { escaped.extend(character.escape_default()) } else { escaped.push(character) }
+    }
+    Cow::Owned(escaped)
 }
 
 /// A name from the file, fit for a message: in backticks, control characters escaped, cut to 120 characters.

@@ -53,6 +53,22 @@ pub(crate) struct Stamp {
 impl Place {
     /// Reads `TensorProto.external_data` of a tensor that takes `size` bytes.
     pub fn of(tensor: &TensorProto, size: u64) -> Result<Self> {
+        let place = Self::with_length(tensor, size)?;
+        if place.length != size {
+            let found = place.length;
+            return Err(Error::external_data(format!(
+                "external data has length {found}, its type and dims need {size}"
+            )));
+        }
+        Ok(place)
+    }
+
+    /// The same for a tensor that nobody reads: without a length it reaches to the end of the data.
+    pub fn anywhere(tensor: &TensorProto) -> Result<Self> {
+        Self::with_length(tensor, u64::MAX)
+    }
+
+    fn with_length(tensor: &TensorProto, default: u64) -> Result<Self> {
         let entry =
             |key: &str| tensor.external_data.iter().find(|entry| entry.key() == key).map(StringStringEntryProto::value);
         let location = entry("location").unwrap_or_default().to_owned();
@@ -63,14 +79,7 @@ impl Place {
                 Error::external_data(format!("external data has {key} {}, expected a number", quoted(text)))
             }),
         };
-        let place = Self { location, offset: number("offset", 0)?, length: number("length", size)? };
-        if place.length != size {
-            let found = place.length;
-            return Err(Error::external_data(format!(
-                "external data has length {found}, its type and dims need {size}"
-            )));
-        }
-        Ok(place)
+        Ok(Self { location, offset: number("offset", 0)?, length: number("length", default)? })
     }
 }
 
@@ -158,11 +167,16 @@ pub(crate) fn reopen(folder: &Path, location: &str, stamps: &BTreeMap<String, St
 /// a file that lies inside the folder. Hard links are as good as files: caches of models are made of them.
 fn open(folder: &Path, location: &str) -> Result<(File, Stamp)> {
     let path = resolve(folder, location)?;
-    let file = open_without_waiting(&path).map_err(|error| Error::file(&path, "open", error))?;
-    let opened = file.metadata().map_err(|error| Error::file(&path, "open", error))?;
-    if !opened.is_file() {
-        return Err(Error::external_data(format!("data file {} is not a regular file", path.display())));
-    }
+    let cannot_open = |error| Error::file(&path, "open", error);
+    let require_file = |metadata: &std::fs::Metadata| {
+        let refused = || Error::external_data(format!("data file {} is not a regular file", path.display()));
+        metadata.is_file().then_some(()).ok_or_else(refused)
+    };
+    // A socket cannot even be opened; and what a device does when it is, only it knows.
+    require_file(&std::fs::metadata(&path).map_err(cannot_open)?)?;
+    let file = open_without_waiting(&path).map_err(cannot_open)?;
+    let opened = file.metadata().map_err(cannot_open)?;
+    require_file(&opened)?;
     let path = resolve(folder, location)?;
     let there = std::fs::symlink_metadata(&path).map_err(|error| Error::file(&path, "open", error))?;
     if !is_same(&opened, &there) {

@@ -4,6 +4,7 @@ pub mod analysis;
 mod census;
 mod error;
 mod export;
+mod fused;
 mod external;
 pub mod graph;
 mod library;
@@ -22,8 +23,9 @@ mod tensor;
 mod wire;
 
 pub use census::{Census, Limits};
-pub use error::{Error, Result};
+pub use error::{Error, Result, printable};
 pub use export::WriteReport;
 pub use model::{ImportOptions, OnnxModel, ParameterRow};
+pub use repair::rebatch::{Observed, Place, Rebatch};
 pub use repair::{Repair, Repaired, Repairs, RestoredNormalisation};
 pub use report::{EXPORT_AGAIN, ImportReport};

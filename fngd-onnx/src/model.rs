@@ -6,9 +6,10 @@ use crate::error::quoted;
 use crate::export::{self, WriteReport};
 use crate::graph::{Dim, ElementType, Graph, TensorData, ValueId, ValueInfo};
 use crate::read::{self, Imported};
+use crate::repair::rebatch::{self, Observed, Rebatch};
 use crate::repair::{self, Repair, Repaired, Repairs, RestoredNormalisation, Wanted};
 use crate::report::{self, ImportReport};
-use crate::{Error, Result, supported};
+use crate::{Error, Result, fused, supported};
 use prost::bytes::Bytes;
 use regex::RegexSet;
 use serde::Serialize;
@@ -28,6 +29,8 @@ pub struct ImportOptions {
     pub restore_batch_norm: bool,
     /// Repair R6 also for layers of which the file does not say that they had a bias.
     pub restore_bias: bool,
+    /// Written files take any batch size, if R4 freed it. Otherwise they keep the size of the file.
+    pub dynamic_batch: bool,
     /// What the import may cost.
     pub limits: Limits,
 }
@@ -43,11 +46,15 @@ pub struct OnnxModel {
     pub(crate) imported: Imported,
     /// What was changed in `file` since it was read.
     pub(crate) edits: Vec<Repaired>,
+    /// How the batch was freed in the graph, if it was.
+    pub(crate) rebatch: Option<Rebatch>,
     pub(crate) options: ImportOptions,
     freeze: RegexSet,
     analysis: Analysis,
     rows: Vec<ParameterRow>,
     report: ImportReport,
+    /// Nodes of the file by operator.
+    operators: BTreeMap<String, usize>,
     inputs: Vec<ValueInfo>,
     outputs: Vec<ValueInfo>,
     sha256: String,
@@ -102,11 +109,13 @@ impl OnnxModel {
             file,
             imported,
             edits: Vec::new(),
+            rebatch: None,
             options: options.clone(),
             freeze,
             analysis: Analysis::default(),
             rows: Vec::new(),
             report: ImportReport::default(),
+            operators: BTreeMap::new(),
             inputs: Vec::new(),
             outputs: Vec::new(),
             sha256,
@@ -133,6 +142,11 @@ impl OnnxModel {
     /// `is_unsupported()` if the first output is not simply a Gemm or MatMul, with or without an Add of its bias, and at most
     /// Softmax, LogSoftmax or Sigmoid after it.
     pub fn replace_head(&mut self, classes: usize, seed: u64) -> Result<()> {
+        if !self.imported.ties.is_empty() {
+            // Another number of outputs than words: the output layer needs its own weight.
+            self.options.repairs = std::mem::take(&mut self.options.repairs).without(Repair::Retie);
+            self.continue_with(self.file.to_vec(), Repair::Retie, Vec::new())?;
+        }
         let (file, log) = export::replace_head(self, classes, seed)?;
         self.continue_with(file, Repair::Head, log)
     }
@@ -228,6 +242,64 @@ impl OnnxModel {
     }
 }
 
+/// R4. What frees the batch is proposed here and tried by `fngd_module::rebatch`, which then decides.
+impl OnnxModel {
+    /// The batch size that the file insists on, unless the repair is switched off.
+    pub fn fixed_batch(&self) -> Option<u64> {
+        if self.options.repairs.has(Repair::Rebatch) { rebatch::fixed_batch(&self.imported.graph) } else { None }
+    }
+
+    /// The batch size that written files insist on.
+    pub fn written_batch(&self) -> Option<u64> {
+        match &self.rebatch {
+            Some(_) if self.options.dynamic_batch => None,
+            Some(rebatch) => Some(rebatch.batch()),
+            None => rebatch::fixed_batch(&self.imported.graph),
+        }
+    }
+
+    /// What would free the batch, given what one run at the file's batch size showed.
+    ///
+    /// # Errors
+    /// Says which node is in the way, and why.
+    pub fn propose_rebatch(&self, seen: &Observed) -> std::result::Result<Rebatch, String> {
+        rebatch::propose(&self.imported.graph, &self.analysis, seen)
+    }
+
+    /// Changes the graph as proposed. [`OnnxModel::replace_head`] would undo it and comes before.
+    pub fn free_batch(&mut self, proposal: Rebatch) {
+        proposal.changes.apply(&mut self.imported.graph);
+        let mut repairs = std::mem::take(&mut self.report.repairs);
+        // Said again by the analysis.
+        repairs.retain(|made| made.repair != Repair::Tail);
+        repairs.extend(Repaired::all(Repair::Rebatch, proposal.what.clone()));
+        self.rebatch = Some(proposal);
+        self.analyse(repairs);
+    }
+
+    /// Leaves the batch size as it is in the file, or puts it back; the report says why.
+    ///
+    /// # Errors
+    /// As [`OnnxModel::open`], if the graph has to be read again.
+    pub fn keep_batch(&mut self, why: &str) -> Result<()> {
+        if self.rebatch.is_some() {
+            self.imported = read::read(&self.file, self.folder(), &self.options.limits)?;
+            self.understand()?;
+        }
+        self.report.warnings.insert(0, format!("the batch size stays as it is in the file: {why}"));
+        Ok(())
+    }
+
+    /// `data` as the file has it: what the graph holds once, the file repeats for each sample of its batch.
+    pub(crate) fn in_file(&self, id: ValueId, data: TensorData) -> TensorData {
+        let repeated = self.rebatch.as_ref().and_then(|rebatch| rebatch.changes.repeated.get(&id));
+        match repeated {
+            Some((axis, times)) => rebatch::repeat(&data, *axis, *times).unwrap_or(data),
+            None => data,
+        }
+    }
+}
+
 impl OnnxModel {
     /// Goes on as if `file` had been opened, `log` telling how it came about.
     fn continue_with(&mut self, file: Vec<u8>, repair: Repair, log: Vec<String>) -> Result<()> {
@@ -238,20 +310,29 @@ impl OnnxModel {
         self.understand()
     }
 
-    /// Everything that follows from the graph.
+    /// Everything that follows from the file.
     fn understand(&mut self) -> Result<()> {
+        self.rebatch = None;
         let mut repairs = self.edits.clone();
         repairs.extend(self.drop_path()?.1);
         let wanted = Wanted { options: &self.options, freeze: &self.freeze };
         repairs.extend(repair::run(&mut self.imported, &wanted));
+        // What the file has, before its fused nodes are taken apart.
+        self.operators = report::operators(&self.imported.graph);
+        fused::expand(&mut self.imported.graph)?;
+        self.analyse(repairs);
+        Ok(())
+    }
+
+    /// Everything that follows from the graph, which `repairs` made.
+    fn analyse(&mut self, mut repairs: Vec<Repaired>) {
         let graph = &self.imported.graph;
         self.analysis = Analysis::of(graph, &self.freeze, self.options.repairs.has(Repair::Tail));
         repairs.extend(tail(graph, &self.analysis));
         self.rows = rows(graph, &self.analysis);
-        self.report = ImportReport { repairs, ..report::of(&self.imported, &self.analysis) };
+        self.report = ImportReport { repairs, operators: self.operators.clone(), ..report::of(&self.imported, &self.analysis) };
         let infos = |ids: &[ValueId]| ids.iter().filter_map(|id| graph.values.get(id.0).cloned()).collect();
         (self.inputs, self.outputs) = (infos(&graph.inputs), infos(&graph.outputs));
-        Ok(())
     }
 
     /// What the written file loses so that it drops no branches, and the lines that say so.

@@ -4,8 +4,8 @@ use crate::analysis::{Analysis, QUANTISED};
 use crate::error::quoted;
 use crate::export;
 use crate::graph::{Dim, Graph, TensorData, ValueId};
-use crate::read::Imported;
-use crate::repair::Repaired;
+use crate::read::{Imported, Source};
+use crate::repair::{self, Repaired};
 use crate::supported::OPSETS;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,14 +36,19 @@ pub struct ImportReport {
     pub warnings: Vec<String>,
 }
 
-pub(crate) fn of(imported: &Imported, analysis: &Analysis) -> ImportReport {
-    let graph = &imported.graph;
+/// How often each operator is used; `domain::name` for those of other domains than ai.onnx.
+pub(crate) fn operators(graph: &Graph) -> BTreeMap<String, usize> {
     let mut operators = BTreeMap::new();
     for node in &graph.nodes {
         let name =
             if node.domain.is_empty() { node.op_type.clone() } else { format!("{}::{}", node.domain, node.op_type) };
         *operators.entry(name).or_insert(0) += 1;
     }
+    operators
+}
+
+pub(crate) fn of(imported: &Imported, analysis: &Analysis) -> ImportReport {
+    let graph = &imported.graph;
     let header = &imported.header;
     let opset = header.opsets.get("").copied().unwrap_or(0);
     let mut warnings = Vec::new();
@@ -51,7 +56,7 @@ pub(crate) fn of(imported: &Imported, analysis: &Analysis) -> ImportReport {
         warnings
             .push(format!("opset {opset} is newer than the newest known one ({}): taken to be the same", OPSETS.end()));
     }
-    let lost: Vec<String> = [baked_batch(graph), folded_normalisation(graph, analysis)].into_iter().flatten().collect();
+    let lost = lost(imported, analysis);
     let advice =
         (!lost.is_empty()).then(|| format!("to keep what the exporter took away, export again with: {EXPORT_AGAIN}"));
     warnings.extend(lost.into_iter().chain(advice));
@@ -64,7 +69,7 @@ pub(crate) fn of(imported: &Imported, analysis: &Analysis) -> ImportReport {
         ir_version: header.ir_version,
         opset,
         producer: header.producer.clone(),
-        operators,
+        operators: operators(graph),
         functions: imported.expanded.clone(),
         logits: analysis.logits.and_then(|id| graph.values.get(id.0)).map(|info| info.name.clone()),
         repairs: Vec::new(),
@@ -81,22 +86,35 @@ fn baked_batch(graph: &Graph) -> Option<String> {
     ))
 }
 
-/// Convolutions into which an exporter has multiplied a BatchNormalization.
-fn folded_normalisation(graph: &Graph, analysis: &Analysis) -> Option<String> {
-    const RULE: &str = "pkg.onnxscript.rewriter.rule_name";
-    let by_rule =
-        |node: &&crate::graph::Node| node.metadata.get(RULE).is_some_and(|rule| rule.contains("FuseBatchNormIntoConv"));
-    let rewritten = graph.nodes.iter().filter(by_rule).count();
-    // The TorchScript exporter gives folded weights a new name.
-    let renamed = |id: &&ValueId| {
-        let name = graph.values.get(id.0).map_or("", |info| info.name.as_str());
-        name.strip_prefix("onnx::Conv_").is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()))
+/// What the exporter took away, and how much of it repair brought back. A Dropout leaves no trace.
+fn lost(imported: &Imported, analysis: &Analysis) -> Vec<String> {
+    let graph = &imported.graph;
+    let restored: BTreeSet<usize> = imported.restored.iter().map(|restored| restored.position).collect();
+    let left = || graph.nodes.iter().filter(|node| node.index.is_none_or(|index| !restored.contains(&index)));
+    let folded = left().filter(|node| repair::was_folded_into(graph, node)).count();
+    let deleted = left().filter(|node| repair::lost_bias(node)).count();
+    let is_appended = |source: &&Source| matches!(source, Source::Appended { .. });
+    let appended = imported.sources.values().filter(is_appended).count();
+    let line = |what: &str, left: usize, restored: usize, cost: &str| {
+        let all = left + restored;
+        match (restored, left) {
+            (0, 0) => None,
+            (0, _) => Some(format!("{all} {what} by the exporter and {cost}")),
+            (_, 0) => Some(format!("{all} {what} by the exporter; all were restored")),
+            _ => Some(format!("{all} {what} by the exporter; {restored} were restored, {left} {cost}")),
+        }
     };
-    let weights: BTreeSet<_> = analysis.layers.values().map(|layer| layer.weight).collect();
-    let count = rewritten.max(weights.iter().filter(renamed).count());
-    (count > 0).then(|| {
-        format!("{count} BatchNormalization were folded into convolutions by the exporter and cannot train as such")
-    })
+    let norms = line("BatchNormalization were folded into layers", folded, restored.len(), "cannot train as such");
+    let biases = line("biases of zeros were deleted", deleted, appended, "cannot train");
+    [baked_batch(graph), norms, biases, lost_names(analysis)].into_iter().flatten().collect()
+}
+
+/// Parameters that the exporter computed and gave a number instead of a name.
+fn lost_names(analysis: &Analysis) -> Option<String> {
+    let renamed =
+        analysis.parameters.values().filter(|info| repair::hints::is_made_up(&info.name)).map(|info| &info.name);
+    let (count, example) = (renamed.clone().count(), renamed.clone().next()?);
+    Some(format!("{count} parameters lost their name, such as {}", quoted(example)))
 }
 
 fn random(graph: &Graph) -> Option<String> {

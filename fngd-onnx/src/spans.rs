@@ -107,7 +107,8 @@ impl Spans {
 }
 
 impl TensorSpan {
-    fn of_tensor(file: &[u8], message: MessageSpan) -> Result<Self> {
+    /// The tensor in `message`.
+    pub fn of_tensor(file: &[u8], message: MessageSpan) -> Result<Self> {
         let (mut plain, mut int32, mut external, mut location, mut raw) = (Vec::new(), Vec::new(), false, None, None);
         for field in wire::fields(slice(file, &message.contents)?, message.contents.start) {
             let field = field?;

@@ -312,3 +312,128 @@ fn tensors_on_the_same_bytes_must_stay_equal() {
          save the model again with onnx.save"
     );
 }
+
+/// A model whose only tensor, of two floats, is where `entries` say.
+fn elsewhere(entries: &[(&[u8], &[u8])]) -> Vec<u8> {
+    let entry = |(key, value): &(&[u8], &[u8])| field(13, &[field(1, key), field(2, value)].concat());
+    let entries: Vec<u8> = entries.iter().flat_map(entry).collect();
+    let tensor = field(5, &[vec![1 << 3, 2, 2 << 3, 1], field(8, b"w"), entries, vec![14 << 3, 1]].concat());
+    let node = field(1, &[field(1, b"x"), field(1, b"w"), field(2, b"y"), field(4, b"Add")].concat());
+    let graph = [node, tensor, field(11, &field(1, b"x")), field(12, &field(1, b"y"))].concat();
+    let opset = [field(1, b""), vec![2 << 3, 20]].concat();
+    [vec![1 << 3, 10], field(8, &opset), field(7, &graph)].concat()
+}
+
+#[cfg(unix)]
+#[test]
+fn every_way_out_of_the_folder_is_closed() {
+    use std::os::unix::fs::symlink;
+    let outside = tempfile::tempdir().unwrap();
+    fs::write(outside.path().join("data"), [0; 8]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path("data"), [0; 8]).unwrap();
+    fs::create_dir(path("inner")).unwrap();
+    fs::write(path("inner/data"), [0; 8]).unwrap();
+    symlink(outside.path().join("data"), path("final")).unwrap();
+    symlink(outside.path(), path("parent")).unwrap();
+    symlink("nobody", path("dangling")).unwrap();
+    symlink("loop", path("loop")).unwrap();
+    symlink("/dev/zero", path("device")).unwrap();
+    symlink("/proc/self/mem", path("memory")).unwrap();
+    symlink("inner/../../..", path("up")).unwrap();
+    fs::hard_link(outside.path().join("data"), path("hard")).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(path("socket")).unwrap();
+    let absolute = outside.path().join("data").to_str().unwrap().to_owned();
+    let open = |entries: &[(&[u8], &[u8])]| {
+        OnnxModel::from_bytes(elsewhere(entries), &path("model.onnx"), &ImportOptions::default())
+    };
+    let long = "x/".repeat(600) + "data";
+    let locations = [
+        "..",
+        "../data",
+        "inner/../../data",
+        "inner/../data",
+        "/",
+        absolute.as_str(),
+        "final",
+        "parent/data",
+        "dangling",
+        "loop",
+        "device",
+        "memory",
+        "up/etc/hostname",
+        "socket",
+        "inner",
+        ".",
+        "",
+        "nobody",
+        "data\0",
+        "\0",
+        "inner\\data",
+        "C:data",
+        long.as_str(),
+        "data/x",
+    ];
+    for location in locations {
+        let error = open(&[(b"location", location.as_bytes())]).unwrap_err();
+        assert!(error.is_external_data(), "{location:?}: {error}");
+    }
+    // Bytes that are no text are no location, and no protobuf string.
+    assert!(open(&[(b"location", b"\xff\xfe")]).unwrap_err().is_malformed());
+    for (key, value) in [
+        ("offset", "1"),
+        ("offset", "-1"),
+        ("offset", "18446744073709551615"),
+        ("offset", "18446744073709551616"),
+        ("offset", "0x0"),
+        ("length", "9"),
+        ("length", "0"),
+        ("length", "-8"),
+        ("length", "18446744073709551615"),
+        ("length", "1e1"),
+    ] {
+        let error = open(&[(b"location", b"data"), (key.as_bytes(), value.as_bytes())]).unwrap_err();
+        assert!(error.is_external_data(), "{key} {value}: {error}");
+    }
+    // What is in the folder is read; a hard link is as good as a file, because caches of models are made of them.
+    for location in ["data", "./data", "inner/data", "hard"] {
+        open(&[(b"location", location.as_bytes()), (b"offset", b"0"), (b"length", b"8")]).unwrap();
+    }
+}
+
+/// While somebody swaps the file for a link that leads out, it is read from inside or refused.
+#[cfg(unix)]
+#[test]
+fn a_file_that_is_swapped_while_it_is_opened() {
+    use std::os::unix::fs::symlink;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let outside = tempfile::tempdir().unwrap();
+    fs::write(outside.path().join("secret"), [0xff; 8]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path("inside"), [0; 8]).unwrap();
+    fs::write(path("data"), [0; 8]).unwrap();
+    let file = elsewhere(&[(b"location", b"data")]);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                for target in [outside.path().join("secret"), path("inside")] {
+                    symlink(target, path("next")).unwrap();
+                    fs::rename(path("next"), path("data")).unwrap();
+                }
+            }
+        });
+        for _ in 0..1_000 {
+            match OnnxModel::from_bytes(file.clone(), &path("model.onnx"), &ImportOptions::default()) {
+                Ok(model) => {
+                    let stored = model.graph().initializers.values().next().unwrap();
+                    assert_eq!(stored.bytes, [0; 8]);
+                }
+                Err(error) => assert!(error.is_external_data() || error.is_file(), "{error}"),
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+}

@@ -135,8 +135,9 @@ fn branches_are_chosen_when_their_condition_is_known() {
 #[test]
 fn operators_that_onnx_defines_by_others() {
     let model = open(&small("definitions"));
-    assert_eq!(model.report().functions.get("CenterCropPad"), Some(&1));
-    assert!(model.graph().nodes.iter().any(|node| node.name == "crop/Slice_12"));
+    assert_eq!(model.report().functions.get("HannWindow"), Some(&1));
+    let inner: Vec<_> = model.graph().nodes.iter().filter(|node| node.name.starts_with("hann/")).collect();
+    assert!(inner.len() > 10 && inner.iter().all(|node| node.index.is_none() && node.opset == 17));
     assert_eq!(model.parameters().len(), 1);
 }
 
@@ -211,9 +212,9 @@ fn operators_of_onnx_are_not_redefined() {
         // Domain `` instead of `m`.
         function(name, &["a"], &["b"], &body, field(10, b""))
     };
-    let chain = [node("Relu", &["x"], &["h"], vec![]), node("Det", &["h"], &["y"], vec![])];
-    let model = read(&model(&chain, &[local("Relu"), local("Det")]), Limits::default()).unwrap();
-    assert_eq!(nodes(&model), ["Relu_0: Relu(x) h", "Det_1/Neg_0: Neg(h) y"]);
+    let chain = [node("Relu", &["x"], &["h"], vec![]), node("Elephant", &["h"], &["y"], vec![])];
+    let model = read(&model(&chain, &[local("Relu"), local("Elephant")]), Limits::default()).unwrap();
+    assert_eq!(nodes(&model), ["Relu_0: Relu(x) h", "Elephant_1/Neg_0: Neg(h) y"]);
 }
 
 #[test]
@@ -302,4 +303,77 @@ fn small_files_that_expand_to_large_graphs() {
     assert!(read(&file, Limits { nodes: 4, ..Limits::default() }).is_ok());
     let error = read(&file, Limits { nodes: 3, ..Limits::default() }).unwrap_err();
     assert!(error.is_limit(), "{error}");
+}
+
+/// A tensor of 4 floats in `data`.
+fn outside(name: &str, location: &str, offset: &str) -> Vec<u8> {
+    let entry = |key: &str, value: &str| field(13, &[field(1, key.as_bytes()), field(2, value.as_bytes())].concat());
+    let entries = [entry("location", location), entry("offset", offset), entry("length", "16")].concat();
+    [number(1, 4), number(2, 1), field(8, name.as_bytes()), entries, number(14, 1)].concat()
+}
+
+/// A model with an initializer, a constant of a function, and a branch that is not taken in data files.
+fn model_with_data(initializer: &str, not_taken: [&str; 2]) -> Vec<u8> {
+    let tensor = |data: &[u8]| attribute("value", [field(5, data), number(20, 4)].concat());
+    let graph = |name: &str, contents: Vec<u8>| attribute(name, [field(6, &contents), number(20, 5)].concat());
+    let constant = node("Constant", &[], &["c"], tensor(&outside("", "data", "16")));
+    let add = function("F", &["a"], &["b"], &[constant, node("Add", &["a", "c"], &["b"], vec![])], vec![]);
+    let taken = [field(1, &node("Relu", &["h"], &["r"], vec![])), field(12, &field(1, b"r"))].concat();
+    let other = [field(5, &outside("r", not_taken[0], not_taken[1])), field(12, &field(1, b"r"))].concat();
+    let branches = [graph("then_branch", taken), graph("else_branch", other)].concat();
+    let yes = [number(2, 9), field(9, &[1])].concat();
+    let nodes = [
+        node("Constant", &[], &["yes"], tensor(&yes)),
+        node("m::F", &["x"], &["f"], vec![]),
+        node("Mul", &["f", "w"], &["h"], vec![]),
+        node("If", &["yes"], &["y"], branches),
+    ];
+    let nodes: Vec<u8> = nodes.iter().flat_map(|node| field(1, node)).collect();
+    let ends = [field(11, &field(1, b"x")), field(12, &field(1, b"y"))].concat();
+    let graph = [nodes, field(5, &outside("w", "data", initializer)), ends].concat();
+    [number(1, 10), field(8, &number(2, 20)), field(7, &graph), add].concat()
+}
+
+#[test]
+fn data_of_functions_and_branches_goes_where_the_model_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    let data: Vec<u8> = (0..12).flat_map(|value| ((value * value) as f32).to_le_bytes()).collect();
+    fs::write(folder.path().join("data"), data).unwrap();
+    let path = folder.path().join("m.onnx");
+    let opened = |initializer: &str, not_taken: [&str; 2]| {
+        fs::write(&path, model_with_data(initializer, not_taken)).unwrap();
+        open(&path)
+    };
+    let out = folder.path().join("out/m.onnx");
+    let model = opened("0", ["data", "32"]);
+    assert_eq!(model.report().warnings.len(), 1, "{:?}", model.report().warnings);
+    let report = model.write(&out, &trained(&model)).unwrap();
+    assert_eq!((report.changed, report.data_files.len()), (vec!["w".to_owned()], 1));
+    // All three tensors are in the new file: the old one is no longer needed.
+    let written = fs::read(&out).unwrap();
+    assert_eq!(written.windows(11).filter(|window| window == b"m.onnx.data").count(), 3);
+    let back = open(&out);
+    assert_eq!(tensors(&back), trained(&model));
+    let constants = |model: &OnnxModel| {
+        let graph = model.graph();
+        graph.fixed.keys().map(|id| graph.initializers[id].floats().unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(constants(&back), [[16.0, 25.0, 36.0, 49.0]]);
+    // In the same folder, without any change, the data that is there serves both.
+    assert!(model.write(&folder.path().join("same.onnx"), &tensors(&model)).unwrap().data_files.is_empty());
+
+    let error = |model: OnnxModel| model.write(&out, &trained(&model)).unwrap_err().to_string();
+    assert_eq!(
+        error(opened("0", ["data", "12"])),
+        "tensor `r` of a function or branch is on bytes of `data` that training has changed; save the model again with onnx.save"
+    );
+    assert_eq!(
+        error(opened("16", ["data", "32"])),
+        "tensor `` of a function or branch is on bytes of `data` that training has changed; save the model again with onnx.save"
+    );
+    assert_eq!(
+        error(opened("0", ["more", "0"])),
+        "tensor `r` is in data file `more`, which only a part of the model needs that is not imported; write to the folder of the \
+         model, or save it again with onnx.save"
+    );
 }

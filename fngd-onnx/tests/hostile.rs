@@ -193,8 +193,8 @@ fn unsupported_operators_are_listed_at_once() {
     assert_eq!(
         error.to_string(),
         format!(
-            "{}: 5 of 6 nodes use operators that are not supported:\n  operator `Det` (opset 20), 1 nodes: `det`\n  \
-             operator `Hardmax` (opset 20), 4 nodes: `max1`, `max2`, `max3`, ...",
+            "{}: 5 of 6 nodes use operators that are not supported:\n  operator `RegexFullMatch` (opset 20), 1 nodes: \
+             `match`\n  operator `StringNormalizer` (opset 20), 4 nodes: `norm1`, `norm2`, `norm3`, ...",
             small("unsupported").display()
         )
     );
@@ -206,6 +206,26 @@ fn a_file_above_the_limit_is_not_read() {
     let error = OnnxModel::open(&small("linear"), &ImportOptions { limits, ..ImportOptions::default() }).unwrap_err();
     assert!(error.is_limit());
     assert!(error.to_string().ends_with("linear.onnx has 2480 bytes, the limit is 100"));
+}
+
+/// Both copies would be read, and only one could be written.
+#[test]
+fn a_constant_whose_elements_are_there_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = field(9, &1f32.to_le_bytes());
+    let tensor = [vec![1 << 3, 1, 2 << 3, 1], data.clone(), data].concat();
+    let attribute = field(5, &[field(1, b"value"), field(5, &tensor), vec![0xa0, 1, 4]].concat());
+    let constant = field(1, &[field(2, b"c"), field(4, b"Constant"), attribute].concat());
+    let node = field(1, &[field(1, b"x"), field(1, b"c"), field(2, b"y"), field(4, b"Add")].concat());
+    let ends = [field(11, &field(1, b"x")), field(12, &field(1, b"y"))].concat();
+    let said = message(folder.path(), &model(&[constant, node, ends].concat()));
+    assert_eq!(said, "model.onnx: byte 46: field `raw_data` is there twice, expected once");
+}
+
+#[test]
+fn messages_have_no_control_characters() {
+    let error = fngd_onnx::Error::malformed("attribute `a` is `\u{1b}[2J`").at("x\u{202e}y\n");
+    assert_eq!(error.to_string(), "x\\u{202e}y\n: attribute `a` is `\\u{1b}[2J`");
 }
 
 /// SplitMix64.

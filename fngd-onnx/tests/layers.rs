@@ -4,7 +4,7 @@ mod common;
 
 use common::{field, open, small, varint};
 use fngd_onnx::analysis::{LayerInfo, ParameterRole as Role};
-use fngd_onnx::{ImportOptions, OnnxModel};
+use fngd_onnx::{ImportOptions, OnnxModel, Repair, Repairs};
 
 /// `(node, layer, weight, transposed, bias, bias_add, why plain)` of each layer.
 fn layers(model: &OnnxModel) -> Vec<String> {
@@ -39,6 +39,24 @@ fn linear_layers_in_every_form() {
             "tied2 tied tied.weightᵀ none -> m10",
             "bare bare bare.weightᵀ none -> y11",
             "matrix_bias matrix_bias matrix_bias.weightᵀ none -> y12: its bias has dims [1, 4], expected [4]",
+        ]
+    );
+}
+
+#[test]
+fn quantised_weights_train_where_the_file_has_them_as_floats() {
+    let model = open(&small("quantised"));
+    let (graph, analysis) = (model.graph(), model.analysis());
+    let rows: Vec<_> = model.parameters().iter().map(|row| format!("{} {:?}", row.name, row.role)).collect();
+    assert_eq!(rows, ["fc1.weight LinearWeight", "fc1.bias Bias"]);
+    assert!(model.parameters().iter().all(|row| row.trainable && !row.preconditioned));
+    let constants: Vec<_> =
+        analysis.constants.iter().map(|(id, reason)| format!("{}: {reason}", graph.values[id.0].name)).collect();
+    assert_eq!(constants, ["w_scale: scale of a quantisation", "fc2.integers: quantised: integers have no gradient"]);
+    assert_eq!(
+        model.report().warnings,
+        [
+            "1 weights are stored as integers and keep their value: `fc2.integers`; train the model before it is quantised"
         ]
     );
 }
@@ -157,13 +175,14 @@ fn frozen_parameters_and_their_statistics() {
 
 #[test]
 fn torch_exports_train_completely() {
-    // Trainable parameters: script exports untie the embedding; dynamo deletes a bias of zeros as well.
+    // Repair undoes what the exporters did: folding a BatchNormalization, which takes the bias of the convolution, and a second copy
+    // of the embedding.
     for (name, parameters, preconditioned) in [
-        ("net_script", 8, 6),
+        ("net_script", 9, 5),
         ("net_script_train", 10, 6),
-        ("net_dynamo", 8, 6),
+        ("net_dynamo", 9, 5),
         ("net_dynamo_train", 10, 6),
-        ("encoder_script", 16, 9),
+        ("encoder_script", 15, 8),
         ("encoder_script_train", 15, 8),
         ("encoder_dynamo", 15, 8),
         ("encoder_dynamo_train", 15, 8),
@@ -205,12 +224,20 @@ fn warnings() {
         model.report().warnings,
         [
             "batch size 2 is fixed in the file: the first dimension of input `x` is 2",
-            "1 BatchNormalization were folded into convolutions by the exporter and cannot train as such",
+            "1 BatchNormalization were folded into layers by the exporter; all were restored",
+            "2 parameters lost their name, such as `val_29`",
             again.as_str(),
         ]
     );
+    let repairs = Repairs::default().without(Repair::BatchNorm);
+    let options = ImportOptions { repairs, ..ImportOptions::default() };
+    let folded = OnnxModel::open(&small("net_dynamo"), &options).unwrap();
+    assert_eq!(
+        folded.report().warnings[1],
+        "1 BatchNormalization were folded into layers by the exporter and cannot train as such"
+    );
     let script = open(&small("net_script"));
-    assert_eq!(script.report().warnings.len(), 2);
+    assert_eq!(script.report().warnings.len(), 3);
     assert_eq!(open(&small("net_dynamo_train")).report().warnings, Vec::<String>::new());
     let report = open(&small("old"));
     let report = report.report();

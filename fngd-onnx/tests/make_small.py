@@ -252,17 +252,134 @@ def drop_path():
          [raw("fc1.weight", floats(4, 4)), raw("fc2.weight", floats(4, 4)), raw("rate", np.float32(0.9))])
 
 
-def unsupported():
-    """Operators that nobody has implemented, twice."""
+def hinted(node, rule, scope, call):
+    """`node` with what the dynamo exporter notes beside it."""
+    hints = {"pkg.onnxscript.rewriter.rule_name": rule, "pkg.torch.onnx.name_scopes": str(scope)}
+    if call:
+        target, arguments = call
+        hints["pkg.torch.onnx.fx_node"] = (
+            f"%{node.name} : [num_users=1] = call_function[target=torch.ops.aten.{target}.default](args = ({arguments}), kwargs = {{}})")
+    for key, value in hints.items():
+        node.metadata_props.add(key=key, value=value)
+    return node
+
+
+def folded():
+    """Layers into which the dynamo exporter has multiplied a BatchNormalization: with a bias, without one, in every layout."""
+    fused = "FuseBatchNormInto"
+    norm = ("_native_batch_norm_legit_no_training", "%x, %p_w, %p_b, %b_m, %b_v, 0.2, 0.001")
     nodes = [
-        helper.make_node("Det", ["x"], ["d"], "det"),
-        helper.make_node("Unsqueeze", ["d", "axes"], ["u"], "unsqueeze"),
-        helper.make_node("Hardmax", ["u"], ["h1"], "max1"),
-        helper.make_node("Hardmax", ["h1"], ["h2"], "max2"),
-        helper.make_node("Hardmax", ["h2"], ["h3"], "max3"),
-        helper.make_node("Hardmax", ["h3"], ["y"], "max4"),
+        hinted(helper.make_node("Conv", ["x", "stem.weight", "stem.weight_bias"], ["c1"], "stem_conv", pads=[1, 1, 1, 1]),
+               f"{fused}Conv, RemoveOptionalBiasFromConv", ["", "body", "body.norm1", "batch_norm"], norm),
+        helper.make_node("Relu", ["c1"], ["r1"], "relu1"),
+        hinted(helper.make_node("ConvTranspose", ["r1", "up.weight"], ["c2"], "up_conv", group=2),
+               f"RemoveOptionalBiasFromConvTranspose, {fused}ConvTranspose", ["", "batch_norm_1"], None),
+        helper.make_node("Relu", ["c2"], ["r2"], "relu2"),
+        helper.make_node("GlobalAveragePool", ["r2"], ["p"], "pool"),
+        helper.make_node("Flatten", ["p"], ["f"], "flatten"),
+        hinted(helper.make_node("Gemm", ["f", "hidden.weight", "hidden.bias"], ["h"], "hidden"), f"{fused}Gemm",
+               ["", "norm3", "batch_norm_2"], norm),
+        helper.make_node("Relu", ["h"], ["r3"], "relu3"),
+        # Its weight is read twice: what is multiplied into it would change the other reader.
+        hinted(helper.make_node("Gemm", ["r3", "shared.weight"], ["s1"], "shared1", transB=1), f"{fused}Gemm",
+               ["", "norm4", "batch_norm_3"], norm),
+        helper.make_node("Gemm", ["s1", "shared.weight"], ["s2"], "shared2", transB=1),
+        helper.make_node("Gemm", ["s2", "head.weight", "head.bias"], ["y"], "head", transB=1),
     ]
-    save("unsupported", nodes, [tensor("x", [2, 2])], [tensor("y", [1])], [raw("axes", np.array([0]))])
+    save("folded", nodes, [tensor("x", ["batch", 3, 5, 5])], [tensor("y", ["batch", 2])], [
+        raw("stem.weight", floats(4, 3, 3, 3)), raw("stem.weight_bias", floats(4)), raw("up.weight", floats(4, 3, 2, 2)),
+        raw("hidden.weight", floats(6, 5)), raw("hidden.bias", floats(5)), raw("shared.weight", floats(5, 5)),
+        raw("head.weight", floats(2, 5)), raw("head.bias", floats(2))])
+
+
+def zero_bias():
+    """Layers whose bias of zeros the dynamo exporter has deleted, and layers that never had one."""
+    rule = "RemoveOptionalBiasFrom"
+    nodes = [
+        hinted(helper.make_node("Conv", ["x", "had.weight"], ["c1"], "had", pads=[1, 1, 1, 1]), rule + "Conv",
+               ["", "had", "conv2d"], ("conv2d", "%x, %p_had_weight, %p_had_bias, [1, 1], [1, 1]")),
+        helper.make_node("Relu", ["c1"], ["r1"], "relu1"),
+        hinted(helper.make_node("Conv", ["r1", "never.weight"], ["c2"], "never", pads=[1, 1, 1, 1]), rule + "Conv",
+               ["", "never", "conv2d_1"], ("conv2d", "%relu, %p_never_weight, None, [1, 1], [1, 1]")),
+        helper.make_node("Relu", ["c2"], ["r2"], "relu2"),
+        hinted(helper.make_node("ConvTranspose", ["r2", "up.weight"], ["c3"], "up", group=3), rule + "ConvTranspose",
+               ["", "up", "conv"], None),
+        helper.make_node("GlobalAveragePool", ["c3"], ["p"], "pool"),
+        helper.make_node("Flatten", ["p"], ["f"], "flatten"),
+        hinted(helper.make_node("Gemm", ["f", "val_7", ""], ["y"], "fc"), rule + "Gemm", ["", "fc", "linear"],
+               ("addmm", "%p_fc_bias, %view, %t")),
+    ]
+    save("zero_bias", nodes, [tensor("x", ["batch", 3, 4, 4])], [tensor("y", ["batch", 2])], [
+        raw("had.weight", floats(3, 3, 3, 3)), raw("never.weight", floats(3, 3, 3, 3)), raw("up.weight", floats(3, 2, 2, 2)),
+        raw("val_7", floats(6, 2))])
+
+
+def untied():
+    """A language model whose output layer has a transposed copy of its embedding, and a second embedding of ones."""
+    table = floats(8, 4)
+    nodes = [
+        helper.make_node("Gather", ["table", "ids"], ["e"], "embed"),
+        helper.make_node("Gather", ["ones", "ids"], ["o"], "embed_ones"),
+        helper.make_node("Mul", ["e", "o"], ["m"], "mul"),
+        helper.make_node("MatMul", ["m", "head"], ["h"], "head_matmul"),
+        helper.make_node("Add", ["h", "head.bias"], ["y"], "head_add"),
+    ]
+    save("untied", nodes, [tensor("ids", ["batch", 3], TensorProto.INT64)], [tensor("y", ["batch", 3, 8])], [
+        raw("table", table), raw("ones", np.ones((8, 4), np.float32)), raw("head", np.ascontiguousarray(table.T)), raw("head.bias", floats(8))])
+
+
+def made():
+    """Weights that the file makes from shapes, as the models do that onnx ships for its tests."""
+    def of_shape(name, value):
+        return helper.make_node("ConstantOfShape", [f"{name}.shape"], [name], f"make_{name}", value=helper.make_tensor("", TensorProto.FLOAT, [1], [value]))
+
+    nodes = [
+        of_shape("conv.weight", 0.1), of_shape("conv.bias", 0.2), of_shape("scale", 0.5), of_shape("fc.flat", 0.3), of_shape("data", 0.7),
+        helper.make_node("Conv", ["x", "conv.weight", "conv.bias"], ["c"], "conv"),
+        helper.make_node("Unsqueeze", ["scale"], ["scale3"], "unsqueeze", axes=[1, 2]),
+        helper.make_node("Mul", ["c", "scale3"], ["m"], "mul"),
+        helper.make_node("GlobalAveragePool", ["m"], ["p"], "pool"),
+        helper.make_node("Flatten", ["p"], ["f"], "flatten"),
+        helper.make_node("Reshape", ["fc.flat", "fc.shape"], ["fc.weight"], "reshape"),
+        helper.make_node("MatMul", ["f", "fc.weight"], ["h"], "fc"),
+        # Nobody's weight.
+        helper.make_node("Add", ["h", "data"], ["y"], "add"),
+    ]
+    shapes = {"conv.weight": [3, 2, 2, 2], "conv.bias": [3], "scale": [3], "fc.flat": [6], "data": [1, 2]}
+    initializers = [raw(f"{name}.shape", np.array(shape)) for name, shape in shapes.items()] + [raw("fc.shape", np.array([3, -1]))]
+    inputs = [tensor("x", ["batch", 2, 4, 4])] + [tensor(t.name, list(t.dims), TensorProto.INT64) for t in initializers]
+    save("made", nodes, inputs, [tensor("y", ["batch", 2])], initializers, opset=9, ir_version=3)
+
+
+def quantised():
+    """A layer as quantisation-aware training writes it, and one whose weight exists in integers only."""
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "x_scale", "x_zero"], ["xq"], "quantise_x"),
+        helper.make_node("DequantizeLinear", ["xq", "x_scale", "x_zero"], ["xd"], "dequantise_x"),
+        helper.make_node("QuantizeLinear", ["fc1.weight", "w_scale", "w_zero"], ["wq"], "quantise_w", axis=0),
+        helper.make_node("DequantizeLinear", ["wq", "w_scale", "w_zero"], ["wd"], "dequantise_w", axis=0),
+        helper.make_node("Gemm", ["xd", "wd", "fc1.bias"], ["h"], "gemm", transB=1),
+        helper.make_node("DequantizeLinear", ["fc2.integers", "w_scale", "w_zero"], ["w2"], "dequantise_w2", axis=0),
+        helper.make_node("MatMul", ["h", "w2"], ["y"], "matmul"),
+    ]
+    zeros = np.zeros(4, np.int8)
+    save("quantised", nodes, [tensor("x", ["n", 4])], [tensor("y", ["n", 4])],
+         [raw("x_scale", np.float32(0.1)), raw("x_zero", np.int8(1)), raw("w_scale", np.full(4, 0.1, np.float32)), raw("w_zero", zeros),
+          raw("fc1.weight", floats(4, 4)), raw("fc1.bias", floats(4)), raw("fc2.integers", np.arange(16, dtype=np.int8).reshape(4, 4))])
+
+
+def unsupported():
+    """Operators on strings, which are not implemented, twice."""
+    nodes = [
+        helper.make_node("Cast", ["x"], ["s"], "text", to=TensorProto.STRING),
+        helper.make_node("StringNormalizer", ["s"], ["s1"], "norm1"),
+        helper.make_node("StringNormalizer", ["s1"], ["s2"], "norm2"),
+        helper.make_node("StringNormalizer", ["s2"], ["s3"], "norm3"),
+        helper.make_node("StringNormalizer", ["s3"], ["s4"], "norm4"),
+        helper.make_node("RegexFullMatch", ["s4"], ["y"], "match", pattern="a"),
+    ]
+    save("unsupported", nodes, [tensor("x", [2])], [tensor("y", ["n"], TensorProto.BOOL)], [])
+
 
 
 def golden(name, outputs=None, **feed):
@@ -327,11 +444,11 @@ def functions():
 def definitions():
     """Operators that are put together from others, as ONNX defines them."""
     nodes = [
-        helper.make_node("CenterCropPad", ["x", "shape"], ["c"], "crop"),
-        helper.make_node("MeanVarianceNormalization", ["c"], ["m"], "normalise", axes=[0]),
+        helper.make_node("HannWindow", ["size"], ["window"], "hann", periodic=0),
+        helper.make_node("Mul", ["x", "window"], ["m"], "mul"),
         helper.make_node("Gemm", ["m", "weight"], ["y"], "fc"),
     ]
-    save("definitions", nodes, [tensor("x", [2, 5])], [tensor("y", [4, 3])], [raw("shape", np.array([4, 3])), raw("weight", floats(3, 3))])
+    save("definitions", nodes, [tensor("x", [2, 5])], [tensor("y", [2, 3])], [raw("size", np.array(5)), raw("weight", floats(5, 3))])
     golden("definitions", x=floats(2, 5))
 
 
@@ -384,9 +501,10 @@ def module_functions():
     model = nn.Sequential(Block(), Block(), nn.Linear(4, 3)).eval()
     x = torch.randn(3, 4)
     torch.onnx.export(model, (x,), FOLDER / "net_functions.onnx", dynamo=False, opset_version=17, export_modules_as_functions=True,
-                      input_names=["x"], output_names=["y"], dynamic_axes={"x": {0: "batch"}})
-    named = {"input.x": x.numpy(), "output.y": model(x).detach().numpy()}
-    save_file(named, FOLDER / "net_functions.golden.safetensors")
+                      input_names=["x"], dynamic_axes={"x": {0: "batch"}})
+    # The exporter ignores `output_names` here.
+    output = onnx.load(FOLDER / "net_functions.onnx").graph.output[0].name
+    save_file({"input.x": x.numpy(), f"output.{output}": model(x).detach().numpy()}, FOLDER / "net_functions.golden.safetensors")
 
 
 def without_traces(path):
@@ -450,7 +568,7 @@ def exports():
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
     for make in [linear, tied, convolution, constants, group_norm, storage, external, old, training, merged, unsupported, drop_path,
-                 functions, definitions, branches, unsupported_if]:
+                 functions, definitions, branches, unsupported_if, folded, zero_bias, untied, made, quantised]:
         make()
     if "--no-exports" not in sys.argv:
         exports()

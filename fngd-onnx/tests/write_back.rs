@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{all_small, open, repairs_of, small, tensors, trained};
+use common::{all_small, open, open_as_stored, repairs_of, small, tensors, trained};
 use fngd_onnx::graph::{ElementType, TensorData};
 use std::collections::BTreeMap;
 use std::fs;
@@ -34,12 +34,12 @@ fn nothing_trained_gives_the_same_bytes() {
 fn what_is_written_is_read_again() {
     let out = tempfile::tempdir().unwrap();
     for path in all_small() {
-        let model = open(&path);
+        let model = open_as_stored(&path);
         let target = out.path().join(path.file_name().unwrap());
         let wanted = trained(&model);
         let report = model.write(&target, &wanted).unwrap();
         assert_eq!(report.changed.len(), wanted.len(), "{}", path.display());
-        let found = tensors(&open(&target));
+        let found = tensors(&open_as_stored(&target));
         for (name, tensor) in &wanted {
             let back = found.get(name).unwrap_or_else(|| panic!("{}: {name} is gone", path.display()));
             assert_eq!(back.dims, tensor.dims);
@@ -53,7 +53,7 @@ fn what_is_written_is_read_again() {
             }
         }
         // Writing the same again changes nothing.
-        let model = open(&target);
+        let model = open_as_stored(&target);
         let again = out.path().join("again.onnx");
         assert_eq!(model.write(&again, &found).unwrap().changed, Vec::<String>::new());
     }

@@ -28,8 +28,6 @@ pub enum Kind {
     NotApplicable,
     /// It should pass one day.
     Missing,
-    /// Its outputs are right. Its gradient is not what differences say, with good reason.
-    OutputsOnly,
 }
 
 #[derive(Deserialize)]
@@ -40,8 +38,6 @@ struct File {
     not_applicable: Vec<Group>,
     #[serde(default)]
     missing: Vec<Group>,
-    #[serde(default)]
-    outputs_only: Vec<Group>,
 }
 
 #[derive(Deserialize)]
@@ -75,9 +71,7 @@ impl Expectations {
         };
         let not_applicable = file.not_applicable.into_iter().map(|group| compile(Kind::NotApplicable, group));
         let missing = file.missing.into_iter().map(|group| compile(Kind::Missing, group));
-        let outputs_only = file.outputs_only.into_iter().map(|group| compile(Kind::OutputsOnly, group));
-        let exceptions = not_applicable.chain(missing).chain(outputs_only).collect::<Result<_>>()?;
-        Ok(Self { counts: file.cases, exceptions })
+        Ok(Self { counts: file.cases, exceptions: not_applicable.chain(missing).collect::<Result<_>>()? })
     }
 
     /// Why `case` is not expected to pass.

@@ -47,7 +47,9 @@ fn check_one(module: &TrainableModule, base: &[Tensor], number: usize) -> Result
     if !flowing.contains(&true) {
         return Ok(false);
     }
-    weighted(&outputs, &flowing)?.f_backward()?;
+    // libtorch adds where in its own source it happened.
+    let first_line = |error: tch::TchError| error.to_string().lines().next().unwrap_or_default().to_owned();
+    weighted(&outputs, &flowing)?.f_backward().map_err(first_line)?;
     let gradient = leaf.grad();
     if !gradient.defined() {
         return Ok(false);

@@ -22,7 +22,7 @@ import warnings
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 
-from libtorch import alone, cache, pip  # noqa: E402
+from libtorch import Failure, alone, cache, pip  # noqa: E402
 
 # The last numpy for Python 3.10 is an older one; the cases are the same.
 NUMPY = "numpy==2.4.6" if sys.version_info >= (3, 11) else "numpy==2.2.6"
@@ -133,6 +133,8 @@ def main():
 if __name__ == "__main__":
     try:
         main()
+    except Failure as failure:
+        sys.exit(f"conformance: {failure}.")
     except subprocess.CalledProcessError as error:
         lines = (error.stderr or str(error)).strip().splitlines()
         sys.exit(f"conformance: pip could not install {', '.join(PACKAGES)}: {lines[-1] if lines else error}.\n"

@@ -29,7 +29,7 @@ impl Counts {
     fn add(&mut self, exception: Option<Kind>) {
         self.cases += 1;
         *match exception {
-            None | Some(Kind::OutputsOnly) => &mut self.pass,
+            None => &mut self.pass,
             Some(Kind::NotApplicable) => &mut self.not_applicable,
             Some(Kind::Missing) => &mut self.missing,
         } += 1;
@@ -45,7 +45,7 @@ pub fn json(cases: &Cases, sorted: &[Sorted]) -> String {
             operators.entry(operator).or_default().add(exception.map(|(kind, _)| kind));
         }
         match exception {
-            None | Some((Kind::OutputsOnly, _)) => (),
+            None => (),
             Some((Kind::NotApplicable, reason)) => *not_applicable.entry(*reason).or_default() += 1,
             Some((Kind::Missing, reason)) => missing.entry(*reason).or_default().push(case.id()),
         }

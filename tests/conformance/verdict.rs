@@ -19,13 +19,12 @@ pub fn sort<'a>(
         let id = case.id();
         match (answer, expected) {
             (Answer::Broke(why), _) => wrong.push(format!("BROKE {id}: {why}")),
-            (Answer::Failed(why), None | Some((Kind::OutputsOnly, _))) => wrong.push(format!("FAILED {id}: {why}")),
+            (Answer::Failed(why), None) => wrong.push(format!("FAILED {id}: {why}")),
             (Answer::WrongGradient(why), None) => wrong.push(format!("GRADIENT of {id}: {why}")),
-            (Answer::Passed(_), None) | (Answer::WrongGradient(_), Some((Kind::OutputsOnly, _))) => (),
-            (Answer::Failed(_), Some((Kind::NotApplicable | Kind::Missing, _))) => (),
             (Answer::Passed(_) | Answer::WrongGradient(_), Some((_, reason))) => {
                 wrong.push(format!("PASSED {id}, though expectations.toml says: {reason}"));
             }
+            (Answer::Passed(_), None) | (Answer::Failed(_), Some(_)) => (),
         }
         sorted.push((*case, expected));
     }

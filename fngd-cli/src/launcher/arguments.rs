@@ -79,6 +79,8 @@ pub enum Command {
     Eval(Eval),
     /// Write a run's checkpoint into its ONNX file
     Export(Export),
+    /// Compare what a model computes, node by node, with what another runtime computes
+    Diff(Diff),
     /// Check what is installed, and say how to get what is missing
     Doctor,
     /// List, download and check data sets
@@ -94,7 +96,14 @@ pub enum Command {
     },
     /// Run a model with tract, in a process of its own
     #[command(name = "__reference", hide = true)]
-    Reference { model: PathBuf, inputs: PathBuf, output: PathBuf },
+    Reference {
+        model: PathBuf,
+        inputs: PathBuf,
+        output: PathBuf,
+        /// Not only the outputs
+        #[arg(long)]
+        every_value: bool,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -107,6 +116,22 @@ pub struct Inspect {
     /// Show every parameter
     #[arg(long)]
     pub layers: bool,
+    #[command(flatten)]
+    pub import: ImportFlags,
+}
+
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Import")]
+pub struct ImportFlags {
+    /// Repairs that are not made, such as R4,retie (`inspect` lists those that are)
+    #[arg(long, value_name = "NAMES")]
+    pub no_repair: Option<String>,
+    /// Give every linear layer and convolution without bias one (R6)
+    #[arg(long)]
+    pub restore_bias: bool,
+    /// Put a BatchNormalization behind every convolution that may have lost one (R5)
+    #[arg(long)]
+    pub restore_bn: bool,
 }
 
 #[derive(Debug, Default, Args)]
@@ -122,6 +147,11 @@ pub struct Train {
     /// Check everything, make one step, print the plan, write nothing
     #[arg(long)]
     pub dry_run: bool,
+    #[command(flatten)]
+    pub import: ImportFlags,
+    /// Write files that take any batch size, where the file's own was freed (R4)
+    #[arg(long, help_heading = "Import")]
+    pub dynamic_batch: bool,
     #[command(flatten)]
     pub data: DataFlags,
     #[command(flatten)]
@@ -276,6 +306,8 @@ pub struct Eval {
     /// Which checkpoint of a run
     #[arg(long, default_value = "best", value_parser = ["best", "last"])]
     pub ckpt: String,
+    #[command(flatten)]
+    pub import: ImportFlags,
 }
 
 #[derive(Debug, Args)]
@@ -291,6 +323,42 @@ pub struct Export {
     /// Replace the file if it is there
     #[arg(long)]
     pub force: bool,
+    /// Write a file that takes any batch size, where the file's own was freed (R4)
+    #[arg(long)]
+    pub dynamic_batch: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Diff {
+    /// The ONNX file
+    pub model: PathBuf,
+    /// Run it on the first samples of a data set [default: random numbers]
+    #[arg(long, value_name = "SPEC", conflicts_with = "inputs")]
+    pub data: Option<String>,
+    /// Where named data sets are
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Run it on the tensors of a safetensors file that have the inputs' names
+    #[arg(long, value_name = "FILE")]
+    pub inputs: Option<PathBuf>,
+    /// Compare with another model file, run by the same engine, instead of with tract
+    #[arg(long, value_name = "MODEL")]
+    pub against: Option<PathBuf>,
+    /// Samples in the batch, where the model leaves that open
+    #[arg(short, long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub batch: u32,
+    /// Size of a named dimension other than the batch
+    #[arg(long = "dim", value_name = "NAME=SIZE")]
+    pub dims: Vec<String>,
+    /// Difference that an element may have, as a share of it,
+    #[arg(long, value_name = "SHARE", default_value_t = 1e-3)]
+    pub rtol: f64,
+    /// plus this share of the largest element of its tensor
+    #[arg(long, value_name = "SHARE", default_value_t = 1e-4)]
+    pub atol: f64,
+    /// Show every value
+    #[arg(long)]
+    pub all: bool,
 }
 
 #[derive(Debug, Subcommand)]

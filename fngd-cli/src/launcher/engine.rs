@@ -4,7 +4,7 @@ use crate::data::memory;
 use crate::launcher::failure::{Code, Failure, Result};
 use crate::launcher::libtorch::Libtorch;
 use crate::launcher::{system, text};
-use crate::protocol::{Event, Job, PROTOCOL, Status};
+use crate::protocol::{CRASHED_IN, Event, Job, PROTOCOL, Status};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufRead, BufReader, PipeReader, Write};
@@ -131,6 +131,7 @@ fn stays_on_the_processor(job: &Job, libtorch: &Path) -> bool {
         Job::Train { settings, .. } | Job::Export { settings, .. } => settings.train.device.as_str(),
         Job::Eval { device, .. } => device,
         Job::BenchStep(bench) => &bench.device,
+        Job::Trace(trace) => &trace.device,
         Job::Probe => return false,
     };
     device == "cpu" || (device == "auto" && !libtorch.join("libtorch_cuda.so").exists())
@@ -384,6 +385,10 @@ impl End {
             (Some(libc::SIGABRT), _) if self.output.iter().any(|line| is_out_of_memory(line)) => {
                 (Code::Memory, format!("the engine found no more memory {place}"))
             }
+            (Some(signal), _) if self.node().is_some() => {
+                let node = text::name(self.node().unwrap_or_default());
+                (Code::Model, format!("this model makes libtorch crash {place}, in {node}: {}", signal_name(signal)))
+            }
             (Some(signal), _) => {
                 (Code::Internal, format!("the engine crashed {place}: {} (signal {signal})", signal_name(signal)))
             }
@@ -396,8 +401,16 @@ impl End {
             message += &format!("\n  | {}", text::name(line));
         }
         let smaller = (code == Code::Memory).then(|| "a smaller --batch needs less memory".to_owned());
-        let help: Vec<String> = smaller.into_iter().chain(self.resume_line()).collect();
+        let report = (code == Code::Model).then(|| {
+            "please report it, with the model: no file should get that far. `fngd-cli diff` shows what goes into the node".to_owned()
+        });
+        let help: Vec<String> = smaller.into_iter().chain(report).chain(self.resume_line()).collect();
         Failure::new(code, message).with_maybe_help((!help.is_empty()).then(|| help.join(". ")))
+    }
+
+    /// The node in which a signal ended the engine, as far as it could say so.
+    fn node(&self) -> Option<&str> {
+        self.output.iter().rev().find_map(|line| line.strip_prefix(CRASHED_IN)).filter(|node| node.starts_with("node "))
     }
 
     /// How to go on, for a job that can.

@@ -14,6 +14,7 @@ pub enum Code {
     Diverged = 6,
     Memory = 7,
     Target = 8,
+    Differs = 9,
     Interrupted = 130,
     Terminated = 143,
 }
@@ -29,6 +30,7 @@ impl Code {
             6 => Code::Diverged,
             7 => Code::Memory,
             8 => Code::Target,
+            9 => Code::Differs,
             130 => Code::Interrupted,
             143 => Code::Terminated,
             _ => Code::Internal,
@@ -46,6 +48,7 @@ impl Code {
             Code::Diverged => "diverged",
             Code::Memory => "memory",
             Code::Target => "target",
+            Code::Differs => "differs",
             Code::Interrupted => "interrupted",
             Code::Terminated => "terminated",
         }

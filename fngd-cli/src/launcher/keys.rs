@@ -34,6 +34,8 @@ pub enum Form {
     Reals(usize, Bound<f64>, Bound<f64>),
     /// Text with a grammar: what it must be, and whether it is.
     Grammar(&'static str, fn(&str) -> bool),
+    /// Words of a grammar, any number of them: what each must be, and whether it is.
+    Words(&'static str, fn(&str) -> bool),
 }
 
 /// Who uses a setting.
@@ -64,6 +66,15 @@ const fn key(name: &'static str, flag: Option<&'static str>, form: Form, user: U
 /// Every setting, in the order of config.toml.
 pub const KEYS: &[Key] = &[
     key("model", Some("MODEL"), Form::Text, User::Everybody),
+    key(
+        "import.skip_repairs",
+        Some("--no-repair"),
+        Form::Words("repairs such as `R4` or `retie`", |text| text.parse::<fngd_onnx::Repair>().is_ok()),
+        User::Everybody,
+    ),
+    key("import.restore_bias", Some("--restore-bias"), Form::Switch, User::Everybody),
+    key("import.restore_batch_norm", Some("--restore-bn"), Form::Switch, User::Everybody),
+    key("import.dynamic_batch", Some("--dynamic-batch"), Form::Switch, User::Everybody),
     key("data.spec", Some("--data"), Form::Text, User::Everybody),
     key("data.dir", Some("--data-dir"), Form::Text, User::Everybody),
     key("data.val", Some("--val"), Form::Real(ZERO, BELOW_ONE), User::Everybody),
@@ -157,6 +168,10 @@ impl Key {
                 .collect::<Result<_, _>>()
                 .map(Value::Array)
                 .ok(),
+            Form::Words(..) => {
+                let words = typed.split(',').map(str::trim).filter(|word| !word.is_empty());
+                Some(Value::Array(words.map(|word| Value::String(word.to_owned())).collect()))
+            }
             Form::Text | Form::Choice(_) | Form::Grammar(..) => Some(Value::String(typed.to_owned())),
         };
         self.check(value.ok_or_else(|| self.expectation(typed))?)
@@ -175,6 +190,9 @@ impl Key {
             (Form::Grammar(_, fits), Value::Integer(number)) => {
                 let text = number.to_string();
                 fits(&text).then_some(Value::String(text))
+            }
+            (Form::Words(_, fits), Value::Array(words)) => {
+                words.iter().all(|word| word.as_str().is_some_and(fits)).then_some(Value::Array(words))
             }
             (Form::Whole(least, most), Value::Integer(number)) => u64::try_from(number)
                 .is_ok_and(|number| (*least..=*most).contains(&number))
@@ -201,7 +219,7 @@ impl Key {
             Form::Switch => "`true` or `false`".to_owned(),
             Form::Reals(0, low, high) => format!("a list of numbers {}", interval(*low, *high)),
             Form::Reals(length, low, high) => format!("{length} numbers {}", interval(*low, *high)),
-            Form::Grammar(wanted, _) => (*wanted).to_owned(),
+            Form::Grammar(wanted, _) | Form::Words(wanted, _) => (*wanted).to_owned(),
         };
         format!("must be {wanted}, found `{}`", text::name(found))
     }
@@ -298,6 +316,7 @@ mod tests {
     fn full() -> Settings {
         Settings {
             model: "m.onnx".into(),
+            import: crate::settings::ImportSettings::default(),
             data: DataSettings { spec: "digits".into(), dir: Some("d".into()), val: 0.1, aug: "none".into() },
             train: TrainSettings {
                 threads: Some(1),
@@ -374,6 +393,8 @@ mod tests {
         assert_eq!(message("optimizer.name", "adam"), "must be `fngd`, `sgd` or `adamw`, found `adam`");
         assert_eq!(message("train.freeze", "("), "must be a regular expression, found `(`");
         assert_eq!(message("train.device", "gpu"), "must be `auto`, `cpu`, `cuda` or `cuda:N`, found `gpu`");
+        let wrong = "must be repairs such as `R4` or `retie`, found `[\"R4\", \"R11\"]`";
+        assert_eq!(message("import.skip_repairs", "R4, R11"), wrong);
         assert_eq!(message("stop.max_time", "0s"), "must be a time such as `90s`, `30m` or `2h`, found `0s`");
         assert_eq!(message("stop.val_acc", "120%"), "must be a number in (0, 1], found `1.2`");
     }

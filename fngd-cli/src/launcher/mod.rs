@@ -2,6 +2,7 @@
 
 mod arguments;
 mod commands;
+mod comparison;
 mod curves;
 mod download;
 mod engine;
@@ -65,6 +66,7 @@ fn run(cli: Cli) -> Result<u8> {
         Command::Resume(resume) => commands::train::resume(resume, global),
         Command::Eval(eval) => commands::eval::run(eval, global),
         Command::Export(export) => commands::export::run(export, global),
+        Command::Diff(diff) => commands::diff::run(diff, global),
         Command::Inspect(inspect) => commands::inspect::run(inspect, global),
         Command::Doctor => commands::doctor::run(global),
         Command::Data(data) => commands::data::run(data, global),
@@ -74,7 +76,9 @@ fn run(cli: Cli) -> Result<u8> {
             clap_complete::generate(*shell, &mut command, "fngd-cli", &mut std::io::stdout());
             Ok(0)
         }
-        Command::Reference { model, inputs, output } => reference::run(model, inputs, output).map(|()| 0),
+        Command::Reference { model, inputs, output, every_value } => {
+            reference::run(model, inputs, output, *every_value).map(|()| 0)
+        }
     }
 }
 

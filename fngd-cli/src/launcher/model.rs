@@ -1,15 +1,17 @@
 //! The model file as the launcher sees it: checked in safe Rust, before the engine gets it.
 
+use crate::launcher::arguments::ImportFlags;
 use crate::launcher::failure::{Code, Failure, Result};
-use crate::launcher::text;
+use crate::launcher::{keys, text};
+use crate::settings::ImportSettings;
 use fngd_onnx::analysis::ParameterRole;
 use fngd_onnx::graph::{Dim, ValueInfo};
-use fngd_onnx::{Error, ImportOptions, OnnxModel};
+use fngd_onnx::{Error, OnnxModel};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 /// Opens and checks a model file.
-pub fn open(path: &Path, freeze: Option<&str>) -> Result<OnnxModel> {
+pub fn open(path: &Path, import: &ImportSettings, freeze: Option<&str>) -> Result<OnnxModel> {
     if !path.exists() {
         let message = format!("there is no model {}", text::name(&path.display().to_string()));
         let help = match nearest_file(path) {
@@ -18,8 +20,25 @@ pub fn open(path: &Path, freeze: Option<&str>) -> Result<OnnxModel> {
         };
         return Err(Failure::new(Code::Model, message).with_help(help));
     }
-    let freeze = freeze.map(str::to_owned).into_iter().collect();
-    OnnxModel::open(path, &ImportOptions { freeze, ..ImportOptions::default() }).map_err(|error| failure(&error))
+    let options = import.options(freeze).map_err(Failure::usage)?;
+    OnnxModel::open(path, &options).map_err(|error| failure(&error))
+}
+
+/// The settings that flags of `inspect` and `eval` stand for.
+pub fn import(flags: &ImportFlags) -> Result<ImportSettings> {
+    let mut settings = ImportSettings {
+        restore_bias: flags.restore_bias,
+        restore_batch_norm: flags.restore_bn,
+        ..ImportSettings::default()
+    };
+    if let Some(typed) = &flags.no_repair {
+        // OK because the table has this setting.
+        let key = keys::find("import.skip_repairs").expect("the table has import.skip_repairs");
+        let value = key.parse(typed).map_err(|expectation| Failure::usage(format!("`--no-repair` {expectation}")))?;
+        let words = value.as_array().into_iter().flatten().filter_map(|word| word.as_str());
+        settings.skip_repairs = words.map(str::to_owned).collect();
+    }
+    Ok(settings)
 }
 
 fn failure(error: &Error) -> Failure {
@@ -107,6 +126,7 @@ pub fn document(model: &OnnxModel) -> Value {
         "inputs": model.inputs(),
         "outputs": model.outputs(),
         "classes": model.classes(),
+        "fixed_batch": model.fixed_batch(),
         "parameters": model.parameters(),
         "totals": {
             "parameters": totals.parameters(),

@@ -6,12 +6,13 @@
 use crate::launcher::failure::{Code, Failure, Result};
 use crate::launcher::system;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::{TractErrorContext, bail};
+use tract_onnx::tract_hir::infer::Factoid;
 
 /// What the comparison says.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +24,9 @@ pub enum Check {
     /// tract cannot say: it lacks an operator, or ran into its limits.
     Unavailable(String),
 }
+
+/// Where a file of values says why it is not complete.
+pub const NOTE: &str = "note";
 
 const ADDRESS_SPACE_BYTES: u64 = 8 << 30;
 const CPU_SECONDS: u64 = 120;
@@ -40,7 +44,7 @@ pub fn check(model: &Path, reference: &Path) -> Check {
         Err(error) => return unavailable(&error),
     };
     let output = folder.path().join("outputs.safetensors");
-    if let Err(why) = run_limited(model, reference, &output) {
+    if let Err(why) = run_limited(model, reference, &output, &[]) {
         return Check::Unavailable(why);
     }
     let compared = std::fs::read(reference)
@@ -50,13 +54,19 @@ pub fn check(model: &Path, reference: &Path) -> Check {
     compared.unwrap_or_else(Check::Unavailable)
 }
 
+/// Everything that tract computes of `model` for the inputs in `inputs`, as `value.NAME` in the file `output`.
+pub fn trace(model: &Path, inputs: &Path, output: &Path) -> std::result::Result<(), String> {
+    run_limited(model, inputs, output, &["--every-value"])
+}
+
 /// Runs `fngd-cli __reference` and says why it failed.
-fn run_limited(model: &Path, inputs: &Path, output: &Path) -> std::result::Result<(), String> {
+fn run_limited(model: &Path, inputs: &Path, output: &Path, more: &[&str]) -> std::result::Result<(), String> {
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     let mut command = Command::new(program);
     command
         .arg("__reference")
         .args([model, inputs, output])
+        .args(more)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped());
@@ -138,17 +148,22 @@ fn elements<const N: usize, T>(bytes: &[u8], from: fn([u8; N]) -> T) -> Vec<T> {
 }
 
 /// The hidden command: `model` on the inputs in `inputs`, outputs to `output`. Runs in the limited process.
-pub fn run(model: &Path, inputs: &Path, output: &Path) -> Result<()> {
+pub fn run(model: &Path, inputs: &Path, output: &Path, every_value: bool) -> Result<()> {
     let failed = |error: TractError| Failure::new(Code::Internal, format!("tract: {error:#}").replace('\n', " "));
     let inputs = std::fs::read(inputs)
         .map_err(|error| Failure::new(Code::Internal, format!("cannot read {}: {error}", inputs.display())))?;
-    let outputs = evaluate(model, &inputs).map_err(failed)?;
+    let (kind, (outputs, note)) = if every_value {
+        ("value", evaluate_every_value(model, &inputs).map_err(failed)?)
+    } else {
+        ("output", (evaluate(model, &inputs).map_err(failed)?, None))
+    };
     let views: std::result::Result<BTreeMap<_, _>, _> = outputs
         .iter()
-        .map(|(name, shape, bytes)| Ok((format!("output.{name}"), TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
+        .map(|(name, shape, bytes)| Ok((format!("{kind}.{name}"), TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
         .collect();
+    let note = note.map(|note| HashMap::from([(NOTE.to_owned(), note)]));
     views
-        .and_then(|views| safetensors::serialize(views, None))
+        .and_then(|views| safetensors::serialize(views, note))
         .map_err(|error| Failure::new(Code::Internal, error.to_string()))
         .and_then(|bytes| std::fs::write(output, bytes).map_err(|error| Failure::environment(error.to_string())))
 }
@@ -157,9 +172,73 @@ type Output = (String, Vec<usize>, Vec<u8>);
 
 fn evaluate(path: &Path, inputs: &[u8]) -> TractResult<Vec<Output>> {
     let inputs = SafeTensors::deserialize(inputs)?;
-    // Shapes that the file declares for inner values may hold for another batch size.
-    let mut model =
-        tract_onnx::onnx().with_ignore_output_shapes(true).with_ignore_value_info(true).model_for_path(path)?;
+    let mut model = parser().model_for_path(path)?;
+    let fed = feed(&mut model, &inputs)?;
+    let names: Vec<String> = model
+        .output_outlets()?
+        .iter()
+        .map(|outlet| model.outlet_label(*outlet).unwrap_or(&model.node(outlet.node).name).to_owned())
+        .collect();
+    let outputs = model.into_typed()?.into_decluttered()?.into_runnable()?.run(fed)?;
+    names.into_iter().zip(outputs).map(|(name, output)| as_floats(name, &output)).collect()
+}
+
+/// What tract computes before the first node that it cannot run; and which one that is.
+fn evaluate_every_value(path: &Path, inputs: &[u8]) -> TractResult<(Vec<Output>, Option<String>)> {
+    let inputs = SafeTensors::deserialize(inputs)?;
+    let onnx = parser();
+    let proto = onnx.proto_model_for_path(path)?;
+    let outputs = proto.graph.iter().flat_map(|graph| &graph.node).flat_map(|node| &node.output);
+    let parsed = onnx.parse(&proto, path.parent().and_then(Path::to_str))?;
+    let values: Vec<(&String, OutletId)> =
+        outputs.filter_map(|name| Some((name, *parsed.outlets_by_name.get(name)?))).collect();
+    let compute = |count: usize| -> TractResult<Vec<Output>> {
+        let mut model = parsed.model.clone();
+        let mut outlets: Vec<OutletId> = values[..count].iter().map(|(_, outlet)| *outlet).collect();
+        outlets.sort();
+        outlets.dedup();
+        let fed = feed(&mut model, &inputs)?;
+        model.select_output_outlets(&outlets)?;
+        // What these values do not need would be analysed too, and refused.
+        model.compact()?;
+        let computed = model.into_typed()?.into_runnable()?.run(fed)?;
+        let value = |(name, outlet): &(&String, OutletId)| {
+            let position = outlets.binary_search(outlet).ok()?;
+            // A type that is no number is left out.
+            as_floats((*name).clone(), computed.get(position)?).ok()
+        };
+        Ok(values[..count].iter().filter_map(value).collect())
+    };
+    // What tract cannot run is as often a panic as an error. OK because nothing that a panic left is used again.
+    let attempt = |count: usize| {
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| compute(count)))
+            .unwrap_or_else(|_| Err(TractError::msg("tract panics")))
+    };
+    let mut reason = match attempt(values.len()) {
+        Ok(outputs) => return Ok((outputs, None)),
+        Err(error) => error,
+    };
+    // The longest part that it can run: `able` values, but not `unable`.
+    let (mut able, mut unable, mut outputs) = (0, values.len(), Vec::new());
+    while unable - able > 1 {
+        let middle = able.midpoint(unable);
+        match attempt(middle) {
+            Ok(found) => (able, outputs) = (middle, found),
+            Err(error) => (unable, reason) = (middle, error),
+        }
+    }
+    let name = values.get(able).map_or("", |(name, _)| name);
+    let reason = format!("{reason:#}").replace('\n', " ");
+    Ok((outputs, Some(format!("tract cannot compute `{name}`: {reason}"))))
+}
+
+/// Shapes that the file declares for inner values may hold for another batch size.
+fn parser() -> tract_onnx::Onnx {
+    tract_onnx::onnx().with_ignore_output_shapes(true).with_ignore_value_info(true)
+}
+
+/// The inputs of `model`, whose sizes it is told.
+fn feed(model: &mut InferenceModel, inputs: &SafeTensors<'_>) -> TractResult<TVec<TValue>> {
     let mut fed = tvec!();
     for (position, outlet) in model.input_outlets()?.to_vec().into_iter().enumerate() {
         let name = model.node(outlet.node).name.clone();
@@ -167,25 +246,20 @@ fn evaluate(path: &Path, inputs: &[u8]) -> TractResult<Vec<Output>> {
             .tensor(&format!("input.{name}"))
             .map_err(TractError::from)
             .with_context(|| format!("input `{name}` is not in the file"))?;
-        let tensor = tensor(&view)?;
+        let mut tensor = tensor(&view)?;
+        if let Some(declared) = model.input_fact(position)?.datum_type.concretize() {
+            tensor = tensor.cast_to_dt(declared)?.into_owned();
+        }
         model.set_input_fact(position, InferenceFact::dt_shape(tensor.datum_type(), tensor.shape()))?;
         fed.push(tensor.into_tvalue());
     }
-    let names: Vec<String> = model
-        .output_outlets()?
-        .iter()
-        .map(|outlet| model.outlet_label(*outlet).unwrap_or(&model.node(outlet.node).name).to_owned())
-        .collect();
-    let outputs = model.into_typed()?.into_decluttered()?.into_runnable()?.run(fed)?;
-    names
-        .into_iter()
-        .zip(outputs)
-        .map(|(name, output)| {
-            let output = output.cast_to::<f32>()?;
-            let bytes = output.try_as_plain_ram()?.as_slice::<f32>()?.iter().flat_map(|x| x.to_le_bytes()).collect();
-            Ok((name, output.shape().to_vec(), bytes))
-        })
-        .collect()
+    Ok(fed)
+}
+
+fn as_floats(name: String, output: &Tensor) -> TractResult<Output> {
+    let output = output.cast_to::<f32>()?;
+    let bytes = output.try_as_plain_ram()?.as_slice::<f32>()?.iter().flat_map(|x| x.to_le_bytes()).collect();
+    Ok((name, output.shape().to_vec(), bytes))
 }
 
 fn tensor(view: &TensorView<'_>) -> TractResult<Tensor> {
@@ -195,6 +269,8 @@ fn tensor(view: &TensorView<'_>) -> TractResult<Tensor> {
         Dtype::F64 => Tensor::from_shape(shape, &elements(data, f64::from_le_bytes)),
         Dtype::I64 => Tensor::from_shape(shape, &elements(data, i64::from_le_bytes)),
         Dtype::I32 => Tensor::from_shape(shape, &elements(data, i32::from_le_bytes)),
+        Dtype::U8 => Tensor::from_shape(shape, data),
+        Dtype::BOOL => Tensor::from_shape(shape, &data.iter().map(|byte| *byte != 0).collect::<Vec<_>>()),
         other => bail!("inputs of type {other:?} are not supported"),
     }
 }

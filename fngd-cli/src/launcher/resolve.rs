@@ -155,7 +155,7 @@ fn read_file(path: &Path, values: &mut Values) -> Result<()> {
         let plain = &table[name];
         if let (Some(inner), Value::Table(section)) = (value.get_ref().as_table(), plain) {
             if !KEYS.iter().any(|key| key.name.split_once('.').is_some_and(|(known, _)| known == name)) {
-                let nearest = text::nearest(name, ["data", "train", "optimizer", "schedule", "stop"]);
+                let nearest = text::nearest(name, ["import", "data", "train", "optimizer", "schedule", "stop"]);
                 return Err(Failure::usage(format!(
                     "{shown}, line {line}: there is no section `[{}]`",
                     text::name(name)
@@ -178,7 +178,8 @@ fn read_file(path: &Path, values: &mut Values) -> Result<()> {
 }
 
 fn read_variables(variables: &[(String, String)], values: &mut Values) -> Result<()> {
-    const SECTIONS: [&str; 5] = ["FNGD_DATA_", "FNGD_TRAIN_", "FNGD_OPTIMIZER_", "FNGD_SCHEDULE_", "FNGD_STOP_"];
+    const SECTIONS: [&str; 6] =
+        ["FNGD_IMPORT_", "FNGD_DATA_", "FNGD_TRAIN_", "FNGD_OPTIMIZER_", "FNGD_SCHEDULE_", "FNGD_STOP_"];
     // Says where data is downloaded from; no setting, because it changes no result.
     const MIRROR: &str = "FNGD_DATA_MIRROR";
     for (name, value) in variables.iter().filter(|(name, _)| name != MIRROR) {
@@ -197,8 +198,15 @@ fn read_variables(variables: &[(String, String)], values: &mut Values) -> Result
 fn read_flags(train: &Train, global: &Global, values: &mut Values) -> Result<()> {
     let model = train.model.as_ref().map(|path| path.display().to_string());
     let (data, run, optimizer, stop) = (&train.data, &train.run, &train.optimizer, &train.stop);
+    let on = |switch: bool| switch.then(|| "true".to_owned());
+    let (restore_bias, restore_bn, dynamic_batch) =
+        (on(train.import.restore_bias), on(train.import.restore_bn), on(train.dynamic_batch));
     let flags = [
         ("model", &model),
+        ("import.skip_repairs", &train.import.no_repair),
+        ("import.restore_bias", &restore_bias),
+        ("import.restore_batch_norm", &restore_bn),
+        ("import.dynamic_batch", &dynamic_batch),
         ("data.spec", &data.spec),
         ("data.dir", &data.dir),
         ("data.val", &data.val),
@@ -319,6 +327,7 @@ fn fill_defaults(values: &mut Values) {
     }
     let defaults = Settings {
         model: Default::default(),
+        import: Default::default(),
         data: DataSettings { spec: String::new(), ..DataSettings::default() },
         train: Default::default(),
         optimizer: Default::default(),

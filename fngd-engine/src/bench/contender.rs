@@ -44,7 +44,7 @@ impl Contender {
         let settings = OptimizerSettings { name: optimizer.to_owned(), inner, ..OptimizerSettings::default() };
         let method = method::method(&settings, 0)?;
         let options = BuildOptions { device, channels_last: job.channels_last, dims: job.dims.clone() };
-        let mut network = OnnxNetwork::build(OnnxNetwork::open(&job.model, None)?, &options)?;
+        let mut network = OnnxNetwork::build(OnnxNetwork::open(&job.model, &Default::default(), None)?, &options)?;
         network.set_training(true);
         let batch = i64::try_from(job.batch).map_err(|_| Failure::usage("bench step: batch is too large"))?;
         let inputs = network.module.example_inputs(batch, &job.dims, 0)?;

@@ -150,9 +150,17 @@ pub(crate) fn axis_of(axis: i64, rank: usize) -> Result<i64> {
     Ok(if axis < 0 { axis + signed_rank } else { axis })
 }
 
-/// [`axis_of`] for several.
+/// [`axis_of`] for several, which must differ.
 pub(crate) fn axes_of(axes: &[i64], rank: usize) -> Result<Vec<i64>> {
-    axes.iter().map(|&axis| axis_of(axis, rank)).collect()
+    let mut found = Vec::with_capacity(axes.len());
+    for &axis in axes {
+        let axis = axis_of(axis, rank)?;
+        if found.contains(&axis) {
+            return Err(Error::mismatch(format!("axis {axis} is named twice in {axes:?}")));
+        }
+        found.push(axis);
+    }
+    Ok(found)
 }
 
 /// The product of dimensions.
@@ -163,10 +171,16 @@ pub(crate) fn product(dims: &[i64]) -> i64 {
 /// Elements of the largest result that training has use for.
 pub(crate) const MOST_ELEMENTS: i64 = 1 << 34;
 
+/// Longest list of positions along one axis that is made on the host. A list that memory does not hold would end the process.
+pub(crate) const MOST_POSITIONS: i64 = 1 << 24;
+
 /// Refuses a result of more than `most` elements: a broken file must not take all memory.
 pub(crate) fn affordable(size: &[i64], most: i64) -> Result<()> {
+    if let Some(negative) = size.iter().find(|dim| **dim < 0) {
+        return Err(Error::mismatch(format!("a result would have a dimension of {negative}")));
+    }
     let elements = size.iter().try_fold(1i64, |product, &dim| product.checked_mul(dim)).unwrap_or(i64::MAX);
-    if !(0..=most).contains(&elements) {
+    if elements > most {
         return Err(Error::limit(format!("a result of size {size:?} is too large")));
     }
     Ok(())
@@ -195,4 +209,17 @@ pub(crate) fn shape_tensor(values: &[i64]) -> Result<Tensor> {
 /// One-dimensional integers on `device`.
 pub(crate) fn indices(values: &[i64], device: Device) -> Result<Tensor> {
     Ok(Tensor::f_from_slice(values)?.f_to_device(device)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::affordable;
+
+    #[test]
+    fn two_dimensions_below_zero_do_not_make_a_size() {
+        let error = affordable(&[-1, -2], 100).unwrap_err();
+        assert_eq!(error.to_string(), "a result would have a dimension of -1");
+        assert!(affordable(&[i64::MAX, i64::MAX], 100).unwrap_err().is_limit());
+        affordable(&[10, 10], 100).unwrap();
+    }
 }

@@ -14,6 +14,8 @@ use tch::{Device, Kind, Tensor, no_grad_guard};
 
 /// Samples in the probing batch. Three tell a batch axis from a pair of anything.
 const BATCH: i64 = 3;
+/// More elements of an input than this are not probed with: three images of 1900 by 1900 pixels.
+const MOST_ELEMENTS: i64 = 1 << 25;
 
 /// What was found for one layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,13 +87,13 @@ struct Moved {
 fn probe(program: &Program, parameters: &Parameters, layers: usize, dims: &[(String, i64)]) -> Result<Vec<Evidence>> {
     let _guard = no_grad_guard();
     let batch = example::fixed_batch(&program.inputs).unwrap_or(BATCH);
-    let inputs = example::inputs(&program.inputs, batch, dims, 1)?;
+    let inputs = example::inputs(&program.inputs, batch, dims, 1, MOST_ELEMENTS)?;
     let reference = activations(program, parameters, layers, &inputs)?;
     let mut evidence: Vec<Evidence> = reference
         .iter()
         .map(|uses| Evidence { sizes: uses.iter().map(Tensor::size).collect(), moved: Vec::new(), batch })
         .collect();
-    let others = example::inputs(&program.inputs, batch, dims, 2)?;
+    let others = example::inputs(&program.inputs, batch, dims, 2, MOST_ELEMENTS)?;
     for sample in 0..batch.min(BATCH) {
         let changed = with_sample(program, &inputs, &others, sample)?;
         for (evidence, (before, after)) in

@@ -3,14 +3,16 @@
 use super::drafts::{self, Draft};
 use super::drop_path;
 use super::folding;
+use super::guarded;
 use super::layers::Layers;
 use super::operator::{BuildContext, Inputs, Operator, Run};
 use super::parameters::Parameters;
 use super::plan::{Plan, Source};
 use super::program::{Constant, GraphInput, Program, Step};
+use super::scalars;
 use super::table;
 use super::tensors;
-use crate::{Error, Result};
+use crate::{Error, Result, running};
 use fngd_onnx::analysis::Analysis;
 use fngd_onnx::analysis::drop_path::{divided_branches, mask_values};
 use fngd_onnx::graph::{Graph, Node, ValueId};
@@ -47,6 +49,7 @@ struct Builder<'a> {
     readers: BTreeMap<usize, usize>,
     /// Values that somebody besides DequantizeLinear reads.
     read_as_they_are: BTreeSet<usize>,
+    guarded: BTreeSet<ValueId>,
     /// Values known now.
     known: BTreeMap<usize, Tensor>,
     /// Parameters and their rearrangements as the file has them: enough where only dimensions or element type matter.
@@ -102,6 +105,7 @@ impl<'a> Builder<'a> {
             undivided_in_evaluation: divided_branches(graph),
             readers,
             read_as_they_are,
+            guarded: guarded::values(graph),
             known,
             metadata,
             overwritable: BTreeSet::new(),
@@ -117,6 +121,8 @@ impl<'a> Builder<'a> {
         let (inputs, outputs) = (draft.inputs().to_vec(), draft.outputs());
         let node = draft.node;
         let is_layer = draft.layer.is_some();
+        let _pass = running::Pass;
+        running::note(&node.describe());
         let operator = match draft.layer {
             Some(layer) => Box::new(layer.operator),
             None => self.operator(&node)?,
@@ -153,6 +159,7 @@ impl<'a> Builder<'a> {
             frozen: self.frozen,
             overwritable: &overwritable,
             read_as_they_are: &self.read_as_they_are,
+            guarded: &self.guarded,
         };
         let operator = (entry.build)(node, &context)?;
         Ok(match node.output(0) {
@@ -195,7 +202,7 @@ impl<'a> Builder<'a> {
             return Ok(false);
         }
         let _guard = no_grad_guard();
-        let results = match operator.run(&mut values, &Run::folding(self.foldable)) {
+        let results = match scalars::run(operator, &mut values, &Run::folding(self.foldable)) {
             // Each pass may afford more, or says so itself.
             Err(error) if error.is_limit() => return Ok(false),
             results => results?,
@@ -237,7 +244,7 @@ impl<'a> Builder<'a> {
             let _guard = no_grad_guard();
             let mut values = Inputs(inputs.iter().map(value).collect());
             // A failure here shows itself when the step runs.
-            let result = operator.run(&mut values, &Run::evaluation(Device::Cpu));
+            let result = scalars::run(operator, &mut values, &Run::evaluation(Device::Cpu));
             if let Some(tensor) = result.ok().and_then(|results| results.into_iter().next()) {
                 self.metadata.insert(output.0, tensor);
             }

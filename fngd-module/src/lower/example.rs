@@ -1,5 +1,6 @@
 //! Inputs made up for a model: for probing it, for timing it and for checking an export.
 
+use super::arguments::product;
 use super::program::GraphInput;
 use crate::{Error, Result};
 use fngd_onnx::graph::Dim;
@@ -12,9 +13,19 @@ const OPEN_OTHER_DIM: i64 = 8;
 /// Random inputs: normal floats, integers and booleans of 0 and 1.
 ///
 /// Integers stay that small because they may be tokens of a vocabulary of any size, segment numbers or masks.
-pub(crate) fn inputs(inputs: &[GraphInput], batch: i64, dims: &[(String, i64)], seed: u64) -> Result<Vec<Tensor>> {
+///
+/// - `most_elements`: of one input
+pub(crate) fn inputs(
+    inputs: &[GraphInput],
+    batch: i64,
+    dims: &[(String, i64)],
+    seed: u64,
+    most_elements: i64,
+) -> Result<Vec<Tensor>> {
     let mut numbers = SplitMix(seed);
-    inputs.iter().map(|input| tensor(inputs, input, batch, dims, &mut numbers)).collect()
+    let sizes =
+        inputs.iter().map(|input| size(inputs, input, batch, dims, most_elements)).collect::<Result<Vec<_>>>()?;
+    inputs.iter().zip(sizes).map(|(input, size)| tensor(input, &size, &mut numbers)).collect()
 }
 
 /// Which axis of `input` holds the samples: the one with the batch's name, or the first.
@@ -40,6 +51,18 @@ pub(crate) fn fixed_batch(inputs: &[GraphInput]) -> Option<i64> {
     sizes.min()
 }
 
+/// Whether the first dimension of `input` is the batch that the file fixes.
+pub(crate) fn has_samples(input: &GraphInput, batch: u64) -> bool {
+    input.dims.as_ref().is_some_and(|dims| dims.first() == Some(&Dim::Known(batch)))
+}
+
+/// A tensor of normal floats, equal for equal `seed`.
+pub(crate) fn normal(size: &[i64], seed: u64) -> Result<Tensor> {
+    let mut numbers = SplitMix(seed);
+    let values: Vec<f32> = (0..size.iter().product()).map(|_| numbers.normal()).collect();
+    Ok(Tensor::f_from_slice(&values)?.f_reshape(size)?)
+}
+
 fn batch_symbol(inputs: &[GraphInput]) -> Option<&str> {
     let symbols = || {
         inputs.iter().flat_map(|input| input.dims.iter().flatten()).filter_map(|dim| match dim {
@@ -55,13 +78,13 @@ fn batch_symbol(inputs: &[GraphInput]) -> Option<&str> {
     })
 }
 
-fn tensor(
+fn size(
     inputs: &[GraphInput],
     input: &GraphInput,
     batch: i64,
     dims: &[(String, i64)],
-    numbers: &mut SplitMix,
-) -> Result<Tensor> {
+    most_elements: i64,
+) -> Result<Vec<i64>> {
     let declared = input.dims.as_deref().ok_or_else(|| {
         Error::unsupported(format!("input `{}` declares no dimensions, so no example can be made for it", input.name))
     })?;
@@ -81,16 +104,25 @@ fn tensor(
         })
         .collect();
     let elements = size.iter().try_fold(1i64, |product, &dim| product.checked_mul(dim)).unwrap_or(i64::MAX);
-    if !(0..=MOST_ELEMENTS).contains(&elements) {
+    if !(0..=most_elements).contains(&elements) {
         return Err(Error::limit(format!("input `{}` would have {elements} elements at size {size:?}", input.name)));
     }
-    let values: Vec<f32> =
-        (0..elements).map(|_| if kind == Kind::Float { numbers.normal() } else { numbers.bit() }).collect();
-    Ok(Tensor::f_from_slice(&values)?.f_reshape(&size[..])?.f_to_kind(kind)?)
+    Ok(size)
+}
+
+fn tensor(input: &GraphInput, size: &[i64], numbers: &mut SplitMix) -> Result<Tensor> {
+    let kind = input.kind.unwrap_or(Kind::Float);
+    let elements = usize::try_from(product(size)).unwrap_or(0);
+    let mut values: Vec<f32> = Vec::new();
+    values.try_reserve_exact(elements).map_err(|error| {
+        Error::limit(format!("input `{}` would have {elements} elements at size {size:?}: {error}", input.name))
+    })?;
+    values.extend((0..elements).map(|_| if kind == Kind::Float { numbers.normal() } else { numbers.bit() }));
+    Ok(Tensor::f_from_slice(&values)?.f_reshape(size)?.f_to_kind(kind)?)
 }
 
 /// 4 GiB of float32.
-const MOST_ELEMENTS: i64 = 1 << 30;
+pub(crate) const MOST_ELEMENTS: i64 = 1 << 30;
 
 /// Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014. Equal on every machine, and libtorch's own generator
 /// is left alone.

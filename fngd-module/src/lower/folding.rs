@@ -8,8 +8,21 @@ pub(crate) const MOST_ELEMENTS: i64 = 1 << 28;
 /// Whether the size of the result is bounded neither by [`largest_result`] nor by the operator. Exporters write none of these with
 /// constants alone.
 pub(crate) fn is_unbounded(node: &Node) -> bool {
-    const OPERATORS: [&str; 10] =
-        ["Attention", "AveragePool", "Conv", "ConvTranspose", "Einsum", "GRU", "Gemm", "LSTM", "MaxPool", "RNN"];
+    const OPERATORS: [&str; 13] = [
+        "Attention",
+        "AveragePool",
+        "Conv",
+        "ConvTranspose",
+        "Einsum",
+        "FusedMatMul",
+        "GRU",
+        "Gemm",
+        "LSTM",
+        "LpPool",
+        "MaxPool",
+        "MultiHeadAttention",
+        "RNN",
+    ];
     OPERATORS.contains(&node.op_type.as_str())
 }
 

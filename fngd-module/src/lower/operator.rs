@@ -134,6 +134,8 @@ pub(crate) struct BuildContext<'a> {
     pub overwritable: &'a dyn Fn(usize) -> bool,
     /// Values that somebody besides DequantizeLinear reads.
     pub read_as_they_are: &'a BTreeSet<usize>,
+    /// Values of which a Where replaces some elements.
+    pub guarded: &'a BTreeSet<ValueId>,
 }
 
 impl BuildContext<'_> {
@@ -160,6 +162,11 @@ impl BuildContext<'_> {
     /// Whether nobody needs output 0 in its integer type.
     pub fn is_only_dequantised(&self) -> bool {
         self.node.output(0).is_some_and(|value| !self.read_as_they_are.contains(&value.0))
+    }
+
+    /// Whether a Where may replace elements of output 0 that are not numbers.
+    pub fn is_guarded(&self) -> bool {
+        self.node.output(0).is_some_and(|value| self.guarded.contains(&value))
     }
 
     /// The error for something that the specification allows and this crate does not.

@@ -3,8 +3,9 @@
 use super::operator::{Inputs, Operator, Run};
 use super::parameters::Parameters;
 use super::plan::{Plan, Source, Wiring};
+use super::scalars;
 use super::tensors;
-use crate::{Error, Result};
+use crate::{Error, Result, running};
 use fngd_onnx::graph::Dim;
 use std::cell::OnceCell;
 use tch::{Device, Kind, Tensor};
@@ -67,25 +68,54 @@ pub(crate) struct GraphInput {
 impl Program {
     /// Runs `plan` on `inputs`.
     pub fn run(&self, plan: &Plan, parameters: &Parameters, inputs: &[Tensor], run: &Run) -> Result<Vec<Tensor>> {
+        let (results, end) = self.run_as_far_as_possible(plan, parameters, inputs, run);
+        end?;
+        let results = results.into_iter().collect::<Option<Vec<_>>>();
+        results.ok_or_else(|| Error::malformed("a graph output is not computed by any node"))
+    }
+
+    /// Runs `plan` on `inputs`: the results that there are, and why it went no further.
+    pub fn run_as_far_as_possible(
+        &self,
+        plan: &Plan,
+        parameters: &Parameters,
+        inputs: &[Tensor],
+        run: &Run,
+    ) -> (Vec<Option<Tensor>>, Result<()>) {
+        let mut slots: Vec<Option<Tensor>> = std::iter::repeat_with(|| None).take(self.slots).collect();
+        let end = self.run_steps(plan, parameters, inputs, run, &mut slots);
+        let result = |&source: &Source| self.value(source, &slots, parameters);
+        (plan.results.iter().map(result).collect(), end)
+    }
+
+    fn run_steps(
+        &self,
+        plan: &Plan,
+        parameters: &Parameters,
+        inputs: &[Tensor],
+        run: &Run,
+        slots: &mut [Option<Tensor>],
+    ) -> Result<()> {
         if inputs.len() != self.inputs.len() {
             let names: Vec<_> = self.inputs.iter().map(|input| input.name.as_str()).collect();
             let message =
                 format!("the model has {} inputs ({}), found {}", names.len(), names.join(", "), inputs.len());
             return Err(Error::mismatch(message));
         }
-        let mut slots: Vec<Option<Tensor>> = std::iter::repeat_with(|| None).take(self.slots).collect();
         for (input, tensor) in self.inputs.iter().zip(inputs) {
             slots[input.slot] =
                 Some(self.prepared(input, tensor).map_err(|error| error.at(format!("input `{}`", input.name)))?);
         }
         let mut held = Inputs::default();
+        let _pass = running::Pass;
         for scheduled in &plan.schedule {
             let step = &self.steps[scheduled.step];
+            running::note(&step.place);
             held.0.clear();
             for (&source, &is_last) in step.inputs.iter().zip(&scheduled.is_last) {
                 held.0.push(match source {
                     Source::Slot(slot) if is_last => slots[slot].take(),
-                    source => self.value(source, &slots, parameters),
+                    source => self.value(source, slots, parameters),
                 });
             }
             let outputs = self.run_step(step, &mut held, run).map_err(|error| error.at(&step.place))?;
@@ -100,9 +130,7 @@ impl Program {
                 }
             }
         }
-        let result = |&source: &Source| self.value(source, &slots, parameters);
-        let results = plan.results.iter().map(result).collect::<Option<Vec<_>>>();
-        results.ok_or_else(|| Error::malformed("a graph output is not computed by any node"))
+        Ok(())
     }
 
     fn value(&self, source: Source, slots: &[Option<Tensor>], parameters: &Parameters) -> Option<Tensor> {
@@ -118,7 +146,7 @@ impl Program {
         if self.device != Device::Cpu {
             self.bring_together(step, held)?;
         }
-        step.operator.run(held, run)
+        scalars::run(&*step.operator, held, run)
     }
 
     /// Shapes go to the host; what is computed with goes to the device as soon as one of it is there.

@@ -2,12 +2,14 @@
 
 use super::operator::Build;
 use super::ops::{
-    activation, arg_extreme, attention, batch_normalisation, cast, clip, constant, convolution, cumulative,
-    depth_space, dropout, einsum, elementwise, global_pool, grid_sample, index, loss, matmul, normalise, one_hot, pad,
-    parts, pool, power, quantise, random, recurrent, reduce, resize, rotary, scatter, select, shape, softmax,
-    standardise, swish, threshold, top_k,
+    activation, arg_extreme, attention, batch_normalisation, cache, cast, causal_convolution, centre, clip, columns,
+    constant, convolution, cumulative, depth_space, dropout, einsum, elementwise, fourier, fused_matmul, global_pool,
+    grid_sample, index, linear_attention, loss, matmul, normalise, one_hot, pad, parts, pool, pool_norm, power,
+    quantise, random, recurrent, reduce, resize, roi_align, rotary, scatter, select, shape, softmax, standardise,
+    suppress, swish, threshold, top_k, unpool,
 };
 use fngd_onnx::graph::Node;
+use fngd_onnx::supported::MICROSOFT_DOMAIN;
 use std::ops::RangeInclusive;
 
 /// One operator of ai.onnx.
@@ -47,9 +49,12 @@ const OPERATORS: &[Entry] = &[
     entry("BitwiseXor", 18, 2..=2, elementwise::binary),
     entry("Cast", 1, 1..=1, cast::cast),
     entry("CastLike", 15, 2..=2, cast::cast_like),
+    entry("CausalConvWithState", 27, 2..=4, causal_convolution::build),
     entry("Ceil", 1, 1..=1, elementwise::unary),
     entry("Celu", 12, 1..=1, activation::celu),
+    entry("CenterCropPad", 18, 2..=2, centre::centre_crop_pad),
     entry("Clip", 1, 1..=3, clip::clip),
+    entry("Col2Im", 18, 3..=3, columns::col2im),
     entry("Compress", 9, 2..=2, select::compress),
     entry("Concat", 1, 1..=ANY, parts::concat),
     entry("ConstantOfShape", 9, 1..=1, constant::constant_of_shape),
@@ -59,8 +64,10 @@ const OPERATORS: &[Entry] = &[
     entry("Cosh", 9, 1..=1, elementwise::unary),
     entry("CumProd", 26, 2..=2, cumulative::cumulative),
     entry("CumSum", 11, 2..=2, cumulative::cumulative),
+    entry("DFT", 17, 1..=3, fourier::dft),
     entry("DepthToSpace", 1, 1..=1, depth_space::depth_to_space),
     entry("DequantizeLinear", 10, 2..=3, quantise::dequantize),
+    entry("Det", 11, 1..=1, elementwise::unary),
     entry("Div", 1, 2..=2, elementwise::binary),
     entry("Dropout", 1, 1..=3, dropout::dropout),
     entry("DynamicQuantizeLinear", 11, 1..=1, quantise::dynamic_quantize),
@@ -99,12 +106,15 @@ const OPERATORS: &[Entry] = &[
     entry("LeakyRelu", 1, 1..=1, activation::leaky_relu),
     entry("Less", 1, 2..=2, elementwise::binary),
     entry("LessOrEqual", 12, 2..=2, elementwise::binary),
+    entry("LinearAttention", 27, 3..=6, linear_attention::build),
     entry("Log", 1, 1..=1, elementwise::unary),
     entry("LogSoftmax", 1, 1..=1, softmax::softmax),
     entry("LpNormalization", 1, 1..=1, standardise::lp),
+    entry("LpPool", 2, 1..=1, pool_norm::lp_pool),
     entry("MatMul", 1, 2..=2, matmul::matmul),
     entry("Max", 1, 1..=ANY, elementwise::variadic),
     entry("MaxPool", 1, 1..=1, pool::max_pool),
+    entry("MaxUnpool", 9, 2..=3, unpool::max_unpool),
     entry("Mean", 1, 1..=ANY, elementwise::variadic),
     entry("MeanVarianceNormalization", 9, 1..=1, standardise::mean_variance),
     entry("Min", 1, 1..=ANY, elementwise::variadic),
@@ -113,6 +123,7 @@ const OPERATORS: &[Entry] = &[
     entry("Mul", 1, 2..=2, elementwise::binary),
     entry("Neg", 1, 1..=1, elementwise::unary),
     entry("NegativeLogLikelihoodLoss", 12, 2..=3, loss::loss),
+    entry("NonMaxSuppression", 10, 2..=5, suppress::non_max_suppression),
     entry("NonZero", 9, 1..=1, select::non_zero),
     entry("Not", 1, 1..=1, elementwise::unary),
     entry("OneHot", 9, 3..=3, one_hot::one_hot),
@@ -143,8 +154,10 @@ const OPERATORS: &[Entry] = &[
     entry("Reshape", 1, 1..=2, shape::reshape),
     entry("Resize", 10, 1..=4, resize::resize),
     entry("ReverseSequence", 10, 2..=2, select::reverse_sequence),
+    entry("RoiAlign", 10, 3..=3, roi_align::roi_align),
     entry("RotaryEmbedding", 23, 3..=4, rotary::rotary),
     entry("Round", 11, 1..=1, elementwise::unary),
+    entry("STFT", 17, 2..=4, fourier::stft),
     entry("Scatter", 9, 3..=3, scatter::scatter_elements),
     entry("ScatterElements", 11, 3..=3, scatter::scatter_elements),
     entry("ScatterND", 11, 3..=3, scatter::scatter_nd),
@@ -153,6 +166,7 @@ const OPERATORS: &[Entry] = &[
     entry("Shrink", 9, 1..=1, threshold::shrink),
     entry("Sigmoid", 1, 1..=1, elementwise::unary),
     entry("Sign", 9, 1..=1, elementwise::unary),
+    entry("SimplifiedLayerNormalization", 1, 2..=2, normalise::rms),
     entry("Sin", 7, 1..=1, elementwise::unary),
     entry("Sinh", 9, 1..=1, elementwise::unary),
     entry("Size", 1, 1..=1, shape::size),
@@ -171,6 +185,7 @@ const OPERATORS: &[Entry] = &[
     entry("Swish", 24, 1..=1, swish::swish),
     entry("Tan", 7, 1..=1, elementwise::unary),
     entry("Tanh", 1, 1..=1, elementwise::unary),
+    entry("TensorScatter", 24, 2..=3, cache::tensor_scatter),
     entry("ThresholdedRelu", 10, 1..=1, threshold::thresholded_relu),
     entry("Tile", 1, 2..=3, shape::tile),
     entry("TopK", 1, 1..=2, top_k::top_k),
@@ -183,17 +198,26 @@ const OPERATORS: &[Entry] = &[
     entry("Xor", 1, 2..=2, elementwise::binary),
 ];
 
+/// Operators of com.microsoft that `fngd-onnx` does not take apart.
+#[rustfmt::skip]
+const MICROSOFT: &[Entry] = &[
+    entry("FusedMatMul", 1, 2..=2, fused_matmul::fused_matmul),
+    entry("MultiHeadAttention", 1, 1..=8, attention::multi_head),
+];
+
 const fn entry(op_type: &'static str, since: i64, inputs: RangeInclusive<usize>, build: Build) -> Entry {
     Entry { op_type, since, inputs, build }
 }
 
 /// The operator that `node` asks for, if there is one.
 pub(crate) fn find(node: &Node) -> Option<&'static Entry> {
-    if !matches!(node.domain.as_str(), "" | "ai.onnx") {
-        return None;
-    }
-    let index = OPERATORS.binary_search_by(|entry| entry.op_type.cmp(node.op_type.as_str())).ok()?;
-    Some(&OPERATORS[index]).filter(|entry| node.opset >= entry.since)
+    let operators = match node.domain.as_str() {
+        "" | "ai.onnx" => OPERATORS,
+        MICROSOFT_DOMAIN => MICROSOFT,
+        _ => return None,
+    };
+    let index = operators.binary_search_by(|entry| entry.op_type.cmp(node.op_type.as_str())).ok()?;
+    Some(&operators[index]).filter(|entry| node.opset >= entry.since)
 }
 
 #[cfg(test)]
@@ -202,6 +226,7 @@ mod tests {
 
     #[test]
     fn the_table_is_sorted() {
+        assert!(MICROSOFT.is_sorted_by(|left, right| left.op_type < right.op_type));
         assert!(OPERATORS.is_sorted_by(|left, right| left.op_type < right.op_type));
     }
 

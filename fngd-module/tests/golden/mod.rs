@@ -33,6 +33,7 @@ impl Golden {
             let kind = match view.dtype() {
                 safetensors::Dtype::F32 => Kind::Float,
                 safetensors::Dtype::F64 => Kind::Double,
+                safetensors::Dtype::I32 => Kind::Int,
                 safetensors::Dtype::I64 => Kind::Int64,
                 safetensors::Dtype::BOOL => Kind::Bool,
                 other => return Err(format!("{name} is {other:?}").into()),

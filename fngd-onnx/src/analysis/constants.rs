@@ -92,7 +92,8 @@ fn is_made_for_parameters(node: &Node, slot: usize) -> bool {
         | "LayerNormalization"
         | "InstanceNormalization"
         | "GroupNormalization"
-        | "RMSNormalization" => slot > 0,
+        | "RMSNormalization"
+        | "SimplifiedLayerNormalization" => slot > 0,
         _ => false,
     }
 }

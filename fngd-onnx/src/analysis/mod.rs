@@ -49,6 +49,14 @@ impl Analysis {
     }
 }
 
+/// The linear layer whose output the loss reads: the index of its node in `Graph::nodes`, and its weight.
+pub(crate) fn output_layer(graph: &Graph, uses: &Uses) -> Option<(usize, ValueId)> {
+    let logits = logits::find(graph, uses, true)?;
+    let layers = layers::find(graph, uses);
+    let is_output = |(_, layer): &(&usize, &layers::Found)| !layer.is_convolution && layer.info.output == logits;
+    layers.iter().find(is_output).map(|(index, layer)| (*index, layer.info.weight))
+}
+
 /// Constants of more than one element that look like parameters and are none.
 pub(crate) fn constants(graph: &Graph) -> BTreeMap<ValueId, &'static str> {
     constants::find(graph, &Uses::of(graph))

@@ -134,7 +134,7 @@ fn reading(node: &Node, slot: usize, data: &TensorData, uniform: bool) -> Readin
     match (node.op_type.as_str(), slot) {
         ("Conv" | "ConvTranspose", 1) => Reading::Role(Role::ConvolutionWeight),
         ("Conv" | "ConvTranspose" | "Gemm", 2) => Reading::Role(Role::Bias),
-        ("Gemm" | "MatMul", 0 | 1) if data.dims.len() >= 2 => Reading::Role(Role::LinearWeight),
+        ("Gemm" | "MatMul" | "FusedMatMul", 0 | 1) if data.dims.len() >= 2 => Reading::Role(Role::LinearWeight),
         ("LSTM" | "GRU" | "RNN", 1 | 2 | 7) => Reading::Role(Role::RecurrentWeight),
         ("LSTM" | "GRU" | "RNN", 3) => Reading::Role(Role::Bias),
         ("LSTM" | "GRU" | "RNN", 5 | 6) => Reading::Operand,
@@ -144,19 +144,22 @@ fn reading(node: &Node, slot: usize, data: &TensorData, uniform: bool) -> Readin
             | "LayerNormalization"
             | "InstanceNormalization"
             | "GroupNormalization"
-            | "RMSNormalization",
+            | "RMSNormalization"
+            | "SimplifiedLayerNormalization",
             1,
         ) => Reading::Role(Role::NormalisationScale),
         ("BatchNormalization" | "LayerNormalization" | "InstanceNormalization" | "GroupNormalization", 2) => {
             Reading::Role(Role::NormalisationShift)
         }
-        ("PRelu", 1) => Reading::Role(Role::Other),
+        ("PRelu" | "CausalConvWithState", 1) => Reading::Role(Role::Other),
         ("Gather", 0) => Reading::Role(if data.dims.len() >= 2 { Role::Embedding } else { Role::Other }),
         ("Where", 1 | 2) if uniform => Reading::Nothing,
         ("Where", 1 | 2) | ("GatherElements" | "GatherND", 0) | ("Attention", 0..=3) | ("MatMul" | "Gemm", 0 | 1) => {
             Reading::Operand
         }
-        ("Add" | "Sub" | "Mul" | "Div" | "Concat" | "Sum" | "Mean" | "Max" | "Min" | "Pow", _) => Reading::Operand,
+        ("Add" | "Sub" | "Mul" | "Div" | "Concat" | "Sum" | "Mean" | "Max" | "Min" | "Pow" | "Einsum", _) => {
+            Reading::Operand
+        }
         // Zeros that something is written into are no parameter.
         ("ScatterND" | "ScatterElements", 0 | 2) if !uniform => Reading::Operand,
         // A number spread over all elements: what a decomposed GroupNorm has inside.

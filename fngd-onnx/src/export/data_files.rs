@@ -4,11 +4,11 @@
 //! its name is `<output>.data` while that is free or holds the same bytes, and else has a hash of its contents. The old model keeps
 //! its data until the new one is in place. The name never comes from the input: it could be that of any file beside the output.
 
+use super::external_tensors::{self, ExternalTensor};
 use super::{Patches, Plan, files, span, structure};
 use crate::error::quoted;
-use crate::external;
+use crate::external::{self, Place};
 use crate::model::OnnxModel;
-use crate::read::Source;
 use crate::spans::TensorSpan;
 use crate::wire::put_bytes;
 use crate::{Error, Result};
@@ -46,27 +46,22 @@ impl DataFile {
 
 /// The locations that the input names.
 pub(super) fn of_input(model: &OnnxModel) -> BTreeSet<&str> {
-    let mut found = BTreeSet::new();
-    for source in model.imported.sources.values() {
-        if let Source::Initializer { external: Some(place), .. } | Source::Constant { external: Some(place), .. } =
-            source
-        {
-            found.insert(place.location.as_str());
-        }
-    }
-    found
+    model.imported.data_files.keys().map(String::as_str).collect()
 }
 
 /// Writes the data files that the model at `path` needs under passing names, and plans the edits of the locations that change.
 pub(super) fn prepare(model: &OnnxModel, path: &Path, plan: &mut Plan) -> Result<Vec<DataFile>> {
-    let mut places: BTreeMap<&str, Vec<TensorSpan>> = BTreeMap::new();
-    for source in model.imported.sources.values() {
-        if let (span, Some(place)) = span(model, Some(source))? {
-            places.entry(&place.location).or_default().push(span);
-        }
-    }
     // The data that is there serves both.
-    if places.is_empty() || (plan.external.is_empty() && files::same(model.folder(), files::folder_of(path))) {
+    if plan.external.is_empty() && files::same(model.folder(), files::folder_of(path)) {
+        return Ok(Vec::new());
+    }
+    let tensors = external_tensors::find(&model.file)?;
+    refuse_other_readers(model, &tensors, plan)?;
+    let mut places: BTreeMap<&str, Vec<&TensorSpan>> = BTreeMap::new();
+    for tensor in &tensors {
+        places.entry(&tensor.place.location).or_default().push(&tensor.span);
+    }
+    if places.is_empty() {
         return Ok(Vec::new());
     }
     let output = output_name(path)?;
@@ -83,6 +78,38 @@ pub(super) fn prepare(model: &OnnxModel, path: &Path, plan: &mut Plan) -> Result
         prepared.push(data);
     }
     Ok(prepared)
+}
+
+/// Tensors of branches that were not taken, and of functions, keep their bytes; data files that nobody else reads were never checked.
+fn refuse_other_readers(model: &OnnxModel, tensors: &[ExternalTensor], plan: &Plan) -> Result<()> {
+    let mut own = BTreeSet::new();
+    for source in model.imported.sources.values() {
+        if let (span, Some(_)) = span(model, Some(source))? {
+            own.insert(span.message.field.start);
+        }
+    }
+    for tensor in tensors.iter().filter(|tensor| !own.contains(&tensor.span.message.field.start)) {
+        let Place { location, offset, length } = &tensor.place;
+        if !model.imported.data_files.contains_key(location) {
+            return Err(Error::unsupported(format!(
+                "tensor {} is in data file {}, which only a part of the model needs that is not imported; write to the folder of the \
+                 model, or save it again with onnx.save",
+                quoted(&tensor.name),
+                quoted(location)
+            )));
+        }
+        let overlaps = |(start, bytes): &(u64, Vec<u8>)| {
+            *start < offset.saturating_add(*length) && *offset < start.saturating_add(bytes.len() as u64)
+        };
+        if plan.external.get(location).is_some_and(|patches| patches.iter().any(overlaps)) {
+            return Err(Error::unsupported(format!(
+                "tensor {} of a function or branch is on bytes of {} that training has changed; save the model again with onnx.save",
+                quoted(&tensor.name),
+                quoted(location)
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Data files of the model that is at `path` now, and of no other as their name says, that the new one does not use.

@@ -104,8 +104,7 @@ impl Folded<'_> {
                 data.element_type = element_type.unwrap_or(data.element_type);
                 data.bytes = vec![0; values.len() * data.element_type.size()];
                 data.bytes = encode::convert(&data, values).map_err(at)?;
-                let node = model.imported.spans.nodes.get(restored.position).ok_or_else(structure::missing)?;
-                plan.edits.extend(structure::new_input(model, node, 2, &restored.bias_name, &data)?);
+                plan.edits.extend(structure::new_input(model, restored.position, 2, &restored.bias_name, &data)?);
                 plan.report.edits.push(format!("bias {} added: it is no longer zero", quoted(&restored.bias_name)));
             }
         }

@@ -38,7 +38,9 @@ pub(crate) fn replace(model: &OnnxModel, classes: usize, seed: u64) -> Result<(V
     let mut edits = Vec::new();
     let mut added = Vec::new();
     let mut tensors = vec![(layer.weight, new_dims)];
-    tensors.extend(layer.bias.map(|bias| (bias, vec![classes as u64])));
+    // A bias that is not in the file is made by repair again.
+    let is_in_file = |bias: &ValueId| !matches!(model.imported.sources.get(bias), Some(Source::Appended { .. }));
+    tensors.extend(layer.bias.filter(is_in_file).map(|bias| (bias, vec![classes as u64])));
     for (id, dims) in tensors {
         let element_type = graph.initializers.get(&id).map_or(ElementType::Float32, |data| data.element_type);
         let data = generator.uniform(dims, bound, element_type)?;
@@ -120,13 +122,17 @@ fn stale_values(graph: &Graph, index: usize, layer: &LayerInfo) -> Result<BTreeS
 }
 
 /// Removes the initializer or Constant node that holds `id`.
-fn removal(model: &OnnxModel, id: ValueId) -> Result<Edit> {
+pub(super) fn removal(model: &OnnxModel, id: ValueId) -> Result<Edit> {
     let spans = &model.imported.spans;
     let range = match model.imported.sources.get(&id) {
         Some(Source::Initializer { position, .. }) => {
             spans.initializers.get(*position).map(|span| span.message.field.clone())
         }
         Some(Source::Constant { position, .. }) if model.imported.header.ir_version >= 4 => {
+            spans.nodes.get(*position).map(|span| span.field.clone())
+        }
+        // What it is made from stays, read by nobody.
+        Some(Source::Made { position, .. }) if model.imported.header.ir_version >= 4 => {
             spans.nodes.get(*position).map(|span| span.field.clone())
         }
         _ => None,
@@ -193,7 +199,7 @@ fn resized(
     Ok(Some(Edit { range: span.field.clone(), fields }))
 }
 
-fn set_dims(
+pub(super) fn set_dims(
     info: &mut ValueInfoProto,
     mut set: impl FnMut(usize, &mut crate::proto_generated::tensor_shape_proto::Dimension),
 ) {
@@ -205,7 +211,7 @@ fn set_dims(
     }
 }
 
-fn value(file: &[u8], span: &MessageSpan) -> Result<ValueInfoProto> {
+pub(super) fn value(file: &[u8], span: &MessageSpan) -> Result<ValueInfoProto> {
     let bytes = slice(file, &span.contents)?;
     ValueInfoProto::decode(bytes).map_err(|error| Error::malformed(quoted(&error.to_string())).caused_by(error))
 }

@@ -3,10 +3,12 @@
 mod data_files;
 mod drop_path;
 mod encode;
+mod external_tensors;
 mod files;
 mod fold;
 mod head;
 mod mode;
+mod rebatch;
 mod splice;
 mod structure;
 
@@ -69,10 +71,15 @@ pub(crate) fn write(model: &OnnxModel, path: &Path, tensors: &BTreeMap<String, T
     let folded = fold::into_layers(model, tensors)?;
     let mut stored = encode::all(model, &folded.tensors)?;
     folded.biases(model, &mut stored, &mut plan)?;
-    for (id, bytes) in &stored {
+    write_ties(model, &mut stored);
+    let rewritten = rebatch::rewritten(model);
+    for (id, bytes) in stored.iter().filter(|(id, _)| !rewritten.contains(id)) {
         plan.tensor(model, *id, bytes, &stored)?;
     }
     structure::separate(model, &stored, &mut plan.edits, &mut plan.report.edits)?;
+    let (edits, log) = rebatch::free(model, &stored)?;
+    plan.edits.extend(edits);
+    plan.report.edits.extend(log);
     refuse_shared_bytes(model, &stored)?;
     let data_files = data_files::prepare(model, path, &mut plan)?;
     let mut file = model.file.to_vec();
@@ -120,6 +127,18 @@ impl Plan {
             return Ok(());
         }
         self.report.changed.push(name.to_owned());
+        if let Some(Source::Appended { position, slot }) = source {
+            self.edits.extend(structure::new_input(model, *position, *slot, name, &with(old, bytes))?);
+            self.report.edits.push(format!("bias {} added: it is no longer zero", quoted(name)));
+            return Ok(());
+        }
+        if let Some(Source::Made { position, from }) = source {
+            self.edits.extend(structure::in_place_of(model, *position, *from, name, &with(old, bytes))?);
+            self.report.edits.push(format!("{} is a Constant: its elements are no longer equal", quoted(name)));
+            return Ok(());
+        }
+        let new = model.in_file(id, with(old, bytes));
+        let (old, bytes) = (model.in_file(id, old.clone()), new.bytes.as_slice());
         let (span, place) = span(model, source)?;
         let at = |error: Error| error.at(format!("tensor {}", quoted(name)));
         match (&span.storage, place) {
@@ -149,6 +168,23 @@ impl Plan {
     }
 }
 
+/// Both constants of a tie get the values of the one that was trained.
+fn write_ties(model: &OnnxModel, stored: &mut BTreeMap<ValueId, Vec<u8>>) {
+    for tie in &model.imported.ties {
+        let (Some(bytes), Some(old)) = (stored.get(&tie.kept), model.imported.graph.initializers.get(&tie.kept)) else {
+            continue;
+        };
+        let kept = with(old, bytes);
+        let copy =
+            if tie.transposed { kept.transposed().map_or(kept.bytes, |turned| turned.bytes) } else { kept.bytes };
+        stored.insert(tie.copy, copy);
+    }
+}
+
+fn with(data: &TensorData, bytes: &[u8]) -> TensorData {
+    TensorData { element_type: data.element_type, dims: data.dims.clone(), bytes: bytes.to_vec() }
+}
+
 /// Tensors that lie on the same bytes of a data file cannot hold different values.
 fn refuse_shared_bytes(model: &OnnxModel, stored: &BTreeMap<ValueId, Vec<u8>>) -> Result<()> {
     let graph = &model.imported.graph;
@@ -156,7 +192,7 @@ fn refuse_shared_bytes(model: &OnnxModel, stored: &BTreeMap<ValueId, Vec<u8>>) -
     for (id, source) in &model.imported.sources {
         let place = match source {
             Source::Initializer { external, .. } | Source::Constant { external, .. } => external.as_ref(),
-            Source::Copy { .. } | Source::Alias { .. } => None,
+            _ => None,
         };
         let old = graph.initializers.get(id).map(|data| &data.bytes);
         if let (Some(place), Some(old)) = (place, old) {
@@ -196,7 +232,7 @@ fn span<'a>(model: &'a OnnxModel, source: Option<&'a Source>) -> Result<(TensorS
             (spans.initializers.get(*position).cloned().unwrap_or_default(), external.as_ref())
         }
         Some(Source::Constant { position, external }) => (spans.constant(&model.file, *position)?, external.as_ref()),
-        Some(Source::Copy { .. } | Source::Alias { .. }) | None => (TensorSpan::default(), None),
+        _ => (TensorSpan::default(), None),
     })
 }
 

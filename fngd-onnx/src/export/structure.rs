@@ -64,14 +64,15 @@ pub(super) fn input(file: &[u8], node: &MessageSpan, slot: usize, name: Option<&
     Ok(Edit { range, fields })
 }
 
-/// Gives the node at `node` the input number `slot`, which it leaves out, and the file the constant `name` that it reads.
+/// Gives the node at `position` the input number `slot`, which it leaves out, and the file the constant `name` that it reads.
 pub(super) fn new_input(
     model: &OnnxModel,
-    node: &MessageSpan,
+    position: usize,
     slot: usize,
     name: &str,
     data: &TensorData,
 ) -> Result<Vec<Edit>> {
+    let node = model.imported.spans.nodes.get(position).ok_or_else(missing)?;
     let inputs = fields_of(&model.file, node, 1)?;
     let range = inputs.get(slot).or(inputs.last()).cloned().ok_or_else(missing)?;
     let mut fields = Vec::new();
@@ -89,13 +90,34 @@ pub(super) fn new_input(
         insert_into_graph(model, initializer)
     } else {
         // Older files must list an initializer as an input, which the caller could set.
-        Edit { range: node.field.start..node.field.start, fields: constant_node(name, name, data) }
+        Edit { range: node.field.start..node.field.start, fields: constant_node(&[], name, data) }
     };
     Ok(vec![Edit { range, fields }, constant])
 }
 
-/// A Constant node as a field of the graph.
-pub(super) fn constant_node(node: &str, output: &str, data: &TensorData) -> Vec<u8> {
+/// Puts a Constant in place of the node at `position`, which computes `name`; the node at `from` is not needed then.
+pub(super) fn in_place_of(
+    model: &OnnxModel,
+    position: usize,
+    from: Option<usize>,
+    name: &str,
+    data: &TensorData,
+) -> Result<Vec<Edit>> {
+    let node = |position: usize| model.imported.spans.nodes.get(position).ok_or_else(missing);
+    let span = node(position)?;
+    let mut kept = Vec::new();
+    for range in fields_of(&model.file, span, 3)? {
+        kept.extend_from_slice(slice(&model.file, &range)?);
+    }
+    let mut edits = vec![Edit { range: span.field.clone(), fields: constant_node(&kept, name, data) }];
+    if let Some(from) = from {
+        edits.push(Edit { range: node(from)?.field.clone(), fields: Vec::new() });
+    }
+    Ok(edits)
+}
+
+/// A Constant node as a field of the graph, with these `more` fields.
+fn constant_node(more: &[u8], output: &str, data: &TensorData) -> Vec<u8> {
     let (mut attribute, mut contents, mut field) = (Vec::new(), Vec::new(), Vec::new());
     const TENSOR: u64 = 4;
     put_bytes(&mut attribute, 1, b"value");
@@ -103,7 +125,7 @@ pub(super) fn constant_node(node: &str, output: &str, data: &TensorData) -> Vec<
     put_varint(&mut attribute, 20 << 3);
     put_varint(&mut attribute, TENSOR);
     put_bytes(&mut contents, 2, output.as_bytes());
-    put_bytes(&mut contents, 3, node.as_bytes());
+    contents.extend_from_slice(more);
     put_bytes(&mut contents, 4, b"Constant");
     put_bytes(&mut contents, 5, &attribute);
     put_bytes(&mut field, 1, &contents);
@@ -158,6 +180,6 @@ pub(super) fn location(span: &TensorSpan, new: &str) -> Option<Edit> {
     Some(Edit { range: old.field.clone(), fields })
 }
 
-pub(super) fn missing() -> Error {
+fn missing() -> Error {
     Error::malformed("the node that should be edited is not where it was read")
 }

@@ -19,7 +19,7 @@ use crate::external::{Place, Reader, Stamp};
 use crate::graph::{Graph, ValueId};
 use crate::names::UniqueNames;
 use crate::proto_generated::{GraphProto, ModelProto, OperatorSetIdProto};
-use crate::repair::RestoredNormalisation;
+use crate::repair::{RestoredNormalisation, Tie};
 use crate::spans::Spans;
 use crate::{Error, Result};
 use functions::Functions;
@@ -46,6 +46,8 @@ pub(crate) struct Imported {
     pub expanded: BTreeMap<String, usize>,
     /// What repair put behind layers.
     pub restored: Vec<RestoredNormalisation>,
+    /// Which constants repair made one.
+    pub ties: Vec<Tie>,
 }
 
 /// Where a constant comes from.
@@ -59,6 +61,10 @@ pub(crate) enum Source {
     Copy { position: usize, slot: usize, of: ValueId },
     /// Nowhere: the node at `position` in the file is an Identity of `of`.
     Alias { position: usize, of: ValueId },
+    /// Nowhere: zeros for input `slot` of the node at `position` in the file, which leaves that input out.
+    Appended { position: usize, slot: usize },
+    /// Nowhere: the node at `position` in the file computes it, perhaps from what the node at `from` computes for it alone.
+    Made { position: usize, from: Option<usize> },
 }
 
 /// What the model says of itself.
@@ -97,9 +103,25 @@ pub(crate) fn read(file: &Bytes, folder: &Path, limits: &Limits) -> Result<Impor
     };
     builder.build()?;
     let Builder { mut graph, sources, reader, expanded, .. } = builder;
+    for source in sources.values() {
+        // What cannot be written back is refused before it is trained.
+        if let Source::Constant { position, .. } = source {
+            spans.constant(file, *position)?;
+        }
+    }
     let data_files = reader.stamps();
     sequences::to_slices(&mut graph);
-    Ok(Imported { graph, census, sources, spans, header: header.clone(), data_files, expanded, restored: Vec::new() })
+    Ok(Imported {
+        graph,
+        census,
+        sources,
+        spans,
+        header: header.clone(),
+        data_files,
+        expanded,
+        restored: Vec::new(),
+        ties: Vec::new(),
+    })
 }
 
 fn header(model: &ModelProto) -> Result<Header> {

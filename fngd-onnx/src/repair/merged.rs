@@ -5,11 +5,12 @@
 //! parameters of different layers become one. A tensor with one value everywhere, read by several parameter slots, is taken for
 //! such an accident; any other shared tensor is taken for a tie that the author wants.
 
+use super::name;
 use crate::analysis;
-use crate::error::quoted;
 use crate::graph::{Graph, Node, TensorData, ValueId, ValueInfo};
 use crate::names::UniqueNames;
 use crate::read::{Imported, Source};
+use crate::supported::MICROSOFT_DOMAIN;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Most memory for copies. Exporters merge tensors of a few kilobytes; a hostile file could merge a large one a million times.
@@ -122,10 +123,21 @@ fn split(
     graph.initializers.insert(copy, data);
 }
 
-fn is_parameter_slot(node: &Node, slot: usize, elements: usize) -> bool {
+/// Whether input `slot` of `node` is made for a parameter, or may hold one because it has several elements.
+pub(super) fn is_parameter_slot(node: &Node, slot: usize, elements: usize) -> bool {
     let several = elements > 1;
+    if node.domain == MICROSOFT_DOMAIN {
+        return match (node.op_type.as_str(), slot) {
+            ("Attention" | "FusedConv" | "FusedGemm" | "LayerNormalization", 1 | 2) => true,
+            ("SkipLayerNormalization", 2..=4) | ("SkipSimplifiedLayerNormalization", 2 | 3) => true,
+            ("BiasGelu" | "FastGelu" | "SimplifiedLayerNormalization", 1) => true,
+            ("EmbedLayerNormalization", 5 | 6) | ("MultiHeadAttention", 3) => true,
+            _ => false,
+        };
+    }
     node.domain.is_empty()
         && match (node.op_type.as_str(), slot) {
+            ("LSTM" | "GRU" | "RNN", 1..=3) | ("SimplifiedLayerNormalization", 1) => true,
             ("Conv" | "ConvTranspose" | "Gemm", 1 | 2) => true,
             ("BatchNormalization", 1..=4) | ("PRelu", 1) => true,
             ("LayerNormalization" | "InstanceNormalization" | "GroupNormalization" | "RMSNormalization", 1 | 2) => true,
@@ -150,8 +162,4 @@ impl Uniform {
         let look = || data.element_type.is_float() && data.bytes.chunks(size).all(|element| Some(element) == first);
         *self.0.entry(id).or_insert_with(look)
     }
-}
-
-fn name(values: &[ValueInfo], id: ValueId) -> String {
-    quoted(values.get(id.0).map_or("", |info| &info.name))
 }

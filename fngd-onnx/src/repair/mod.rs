@@ -4,13 +4,20 @@
 //! report, and an inverse in `export`. Most change the graph only.
 
 mod batch_norm;
+mod bias;
+mod constant;
 pub(crate) mod hints;
 mod merged;
+pub(crate) mod rebatch;
+mod retie;
 
-pub(crate) use batch_norm::Channels;
 pub use batch_norm::RestoredNormalisation;
+pub(crate) use batch_norm::{Channels, was_folded_into};
+pub(crate) use bias::lost_bias;
+pub(crate) use retie::Tie;
 
-use crate::graph::{Graph, ValueId};
+use crate::error::quoted;
+use crate::graph::{Graph, ValueId, ValueInfo};
 use crate::model::ImportOptions;
 use crate::read::Imported;
 use regex::RegexSet;
@@ -186,10 +193,21 @@ pub(crate) fn run(imported: &mut Imported, wanted: &Wanted) -> Vec<Repaired> {
     };
     if can_add {
         make(Repair::Identity, |imported, _| merged::resolve_identities(imported));
+    }
+    make(Repair::Constant, constant::promote);
+    if can_add {
         make(Repair::Unmerge, |imported, _| merged::split_shared(imported));
     }
+    make(Repair::Retie, retie::retie);
     make(Repair::BatchNorm, batch_norm::restore);
+    // Where a BatchNormalization came back, its shift is the bias.
+    make(Repair::Bias, bias::restore);
     done
+}
+
+/// How sentences name a value.
+fn name(values: &[ValueInfo], id: ValueId) -> String {
+    quoted(values.get(id.0).map_or("", |info| &info.name))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 #![allow(dead_code)]
 
 use fngd_onnx::graph::TensorData;
-use fngd_onnx::{ImportOptions, OnnxModel};
+use fngd_onnx::{ImportOptions, OnnxModel, Repair, Repairs};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -28,6 +28,13 @@ pub fn all_small() -> Vec<PathBuf> {
 
 pub fn open(path: &Path) -> OnnxModel {
     OnnxModel::open(path, &ImportOptions::default()).unwrap()
+}
+
+/// With the parameters that the file stores, and no others: nothing is folded, tied or added.
+pub fn open_as_stored(path: &Path) -> OnnxModel {
+    let repairs =
+        [Repair::BatchNorm, Repair::Retie, Repair::Bias].into_iter().fold(Repairs::default(), Repairs::without);
+    OnnxModel::open(path, &ImportOptions { repairs, ..ImportOptions::default() }).unwrap()
 }
 
 /// Every parameter as the module keeps it.

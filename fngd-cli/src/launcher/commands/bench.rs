@@ -8,7 +8,7 @@ use crate::protocol::{self, Event, Job};
 use serde_json::Value;
 
 pub fn run(arguments: &BenchStep, global: &Global) -> Result<u8> {
-    model::open(&arguments.model, None)?;
+    model::open(&arguments.model, &Default::default(), None)?;
     const KNOWN: [&str; 4] = ["sgd", "adamw", "fngd", "fngd-adamw"];
     for name in &arguments.optimizers {
         if !KNOWN.contains(&name.as_str()) {
@@ -52,7 +52,7 @@ pub fn run(arguments: &BenchStep, global: &Global) -> Result<u8> {
 }
 
 /// `NAME=SIZE`.
-fn dimension(typed: &str) -> Result<(String, i64)> {
+pub fn dimension(typed: &str) -> Result<(String, i64)> {
     let parsed = typed.split_once('=').and_then(|(name, size)| Some((name.to_owned(), size.parse().ok()?)));
     parsed.filter(|(name, size)| !name.is_empty() && *size >= 1).ok_or_else(|| {
         Failure::usage(format!("`--dim` must be NAME=SIZE, found `{}`", text::name(typed)))

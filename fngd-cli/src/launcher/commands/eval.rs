@@ -8,6 +8,7 @@ use crate::launcher::failure::{Code, Failure, Result};
 use crate::launcher::resolve::check_spec;
 use crate::launcher::{front, model, print_line, text};
 use crate::protocol::{Event, Job};
+use crate::settings::ImportSettings;
 use serde_json::json;
 
 pub fn run(arguments: &Eval, global: &Global) -> Result<u8> {
@@ -50,11 +51,19 @@ fn job(arguments: &Eval, global: &Global) -> Result<Job> {
     }
     let resolved = if is_run(&arguments.model) { Some(settings_of(&arguments.model, global)?) } else { None };
     let settings = resolved.as_ref().map(|resolved| &resolved.settings);
-    let (model, checkpoint) = match settings {
-        Some(settings) => (settings.model.clone(), Some(checkpoint_of(&arguments.model, &arguments.ckpt)?)),
-        None => (arguments.model.clone(), None),
+    let flags = model::import(&arguments.import)?;
+    let (model, import, checkpoint) = match settings {
+        Some(_) if flags != ImportSettings::default() => {
+            let message = "a run has its own repairs: leave out --no-repair, --restore-bias and --restore-bn";
+            return Err(Failure::usage(message));
+        }
+        Some(settings) => {
+            let checkpoint = checkpoint_of(&arguments.model, &arguments.ckpt)?;
+            (settings.model.clone(), settings.import.clone(), Some(checkpoint))
+        }
+        None => (arguments.model.clone(), flags, None),
     };
-    model::open(&model, None)?;
+    model::open(&model, &import, None)?;
     let Some(spec) = arguments.data.as_deref().or(settings.map(|settings| settings.data.spec.as_str())) else {
         return Err(Failure::usage("what shall it be measured on?").with_help("--data digits, cifar10, ..."));
     };
@@ -64,6 +73,7 @@ fn job(arguments: &Eval, global: &Global) -> Result<Job> {
     let record = run.map(|run| run.join(record::FILE_NAME)).filter(|path| path.is_file());
     Ok(Job::Eval {
         model,
+        import,
         record,
         checkpoint,
         data: data_source(spec, folder, global)?,

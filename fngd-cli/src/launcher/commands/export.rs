@@ -22,7 +22,8 @@ pub fn run(arguments: &Export, global: &Global) -> Result<u8> {
     if output.exists() && !arguments.force {
         return Err(Failure::usage(format!("{} exists already", output.display())).with_help("--force replaces it"));
     }
-    let resolved = settings_of(&arguments.run, global)?;
+    let mut resolved = settings_of(&arguments.run, global)?;
+    resolved.settings.import.dynamic_batch |= arguments.dynamic_batch;
     let settings = &resolved.settings;
     let scratch = tempfile::tempdir()
         .map_err(|error| Failure::environment(format!("cannot make a temporary folder: {error}")))?;

@@ -5,7 +5,7 @@ use crate::launcher::failure::{Failure, Result};
 use crate::launcher::model::{self, Totals, describe, role};
 use crate::launcher::{front, print_line, text};
 use fngd_onnx::analysis::ParameterRole;
-use fngd_onnx::{OnnxModel, ParameterRow};
+use fngd_onnx::{OnnxModel, ParameterRow, Repair};
 use std::collections::BTreeMap;
 
 pub fn run(arguments: &Inspect, global: &Global) -> Result<u8> {
@@ -15,7 +15,7 @@ pub fn run(arguments: &Inspect, global: &Global) -> Result<u8> {
         let wanted = text::alternatives(&METHODS);
         return Err(Failure::usage(format!("`--optimizer` must be {wanted}, found `{}`", text::name(method))));
     }
-    let model = model::open(&arguments.model, None)?;
+    let model = model::open(&arguments.model, &model::import(&arguments.import)?, None)?;
     if global.json {
         print_line(&format!("{:#}", model::document(&model)));
         return Ok(0);
@@ -147,7 +147,17 @@ fn plain_layers(model: &OnnxModel) -> BTreeMap<&str, usize> {
 fn remarks(model: &OnnxModel, color: bool) {
     let paint = |code: &str, word: &str| if color { format!("\x1b[{code}m{word}\x1b[0m") } else { word.to_owned() };
     for repair in &model.report().repairs {
-        print_line(&format!("  {} {}", paint("36", "repair:"), text::escape_lines(&repair.to_string())));
+        let code = repair.repair.code();
+        let line = text::escape_lines(&repair.to_string());
+        print_line(&format!("  {} {line} (off: --no-repair {code})", paint("36", "repair:")));
+    }
+    if let Some(batch) = model.fixed_batch() {
+        let (code, name) = (Repair::Rebatch.code(), Repair::Rebatch.name());
+        print_line(&format!(
+            "  {} {code} {name}: the file fixes the batch size {batch}; `train` and `eval` free it, if a check shows that every \
+             sample's outputs stay the same (off: --no-repair {code})",
+            paint("36", "repair:")
+        ));
     }
     for warning in &model.report().warnings {
         print_line(&format!("  {} {}", paint("33", "warning:"), text::escape_lines(warning)));

@@ -24,7 +24,7 @@ pub fn train(arguments: &Train, global: &Global) -> Result<u8> {
     if arguments.stop.require_target && settings.stop.val_acc.is_none() {
         return Err(Failure::usage("`--require-target` without a target").with_help("say which: --target val_acc=0.9"));
     }
-    let model = model::open(&settings.model, settings.train.freeze.as_deref())?;
+    let model = model::open(&settings.model, &settings.import, settings.train.freeze.as_deref())?;
     // What is missing on this machine is said before anything is downloaded.
     let mut engine = engine(global)?;
     if !arguments.dry_run {
@@ -52,7 +52,7 @@ pub fn resume(arguments: &Resume, global: &Global) -> Result<u8> {
     let resolved = Resolved::of_run(&config, arguments.epochs.as_deref(), global)?;
     checkpoint_of(run.path(), "last")?;
     let settings = &resolved.settings;
-    model::open(&settings.model, settings.train.freeze.as_deref())?;
+    model::open(&settings.model, &settings.import, settings.train.freeze.as_deref())?;
     let mut engine = engine(global)?;
     let data = data_source(&settings.data.spec, settings.data.dir.as_deref(), global)?;
     if arguments.epochs.is_some() {

@@ -45,8 +45,9 @@ pub(crate) fn range(_: &Node, _: &BuildContext) -> Result<Box<dyn Operator>> {
 impl Operator for Range {
     fn run(&self, inputs: &mut Inputs, run: &Run) -> Result<Vec<Tensor>> {
         let (start, limit, delta) = (number(inputs.get(0)?)?, number(inputs.get(1)?)?, number(inputs.get(2)?)?);
-        if delta == 0.0 {
-            return Err(Error::mismatch("`delta` is 0"));
+        // Checked here, since tch panics where libtorch refuses a number.
+        if delta == 0.0 || ![start, limit, delta].iter().all(|number| number.is_finite()) {
+            return Err(Error::mismatch(format!("there is no range from {start} to {limit} in steps of {delta}")));
         }
         run.affordable(&[((limit - start) / delta).abs() as i64])?;
         let kind = inputs.get(0)?.kind();

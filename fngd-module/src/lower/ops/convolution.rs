@@ -1,11 +1,16 @@
 //! Conv and ConvTranspose: how the file's padding becomes libtorch's, for layers and for plain convolutions alike.
 
 use super::window::{LARGEST, Padding, Window, pad, spatial_sizes};
+use crate::lower::arguments::{MOST_ELEMENTS, affordable};
 use crate::lower::operator::{BuildContext, Inputs, Operator, Run};
 use crate::{Error, Result};
 use fngd_core::Convolution;
 use fngd_onnx::graph::Node;
 use tch::Tensor;
+
+/// A stride up to this may be larger than the input: networks for large images run on small ones. oneDNN 3.10 reads beyond the
+/// input where a stride of 65536 meets one of 12.
+const LARGEST_IDLE_STRIDE: i64 = 1 << 10;
 
 /// A convolution's attributes, checked against its weight.
 #[derive(Debug, Clone)]
@@ -61,6 +66,11 @@ impl ConvolutionPlan {
     /// The convolution's input, padded where libtorch does not do it.
     pub fn before(&self, x: &Tensor) -> Result<Tensor> {
         let spatial = spatial_sizes(x, self.window.kernel.len())?;
+        self.check_strides(&spatial)?;
+        if self.transposed {
+            let whole: Vec<i64> = (0..spatial.len()).map(|index| self.whole(&spatial, index)).collect();
+            affordable(&[&x.size()[..1], &whole].concat(), MOST_ELEMENTS)?;
+        }
         if self.transposed || self.own_padding().is_some() {
             return Ok(x.shallow_clone());
         }
@@ -78,15 +88,29 @@ impl ConvolutionPlan {
         pad(&y, &negative(front), &negative(behind), 0.0)
     }
 
+    /// Refuses what makes libtorch read beyond its input.
+    fn check_strides(&self, spatial: &[i64]) -> Result<()> {
+        let (before, after) = self.window.pads(spatial);
+        for (index, stride) in self.window.stride.iter().copied().enumerate().filter(|_| !self.transposed) {
+            let padded = spatial[index] + before[index] + after[index];
+            if stride > padded.max(LARGEST_IDLE_STRIDE) {
+                return Err(Error::mismatch(format!("stride {stride} is larger than the padded input of {padded}")));
+            }
+        }
+        Ok(())
+    }
+
     fn own_padding(&self) -> Option<&[i64]> {
         if self.output_shape.is_some() { None } else { self.window.symmetric() }
     }
 
+    /// Elements that a transposed convolution without padding has along a spatial dimension.
+    fn whole(&self, spatial: &[i64], index: usize) -> i64 {
+        (spatial[index] - 1) * self.window.stride[index] + self.window.span(index) + self.output_padding[index]
+    }
+
     /// What a transposed convolution without padding computes too much of. The output's size, if the file asks for one, wins.
     fn transposed_cuts(&self, spatial: &[i64]) -> (Vec<i64>, Vec<i64>) {
-        let whole = |index: usize| {
-            (spatial[index] - 1) * self.window.stride[index] + self.window.span(index) + self.output_padding[index]
-        };
         let wanted = |index: usize| match (&self.output_shape, &self.window.padding) {
             (Some(shape), _) => Some(shape[index]),
             (None, Padding::Same { .. }) => Some(spatial[index] * self.window.stride[index]),
@@ -96,7 +120,7 @@ impl ConvolutionPlan {
             .map(|index| match (wanted(index), &self.window.padding) {
                 (None, Padding::Explicit { before, after }) => (before[index], after[index]),
                 (wanted, padding) => {
-                    let total = whole(index) - wanted.unwrap_or_default();
+                    let total = self.whole(spatial, index) - wanted.unwrap_or_default();
                     let smaller = total.div_euclid(2);
                     let odd_behind = matches!(padding, Padding::Same { odd_behind: true });
                     if odd_behind { (smaller, total - smaller) } else { (total - smaller, smaller) }

@@ -28,6 +28,9 @@ pub(crate) fn dropout(node: &Node, context: &BuildContext) -> Result<Box<dyn Ope
 impl Operator for Dropout {
     fn run(&self, inputs: &mut Inputs, run: &Run) -> Result<Vec<Tensor>> {
         let ratio = if run.dropout { self.ratio.read(inputs)? } else { 0.0 };
+        if !(0.0..1.0).contains(&ratio) {
+            return Err(Error::mismatch(format!("`ratio` is {ratio}, expected at least 0 and below 1")));
+        }
         let x = inputs.get(0)?;
         if self.wants_mask {
             let keep = x.f_rand_like()?.f_ge(ratio)?;

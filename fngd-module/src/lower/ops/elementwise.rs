@@ -54,6 +54,7 @@ pub(crate) fn unary(node: &Node, _: &BuildContext) -> Result<Box<dyn Operator>> 
         "Not" => Tensor::f_logical_not,
         "BitwiseNot" => Tensor::f_bitwise_not,
         "IsNaN" => Tensor::f_isnan,
+        "Det" => Tensor::f_linalg_det,
         "Identity" => |x| Ok(x.shallow_clone()),
         other => return Err(Error::unsupported(format!("no unary function `{other}`"))),
     })))

@@ -48,6 +48,8 @@ impl Operator for Loss {
         }
         let logarithms =
             if self.takes_scores { scores.f_log_softmax(1, None::<Kind>)? } else { scores.shallow_clone() };
+        // The backward pass of images of labels takes no other order.
+        let logarithms = logarithms.f_contiguous()?;
         let loss = logarithms.f_nll_loss_nd(&labels, weights, self.reduction, ignored)?;
         Ok(if self.takes_scores { vec![loss, logarithms] } else { vec![loss] })
     }

@@ -1,5 +1,6 @@
 //! MatMul and Gemm where they are no layer: products of activations, or forms that a layer does not cover.
 
+use crate::lower::arguments::broadcast_size;
 use crate::lower::operator::{BuildContext, Inputs, Operator, Run};
 use crate::{Error, Result};
 use fngd_onnx::graph::Node;
@@ -12,8 +13,12 @@ pub(crate) fn matmul(_: &Node, _: &BuildContext) -> Result<Box<dyn Operator>> {
 }
 
 impl Operator for MatMul {
-    fn run(&self, inputs: &mut Inputs, _: &Run) -> Result<Vec<Tensor>> {
-        Ok(vec![inputs.get(0)?.f_matmul(inputs.get(1)?)?])
+    fn run(&self, inputs: &mut Inputs, run: &Run) -> Result<Vec<Tensor>> {
+        let (a, b) = (inputs.get(0)?, inputs.get(1)?);
+        if let ([a_batch @ .., rows, _], [b_batch @ .., _, columns]) = (&a.size()[..], &b.size()[..]) {
+            run.affordable(&[&broadcast_size(a_batch, b_batch)?[..], &[*rows, *columns]].concat())?;
+        }
+        Ok(vec![a.f_matmul(b)?])
     }
 }
 
@@ -35,8 +40,9 @@ pub(crate) fn gemm(node: &Node, _: &BuildContext) -> Result<Box<dyn Operator>> {
 }
 
 impl Operator for Gemm {
-    fn run(&self, inputs: &mut Inputs, _: &Run) -> Result<Vec<Tensor>> {
+    fn run(&self, inputs: &mut Inputs, run: &Run) -> Result<Vec<Tensor>> {
         let (a, b) = (matrix(inputs.get(0)?, self.transpose_a)?, matrix(inputs.get(1)?, self.transpose_b)?);
+        run.affordable(&[a.size()[0], b.size()[1]])?;
         let mut product = a.f_matmul(&b)?;
         if self.alpha != 1.0 {
             product = product.f_mul_scalar(self.alpha)?;

@@ -155,11 +155,13 @@ impl Operator for LocalResponseNormalization {
             return Err(Error::mismatch(format!("input is {size:?}, expected at least 3 dimensions")));
         }
         let rows = x.f_square()?.f_reshape([size[0], 1, size[1], -1])?;
-        let (front, behind) = ((self.size - 1) / 2, self.size / 2);
+        // Wider windows see every channel too.
+        let width = self.size.min(2 * size[1] + 1);
+        let (front, behind) = ((width - 1) / 2, width / 2);
         let padded = rows.f_pad([0, 0, front, behind], "constant", 0.0)?;
-        let mean =
-            padded.f_avg_pool2d([self.size, 1], [1, 1], [0, 0], false, true, None::<i64>)?.f_reshape(&size[..])?;
-        let divisor = mean.f_mul_scalar(self.alpha)?.f_add_scalar(self.bias)?.f_pow_tensor_scalar(self.beta)?;
+        let mean = padded.f_avg_pool2d([width, 1], [1, 1], [0, 0], false, true, None::<i64>)?.f_reshape(&size[..])?;
+        let alpha = self.alpha * width as f64 / self.size as f64;
+        let divisor = mean.f_mul_scalar(alpha)?.f_add_scalar(self.bias)?.f_pow_tensor_scalar(self.beta)?;
         Ok(vec![x.f_div(&divisor)?.f_to_kind(Kind::Float)?])
     }
 }

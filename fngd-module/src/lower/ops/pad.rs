@@ -1,7 +1,7 @@
 //! Pad.
 
 use super::window;
-use crate::lower::arguments::{Integers, Number, axes_of, indices};
+use crate::lower::arguments::{Integers, MOST_POSITIONS, Number, affordable, axes_of, indices};
 use crate::lower::operator::{BuildContext, Inputs, Operator, Run};
 use crate::{Error, Result};
 use fngd_onnx::graph::Node;
@@ -80,6 +80,7 @@ impl Pad {
         if length == 0 {
             return Err(Error::mismatch("an empty axis cannot be padded with its own elements"));
         }
+        affordable(&[length.saturating_add(before).saturating_add(after).max(0)], MOST_POSITIONS)?;
         let period = (2 * (length - 1)).max(1);
         let source = |position: i64| match self.mode {
             Mode::Reflect => {
@@ -89,6 +90,9 @@ impl Pad {
             Mode::Wrap => position.rem_euclid(length),
             Mode::Constant | Mode::Edge => position.clamp(0, length - 1),
         };
-        Ok((-before..length + after).map(source).map(|position| position.min(length - 1)).collect())
+        Ok((before.saturating_neg()..length.saturating_add(after))
+            .map(source)
+            .map(|position| position.min(length - 1))
+            .collect())
     }
 }

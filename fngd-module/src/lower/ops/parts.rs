@@ -136,6 +136,11 @@ impl Operator for Trilu {
     fn run(&self, inputs: &mut Inputs, _: &Run) -> Result<Vec<Tensor>> {
         let diagonal = inputs.optional(1).map_or(Ok(0.0), number)? as i64;
         let x = inputs.get(0)?;
+        let [.., rows, columns] = x.size()[..] else {
+            return Err(Error::mismatch(format!("input is {:?}, expected matrices", x.size())));
+        };
+        // Further out nothing changes, except for libtorch's arithmetic.
+        let diagonal = diagonal.clamp(-rows - 1, columns + 1);
         Ok(vec![if self.upper { x.f_triu(diagonal)? } else { x.f_tril(diagonal)? }])
     }
 

@@ -58,7 +58,7 @@ impl Operator for AveragePool {
         let spatial = spatial_sizes(x, window.kernel.len())?;
         let undilated = window.dilation.iter().all(|&dilation| dilation == 1);
         if let Some(padding) = window.symmetric().filter(|padding| undilated && fits(padding, &window.kernel)) {
-            return Ok(vec![self.mean(x, padding, window.ceil, self.counts_padding)?]);
+            return Ok(vec![mean(window, x, padding, window.ceil, self.counts_padding)?]);
         }
         // The sum over each window divided by how many of its elements count: both are means of padded tensors.
         let (before, after) = window.exact_pads(&spatial);
@@ -72,40 +72,42 @@ impl Operator for AveragePool {
         } else {
             pad(&ones, &before, &after, 0.0)?
         };
-        let share = self.dilated_mean(&counted)?;
-        Ok(vec![self.dilated_mean(&pad(x, &before, &after, 0.0)?)?.f_div(&share)?])
+        let share = dilated_mean(window, &counted)?;
+        Ok(vec![dilated_mean(window, &pad(x, &before, &after, 0.0)?)?.f_div(&share)?])
     }
 }
 
-impl AveragePool {
-    fn mean(&self, x: &Tensor, padding: &[i64], ceil: bool, counts_padding: bool) -> Result<Tensor> {
-        let Window { kernel, stride, .. } = &self.window;
-        Ok(match kernel.len() {
-            1 => x.f_avg_pool1d(&kernel[..], &stride[..], padding, ceil, counts_padding)?,
-            2 => x.f_avg_pool2d(&kernel[..], &stride[..], padding, ceil, counts_padding, None::<i64>)?,
-            _ => x.f_avg_pool3d(&kernel[..], &stride[..], padding, ceil, counts_padding, None::<i64>)?,
-        })
-    }
-
-    /// The mean over whole windows, which may be dilated: a convolution of every channel with equal weights.
-    fn dilated_mean(&self, x: &Tensor) -> Result<Tensor> {
-        let Window { kernel, stride, dilation, .. } = &self.window;
-        let zeros = vec![0; kernel.len()];
-        if dilation.iter().all(|&dilation| dilation == 1) {
-            return self.mean(x, &zeros, false, true);
-        }
-        let size = x.size();
-        let images = x.f_reshape([&[size[0] * size[1], 1], &size[2..]].concat())?;
-        let share = 1.0 / kernel.iter().product::<i64>() as f64;
-        let weight = Tensor::f_full([&[1, 1], &kernel[..]].concat(), share, (x.kind(), x.device()))?;
-        let none = None::<&Tensor>;
-        let means =
-            images.f_convolution(&weight, none, &stride[..], &zeros[..], &dilation[..], false, &zeros[..], 1)?;
-        Ok(means.f_reshape([&size[..2], &means.size()[2..]].concat())?)
-    }
+fn mean(window: &Window, x: &Tensor, padding: &[i64], ceil: bool, counts_padding: bool) -> Result<Tensor> {
+    let Window { kernel, stride, .. } = window;
+    Ok(match kernel.len() {
+        1 => x.f_avg_pool1d(&kernel[..], &stride[..], padding, ceil, counts_padding)?,
+        2 => x.f_avg_pool2d(&kernel[..], &stride[..], padding, ceil, counts_padding, None::<i64>)?,
+        _ => x.f_avg_pool3d(&kernel[..], &stride[..], padding, ceil, counts_padding, None::<i64>)?,
+    })
 }
 
-fn window(node: &Node) -> Result<Window> {
+/// The mean over whole windows, which may be dilated: a convolution of every channel with equal weights.
+pub(super) fn dilated_mean(window: &Window, x: &Tensor) -> Result<Tensor> {
+    let Window { kernel, stride, dilation, .. } = window;
+    let zeros = vec![0; kernel.len()];
+    if dilation.iter().all(|&dilation| dilation == 1) {
+        return mean(window, x, &zeros, false, true);
+    }
+    let size = x.size();
+    if (0..kernel.len()).any(|index| window.span(index) > size[index + 2]) {
+        return Err(Error::mismatch(format!(
+            "a window of {kernel:?}, dilated by {dilation:?}, is larger than {size:?}"
+        )));
+    }
+    let images = x.f_reshape([&[size[0] * size[1], 1], &size[2..]].concat())?;
+    let share = 1.0 / kernel.iter().product::<i64>() as f64;
+    let weight = Tensor::f_full([&[1, 1], &kernel[..]].concat(), share, (x.kind(), x.device()))?;
+    let none = None::<&Tensor>;
+    let means = images.f_convolution(&weight, none, &stride[..], &zeros[..], &dilation[..], false, &zeros[..], 1)?;
+    Ok(means.f_reshape([&size[..2], &means.size()[2..]].concat())?)
+}
+
+pub(super) fn window(node: &Node) -> Result<Window> {
     let kernel = node.ints("kernel_shape").ok_or_else(|| Error::malformed("attribute `kernel_shape` is missing"))?;
     Window::read(node, kernel)
 }

@@ -46,12 +46,14 @@ impl Granularity {
             shape[axis] = size[axis];
             return Ok(parameter.f_reshape(&shape[..])?);
         }
+        // A block that is longer than the axis ends with it.
+        let block = self.block.min(size[axis].max(1));
         let mut blocks = size.to_vec();
-        blocks[axis] = (size[axis] + self.block - 1) / self.block;
+        blocks[axis] = (size[axis] + block - 1) / block;
         if found != blocks {
             return Err(refuse());
         }
-        let repeated = parameter.f_repeat_interleave_self_int(self.block, axis as i64, None::<i64>)?;
+        let repeated = parameter.f_repeat_interleave_self_int(block, axis as i64, None::<i64>)?;
         Ok(repeated.f_slice(axis as i64, 0, size[axis], 1)?)
     }
 }

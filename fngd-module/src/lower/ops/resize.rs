@@ -1,7 +1,7 @@
 //! Resize and its older form Upsample: nearest, linear and cubic interpolation along any axes.
 
 use super::interpolate::{Axis, Coordinates, Interpolation, Mode, Rounding};
-use crate::lower::arguments::{Integers, Numbers, axes_of};
+use crate::lower::arguments::{Integers, MOST_POSITIONS, Numbers, affordable, axes_of};
 use crate::lower::operator::{BuildContext, Inputs, Operator, Run};
 use crate::{Error, Result};
 use fngd_onnx::graph::Node;
@@ -94,6 +94,9 @@ impl Operator for Resize {
             size[axis.axis as usize] = axis.outputs.max(axis.length);
         }
         run.affordable(&size)?;
+        for axis in &resized {
+            affordable(&[axis.outputs], MOST_POSITIONS)?;
+        }
         if let Some(result) = self.fused(x, &resized)? {
             return Ok(vec![result]);
         }

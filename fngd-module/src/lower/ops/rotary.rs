@@ -31,16 +31,21 @@ impl Operator for RotaryEmbedding {
     fn run(&self, inputs: &mut Inputs, _: &Run) -> Result<Vec<Tensor>> {
         let x = inputs.get(0)?;
         let size = x.size();
+        let count = match (self.heads, &size[..], self.turning) {
+            // com.microsoft leaves it out where whole heads turn.
+            (0, [_, _, features], None) => {
+                let width = 2 * inputs.get(1)?.size().last().copied().unwrap_or(0);
+                if width > 0 { features / width } else { 0 }
+            }
+            (heads, ..) => heads,
+        };
         // `[batch, positions, heads, features]`
         let heads = match size[..] {
             [_, _, _, _] => x.f_transpose(1, 2)?,
-            [batch, positions, features] if self.heads >= 1 && features % self.heads == 0 => {
-                x.f_reshape([batch, positions, self.heads, features / self.heads])?
+            [batch, positions, features] if count >= 1 && features % count == 0 => {
+                x.f_reshape([batch, positions, count, features / count])?
             }
-            _ => {
-                let heads = self.heads;
-                return Err(Error::mismatch(format!("{heads} heads do not divide an input of size {size:?}")));
-            }
+            _ => return Err(Error::mismatch(format!("{count} heads do not divide an input of size {size:?}"))),
         };
         let features = heads.size()[3];
         let turning = self.turning.unwrap_or(features);
@@ -84,6 +89,11 @@ impl RotaryEmbedding {
         if found.len() != 2 || found[1] != half {
             return Err(mismatch(format!("[positions, {half}]")));
         }
+        let ids = match ids.size()[..] {
+            // com.microsoft: the first position.
+            [1] => ids.f_add(&Tensor::f_arange(size[1], (Kind::Int64, ids.device()))?)?.f_unsqueeze(0)?,
+            _ => ids.shallow_clone(),
+        };
         let wanted = ids.size();
         if wanted.len() != 2 || wanted[1] != size[1] || ![1, size[0]].contains(&wanted[0]) {
             let expected = [size[0], size[1]];

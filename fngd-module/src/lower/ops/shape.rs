@@ -180,10 +180,10 @@ impl Operator for Tile {
             repeats = vec![1; x.dim()];
             repeats[axis as usize] = count.unwrap_or(1);
         }
+        run.affordable(&repeats.iter().copied().chain([x.numel() as i64]).collect::<Vec<_>>())?;
         if repeats.len() != x.dim() || repeats.iter().any(|&count| count < 0) {
             return Err(Error::mismatch(format!("`repeats` is {repeats:?} for a tensor of size {:?}", x.size())));
         }
-        run.affordable(&repeats.iter().copied().chain([x.numel() as i64]).collect::<Vec<_>>())?;
         Ok(vec![run.place(x.f_tile(&repeats[..])?)?])
     }
 

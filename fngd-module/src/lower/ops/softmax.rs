@@ -19,9 +19,11 @@ struct Softmax {
     axis: i64,
     /// Before operator set 13 everything from `axis` on is one dimension.
     flattens: bool,
+    /// NaN, the result for a row of -∞, is replaced later: no gradient may come back through it.
+    is_guarded: bool,
 }
 
-pub(crate) fn softmax(node: &Node, _: &BuildContext) -> Result<Box<dyn Operator>> {
+pub(crate) fn softmax(node: &Node, context: &BuildContext) -> Result<Box<dyn Operator>> {
     let function = match node.op_type.as_str() {
         "Softmax" => Function::Softmax,
         "LogSoftmax" => Function::LogSoftmax,
@@ -30,12 +32,13 @@ pub(crate) fn softmax(node: &Node, _: &BuildContext) -> Result<Box<dyn Operator>
     };
     let flattens = node.opset < 13;
     let axis = node.int("axis", if flattens { 1 } else { -1 });
-    Ok(Box::new(Softmax { function, axis, flattens }))
+    Ok(Box::new(Softmax { function, axis, flattens, is_guarded: context.is_guarded() }))
 }
 
 impl Softmax {
     fn apply(&self, x: &Tensor, axis: i64) -> Result<Tensor> {
         Ok(match self.function {
+            Function::Softmax if self.is_guarded => guarded_softmax(x, axis)?,
             Function::Softmax => x.f_softmax(axis, None::<Kind>)?,
             Function::LogSoftmax => x.f_log_softmax(axis, None::<Kind>)?,
             Function::Hardmax => x.f_zeros_like()?.f_scatter_value(axis, &x.f_argmax(axis, true)?, 1.0)?,
@@ -57,4 +60,13 @@ impl Operator for Softmax {
         let matrix = x.f_reshape([rows, product(&size[axis as usize..])])?;
         Ok(vec![self.apply(&matrix, 1)?.f_reshape(&size[..])?])
     }
+}
+
+/// Softmax whose gradient is zero, not NaN, where the row is -∞ throughout. There the result is NaN, as the specification has it.
+fn guarded_softmax(x: &Tensor, axis: i64) -> Result<Tensor> {
+    if x.numel() == 0 {
+        return Ok(x.f_softmax(axis, None::<Kind>)?);
+    }
+    let is_masked = x.f_detach()?.f_amax(&[axis][..], true)?.f_eq(f64::NEG_INFINITY)?;
+    Ok(x.f_masked_fill(&is_masked, 0.0)?.f_softmax(axis, None::<Kind>)?.f_masked_fill(&is_masked, f64::NAN)?)
 }

@@ -1,6 +1,7 @@
 //! Mutants: good files with one to three things wrong.
 
 mod bytes;
+mod forms;
 mod graph;
 mod numbers;
 mod operators;

@@ -2,12 +2,14 @@
 
 mod heads;
 mod mask;
+mod multi_head;
 
 use crate::lower::operator::{BuildContext, Inputs, Operator, Run};
 use crate::{Error, Result};
 use fngd_onnx::graph::Node;
 pub(crate) use heads::{Heads, merge_heads, split_heads};
 pub(crate) use mask::{Causality, Mask};
+pub(crate) use multi_head::multi_head;
 use tch::{Kind, Tensor};
 
 /// `softmax(Q Kᵀ · scale + mask) V` per head.
