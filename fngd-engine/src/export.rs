@@ -27,12 +27,7 @@ pub fn finish(
     let sample = sample(&session.parts.val, &session.parts.network)?;
     let write = |network: &mut OnnxNetwork, name: &str| {
         let reference = run.join(format!("{name}.reference.safetensors"));
-        export(
-            network,
-            &run.join(format!("{name}.onnx")),
-            Some((reference.as_path(), &sample)),
-            events,
-        )
+        export(network, &run.join(format!("{name}.onnx")), Some((reference.as_path(), &sample)), events)
     };
     write(&mut session.parts.network, "last")?;
     if let Some(best) = best {

@@ -25,8 +25,12 @@ fn difference(found: &Tensor, expected: &Tensor) -> f64 {
 /// The exports of every architecture take the batch of the golden file, which none was exported with.
 #[test]
 fn exports_run_at_another_batch_as_pytorch_does() -> Result<(), Failure> {
-    let mut files: Vec<PathBuf> = std::fs::read_dir(folder())?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
-    files.retain(|path| path.extension().is_some_and(|extension| extension == "onnx") && path.with_extension("golden.safetensors").exists());
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(folder())?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
+    files.retain(|path| {
+        path.extension().is_some_and(|extension| extension == "onnx")
+            && path.with_extension("golden.safetensors").exists()
+    });
     files.sort();
     assert!(files.len() >= 13, "found {} files", files.len());
     let mut wrong = Vec::new();
@@ -61,7 +65,11 @@ fn kept(name: &str) -> Result<String, Failure> {
         return Err(format!("{name} was freed").into());
     };
     assert_eq!(model.inputs(), before);
-    assert!(model.report().warnings.iter().any(|warning| warning.contains(&why)), "{name}: {:?}", model.report().warnings);
+    assert!(
+        model.report().warnings.iter().any(|warning| warning.contains(&why)),
+        "{name}: {:?}",
+        model.report().warnings
+    );
     // The file's own batch still runs.
     let module = TrainableModule::build(&model, &BuildOptions::default())?;
     assert_eq!(module.forward(&module.example_inputs(2, &[], 1)?)?[0].size()[0], 2);

@@ -330,7 +330,8 @@ impl OnnxModel {
         self.analysis = Analysis::of(graph, &self.freeze, self.options.repairs.has(Repair::Tail));
         repairs.extend(tail(graph, &self.analysis));
         self.rows = rows(graph, &self.analysis);
-        self.report = ImportReport { repairs, operators: self.operators.clone(), ..report::of(&self.imported, &self.analysis) };
+        self.report =
+            ImportReport { repairs, operators: self.operators.clone(), ..report::of(&self.imported, &self.analysis) };
         let infos = |ids: &[ValueId]| ids.iter().filter_map(|id| graph.values.get(id.0).cloned()).collect();
         (self.inputs, self.outputs) = (infos(&graph.inputs), infos(&graph.outputs));
     }

@@ -49,7 +49,11 @@ pub fn rebatch(model: &mut OnnxModel, options: &BuildOptions) -> Result<Rebatche
 }
 
 /// The changes, if they were made, or why not.
-fn attempt(model: &mut OnnxModel, batch: u64, options: &BuildOptions) -> Result<std::result::Result<Vec<String>, String>> {
+fn attempt(
+    model: &mut OnnxModel,
+    batch: u64,
+    options: &BuildOptions,
+) -> Result<std::result::Result<Vec<String>, String>> {
     let file = TrainableModule::without_probing(model.graph(), model.analysis(), options)?;
     let samples = match check::Samples::draw(&file, batch, &options.dims) {
         Ok(samples) => samples,

@@ -55,7 +55,8 @@ fn computed_from_constants(graph: &Graph, analysis: &Analysis) -> BTreeSet<Value
     let is_parameter = |id: &ValueId| analysis.parameters.contains_key(id);
     let mut constant: BTreeSet<ValueId> = graph.initializers.keys().copied().filter(|id| !is_parameter(id)).collect();
     for node in &graph.nodes {
-        let is_random = node.op_type.starts_with("Random") || matches!(node.op_type.as_str(), "Bernoulli" | "Multinomial");
+        let is_random =
+            node.op_type.starts_with("Random") || matches!(node.op_type.as_str(), "Bernoulli" | "Multinomial");
         let reads_sizes = matches!(node.op_type.as_str(), "Shape" | "Size");
         if !is_random && (reads_sizes || node.inputs.iter().flatten().all(|input| constant.contains(input))) {
             constant.extend(node.outputs.iter().flatten());

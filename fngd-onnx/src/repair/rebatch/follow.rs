@@ -75,8 +75,32 @@ impl Choices {
 
 /// Nodes whose inputs meet element by element.
 const ELEMENTWISE: [&str; 26] = [
-    "Add", "And", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Div", "Equal", "Greater", "GreaterOrEqual", "Less",
-    "LessOrEqual", "Max", "Mean", "Min", "Mod", "Mul", "Or", "PRelu", "Pow", "Sub", "Sum", "Where", "Xor", "Dropout", "Clip",
+    "Add",
+    "And",
+    "BitShift",
+    "BitwiseAnd",
+    "BitwiseOr",
+    "BitwiseXor",
+    "Div",
+    "Equal",
+    "Greater",
+    "GreaterOrEqual",
+    "Less",
+    "LessOrEqual",
+    "Max",
+    "Mean",
+    "Min",
+    "Mod",
+    "Mul",
+    "Or",
+    "PRelu",
+    "Pow",
+    "Sub",
+    "Sum",
+    "Where",
+    "Xor",
+    "Dropout",
+    "Clip",
 ];
 
 impl<'a> Follower<'a> {
@@ -243,8 +267,12 @@ impl<'a> Follower<'a> {
                 place
             }
             "LSTM" | "GRU" | "RNN" => return self.recurrent(index, node, outputs),
-            name if name.starts_with("Reduce") || matches!(name, "ArgMax" | "ArgMin") => self.reduce(node, size.len())?,
-            "Softmax" | "LogSoftmax" | "Hardmax" | "CumSum" | "Split" | "TopK" | "LpNormalization" => self.along(node)?,
+            name if name.starts_with("Reduce") || matches!(name, "ArgMax" | "ArgMin") => {
+                self.reduce(node, size.len())?
+            }
+            "Softmax" | "LogSoftmax" | "Hardmax" | "CumSum" | "Split" | "TopK" | "LpNormalization" => {
+                self.along(node)?
+            }
             _ => return self.unchanged(node, outputs),
         };
         Ok(vec![Some(Fate::Samples(place)); outputs.len()])

@@ -137,8 +137,7 @@ fn rebatch(follower: Follower, batch: u64, outputs: Vec<Place>) -> Rebatch {
     let graph = follower.graph;
     let (changes, mut what) = follower.finish();
     let inputs = graph.inputs.iter().filter(|id| changes.dims.contains_key(id));
-    let names: Vec<String> =
-        inputs.map(|id| quoted(graph.values.get(id.0).map_or("", |info| &info.name))).collect();
+    let names: Vec<String> = inputs.map(|id| quoted(graph.values.get(id.0).map_or("", |info| &info.name))).collect();
     what.insert(0, format!("the batch size {batch} of {} is free", names.join(", ")));
     let positions = graph.nodes.iter().map(|node| node.index).collect();
     Rebatch { batch, changes, what, outputs, positions }

@@ -7,7 +7,11 @@ use super::Observed;
 use crate::graph::{Node, ValueId};
 
 /// The elements of `node`'s output that grow with the batch, given those of its inputs. `None` where that is not known.
-pub(super) fn growing(node: &Node, seen: &Observed, growing: impl Fn(ValueId) -> Option<Vec<bool>>) -> Option<Vec<bool>> {
+pub(super) fn growing(
+    node: &Node,
+    seen: &Observed,
+    growing: impl Fn(ValueId) -> Option<Vec<bool>>,
+) -> Option<Vec<bool>> {
     let inputs: Vec<ValueId> = node.inputs.iter().flatten().copied().collect();
     let flags = |id: ValueId| growing(id).or_else(|| Some(vec![false; seen.elements(id)?]));
     let first = || flags(*inputs.first()?);
