@@ -99,7 +99,8 @@ fn is_made_for_parameters(node: &Node, slot: usize) -> bool {
 }
 
 /// Through these, [`ends_only_in`] follows numbers that something is computed from.
-const COMPUTING: [&str; 12] = [
+const COMPUTING: [&str; 13] = [
+    "Div",
     "Mul",
     "MatMul",
     "Einsum",
