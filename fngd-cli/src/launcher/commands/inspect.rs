@@ -146,10 +146,18 @@ fn plain_layers(model: &OnnxModel) -> BTreeMap<&str, usize> {
 
 fn remarks(model: &OnnxModel, color: bool) {
     let paint = |code: &str, word: &str| if color { format!("\x1b[{code}m{word}\x1b[0m") } else { word.to_owned() };
-    for repair in &model.report().repairs {
-        let code = repair.repair.code();
-        let line = text::escape_lines(&repair.to_string());
-        print_line(&format!("  {} {line} (off: --no-repair {code})", paint("36", "repair:")));
+    // One that was made many times is not told many times.
+    const SHOWN: usize = 3;
+    let repairs = &model.report().repairs;
+    for same in repairs.chunk_by(|one, next| one.repair == next.repair) {
+        for repair in same.iter().take(SHOWN) {
+            let (code, line) = (repair.repair.code(), text::escape_lines(&repair.to_string()));
+            print_line(&format!("  {} {line} (off: --no-repair {code})", paint("36", "repair:")));
+        }
+        if let (Some(more @ 1..), [first, ..]) = (same.len().checked_sub(SHOWN), same) {
+            let code = first.repair.code();
+            print_line(&format!("  {} {code}: and {more} more like these; all with --json", paint("36", "repair:")));
+        }
     }
     if let Some(batch) = model.fixed_batch() {
         let (code, name) = (Repair::Rebatch.code(), Repair::Rebatch.name());

@@ -1,4 +1,4 @@
-//! libtorch's own recurrent networks, for what they compute exactly: several times faster, and cuDNN's on CUDA.
+//! libtorch's own recurrent networks, for what they compute exactly: one call where the plain form needs several for each step.
 
 use super::activation::Activation;
 use super::cell::Cell;
