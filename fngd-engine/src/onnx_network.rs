@@ -11,7 +11,7 @@ use fngd_module::{BuildOptions, Rebatched, TrainableModule, rebatch};
 use fngd_onnx::analysis::ParameterRole;
 use fngd_onnx::graph::Dim;
 use fngd_onnx::{EXPORT_AGAIN, OnnxModel, Repair};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use tch::Tensor;
 
 /// A model file and the module built from it.
@@ -42,6 +42,24 @@ impl OnnxNetwork {
         let rebatched = rebatch(&mut model, options)?;
         let module = TrainableModule::build(&model, options)?;
         Ok(Self { model, module, rebatched })
+    }
+
+    /// Which layers FNGD leaves to the plain gradient because it is not known where they keep the samples: a sentence for each reason.
+    pub fn layers_of_unknown_batch(&self) -> Vec<String> {
+        let mut layers: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for found in self.module.layer_batch_axes() {
+            if let Some(why) = &found.unknown_because {
+                layers.entry(why).or_default().push(&found.layer);
+            }
+        }
+        let sentence = |(why, names): (&str, Vec<&str>)| {
+            const NAMED: usize = 3;
+            let named: Vec<String> = names.iter().take(NAMED).map(|name| format!("`{name}`")).collect();
+            let more = if names.len() > NAMED { ", ..." } else { "" };
+            let noun = if names.len() == 1 { "layer trains" } else { "layers train" };
+            format!("{} {noun} with the plain gradient, because {why}: {}{more}", names.len(), named.join(", "))
+        };
+        layers.into_iter().map(sentence).collect()
     }
 
     /// Tells the user what became of a batch size in the file.
@@ -174,5 +192,20 @@ impl Network for OnnxNetwork {
         }
         let is_finite = is_finite(&self.logits(input)?)?;
         Ok((!is_finite).then(|| "the logits, after every layer's output".to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_behind_a_mixture_of_samples_are_named() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fngd-onnx/tests/small/mixed.onnx");
+        let model = OnnxNetwork::open(&path, &ImportSettings::default(), None).unwrap();
+        let network = OnnxNetwork::build(model, &BuildOptions::default()).unwrap();
+        let told =
+            "1 layer trains with the plain gradient, because its activations mix the samples of the batch: `fc2`";
+        assert_eq!(network.layers_of_unknown_batch(), [told]);
     }
 }

@@ -57,6 +57,9 @@ impl Session {
         check_batches(&network.model, &splits)?;
 
         let method = method::method(&settings.optimizer, settings.train.seed)?;
+        if matches!(method, Method::Fngd { .. }) {
+            network.layers_of_unknown_batch().into_iter().for_each(|sentence| events.warn(sentence));
+        }
         let step_options = StepOptions { clip_norm: settings.train.clip_norm, ..StepOptions::default() };
         let optimizer = optimizer::build(&network, &method, &method::groups(&settings.optimizer), &step_options)?;
         let rate = method::learning_rate(&settings.optimizer);

@@ -368,6 +368,17 @@ def quantised():
           raw("fc1.weight", floats(4, 4)), raw("fc1.bias", floats(4)), raw("fc2.integers", np.arange(16, dtype=np.int8).reshape(4, 4))])
 
 
+def mixed():
+    """Two layers, and between them a Softmax over the samples of the batch."""
+    nodes = [
+        helper.make_node("Gemm", ["x", "fc1.weight"], ["h"], "fc1", transB=1),
+        helper.make_node("Softmax", ["h"], ["s"], "softmax", axis=0),
+        helper.make_node("Gemm", ["s", "fc2.weight"], ["y"], "fc2", transB=1),
+    ]
+    save("mixed", nodes, [tensor("x", ["batch", 4])], [tensor("y", ["batch", 3])],
+         [raw("fc1.weight", floats(5, 4)), raw("fc2.weight", floats(3, 5))])
+
+
 def unsupported():
     """Operators on strings, which are not implemented, twice."""
     nodes = [
@@ -568,7 +579,7 @@ def exports():
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
     for make in [linear, tied, convolution, constants, group_norm, storage, external, old, training, merged, unsupported, drop_path,
-                 functions, definitions, branches, unsupported_if, folded, zero_bias, untied, made, quantised]:
+                 functions, definitions, branches, unsupported_if, folded, zero_bias, untied, made, quantised, mixed]:
         make()
     if "--no-exports" not in sys.argv:
         exports()
