@@ -55,8 +55,8 @@ struct Case {
 impl Case {
     fn run(&mut self, path: &Path, reference: &Path) -> Outcome {
         let reference = Reference::read(reference)?;
-        // The reference is the network in the file: BatchNormalization may be folded into the layer before it, a tied weight copied.
-        let as_it_is = Repairs::default().without(Repair::BatchNorm).without(Repair::Retie);
+        // The reference is the network in the file: BatchNormalization may be folded, a tied weight copied, a bias left out.
+        let as_it_is = Repairs::default().without(Repair::BatchNorm).without(Repair::Retie).without(Repair::Bias);
         let options = ImportOptions { repairs: as_it_is, ..ImportOptions::default() };
         let Some((model, mut module)) = self.open("", path, &options)? else { return Ok(()) };
         self.describe(&model)?;
