@@ -17,7 +17,7 @@ use tch::{Kind, Tensor};
 
 /// Does the job.
 pub fn run(context: &Context, job: &Trace) -> Result<Status> {
-    let model = OnnxNetwork::open(&job.model, None)?;
+    let model = OnnxNetwork::open(&job.model, &Default::default(), None)?;
     let mut options = BuildOptions { device: context.device, ..BuildOptions::default() };
     let given = match &job.inputs {
         TraceInputs::MadeUp { dims, .. } => {

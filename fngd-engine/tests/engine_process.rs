@@ -247,11 +247,14 @@ fn failures_have_codes_and_say_what_to_do() {
     std::fs::write(&fixed, with_batches_of_64(&settings(1).model)).unwrap();
     let (code, message, help) = failed(train(&|settings| {
         settings.model.clone_from(&fixed);
+        settings.import.skip_repairs = vec!["R4".to_owned()];
         settings.train.batch = 64;
     }));
     let end = " takes batches of 64; the 1298 samples of the train split come with one of 18";
     assert!(code == 4 && message.ends_with(end), "{code}: {message}");
     assert!(help.starts_with("export the model with a symbolic batch dimension"), "{help}");
+    let freed = train(&|settings| settings.model.clone_from(&fixed)).end();
+    assert_eq!(freed.1, Some(0), "{:?}", freed.0.last());
 
     let (code, message, help) = failed(train(&|settings| {
         settings.optimizer.lr = Some(1e30);

@@ -3,6 +3,7 @@
 mod golden;
 
 use fngd_module::{BuildOptions, Rebatched, TrainableModule, rebatch};
+use fngd_onnx::graph::Dim;
 use fngd_onnx::{ImportOptions, OnnxModel, Repair, Repairs};
 use golden::{Failure, Golden};
 use std::path::{Path, PathBuf};
@@ -138,6 +139,12 @@ fn written_files_keep_the_batch_or_free_it() -> Result<(), Failure> {
             let mut written = OnnxModel::open(&target, &ImportOptions::default())?;
             let rebatched = rebatch(&mut written, &BuildOptions::default())?;
             assert_eq!(rebatched == Rebatched::NotNeeded, dynamic_batch, "{name}: {rebatched:?}");
+            // What the file declares of its constants still holds.
+            for (id, data) in &written.graph().initializers {
+                let info = &written.graph().values[id.0];
+                let dims: Vec<Dim> = data.dims.iter().map(|dim| Dim::Known(*dim)).collect();
+                assert_eq!(info.dims.as_ref(), Some(&dims), "{name}: {}", info.name);
+            }
             let again = TrainableModule::build(&written, &BuildOptions::default())?;
             let inputs = module.example_inputs(5, &[], 9)?;
             let worst = difference(&again.forward(&inputs)?[0], &module.forward(&inputs)?[0]);

@@ -53,8 +53,6 @@ pub struct OnnxModel {
     analysis: Analysis,
     rows: Vec<ParameterRow>,
     report: ImportReport,
-    /// Nodes of the file by operator.
-    operators: BTreeMap<String, usize>,
     inputs: Vec<ValueInfo>,
     outputs: Vec<ValueInfo>,
     sha256: String,
@@ -115,7 +113,6 @@ impl OnnxModel {
             analysis: Analysis::default(),
             rows: Vec::new(),
             report: ImportReport::default(),
-            operators: BTreeMap::new(),
             inputs: Vec::new(),
             outputs: Vec::new(),
             sha256,
@@ -274,7 +271,8 @@ impl OnnxModel {
         repairs.retain(|made| made.repair != Repair::Tail);
         repairs.extend(Repaired::all(Repair::Rebatch, proposal.what.clone()));
         self.rebatch = Some(proposal);
-        self.analyse(repairs);
+        let operators = std::mem::take(&mut self.report.operators);
+        self.analyse(repairs, operators);
     }
 
     /// Leaves the batch size as it is in the file, or puts it back; the report says why.
@@ -317,21 +315,19 @@ impl OnnxModel {
         repairs.extend(self.drop_path()?.1);
         let wanted = Wanted { options: &self.options, freeze: &self.freeze };
         repairs.extend(repair::run(&mut self.imported, &wanted));
-        // What the file has, before its fused nodes are taken apart.
-        self.operators = report::operators(&self.imported.graph);
+        let operators = report::operators(&self.imported.graph);
         fused::expand(&mut self.imported.graph)?;
-        self.analyse(repairs);
+        self.analyse(repairs, operators);
         Ok(())
     }
 
-    /// Everything that follows from the graph, which `repairs` made.
-    fn analyse(&mut self, mut repairs: Vec<Repaired>) {
+    /// Everything that follows from the graph, which `repairs` made from one of these `operators`.
+    fn analyse(&mut self, mut repairs: Vec<Repaired>, operators: BTreeMap<String, usize>) {
         let graph = &self.imported.graph;
         self.analysis = Analysis::of(graph, &self.freeze, self.options.repairs.has(Repair::Tail));
         repairs.extend(tail(graph, &self.analysis));
         self.rows = rows(graph, &self.analysis);
-        self.report =
-            ImportReport { repairs, operators: self.operators.clone(), ..report::of(&self.imported, &self.analysis) };
+        self.report = ImportReport { repairs, operators, ..report::of(&self.imported, &self.analysis) };
         let infos = |ids: &[ValueId]| ids.iter().filter_map(|id| graph.values.get(id.0).cloned()).collect();
         (self.inputs, self.outputs) = (infos(&graph.inputs), infos(&graph.outputs));
     }

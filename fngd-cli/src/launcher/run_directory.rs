@@ -192,6 +192,7 @@ mod tests {
         let mut settings = Settings {
             model: "some/where/resnet 20.onnx".into(),
             data: DataSettings::default(),
+            import: Default::default(),
             train: Default::default(),
             optimizer: Default::default(),
             schedule: Default::default(),

@@ -74,12 +74,9 @@ pub(super) fn free(model: &OnnxModel, stored: &BTreeMap<ValueId, Vec<u8>>) -> Re
 /// Dimensions of inputs and outputs; types of inner values are optional, and those that no longer hold are removed.
 fn dims(model: &OnnxModel, rebatch: &Rebatch) -> Result<Vec<Edit>> {
     let graph = &model.imported.graph;
-    let new: BTreeMap<&str, &Vec<Dim>> = rebatch
-        .changes
-        .dims
-        .iter()
-        .filter_map(|(id, dims)| Some((graph.values.get(id.0)?.name.as_str(), dims)))
-        .collect();
+    let name = |id: &ValueId| graph.values.get(id.0).map_or("", |info| info.name.as_str());
+    let new: BTreeMap<&str, &Vec<Dim>> = rebatch.changes.dims.iter().map(|(id, dims)| (name(id), dims)).collect();
+    let rows: BTreeSet<&str> = rebatch.changes.repeated.keys().map(name).collect();
     let mut edits = Vec::new();
     let whole = MessageSpan { field: model.imported.spans.graph.clone(), contents: model.imported.spans.graph.clone() };
     for number in [11, 12, 13] {
@@ -87,9 +84,12 @@ fn dims(model: &OnnxModel, rebatch: &Rebatch) -> Result<Vec<Edit>> {
             let field = wire::fields(crate::spans::slice(&model.file, &range)?, range.start).next().transpose()?;
             let Some(field) = field else { continue };
             let mut info = value(&model.file, &MessageSpan { field: range.clone(), contents: field.contents })?;
-            let Some(dims) = new.get(info.name()) else { continue };
+            let dims = new.get(info.name());
+            if dims.is_none() && !rows.contains(info.name()) {
+                continue;
+            }
             let mut fields = Vec::new();
-            if number != 13 {
+            if let Some(dims) = dims.filter(|_| number != 13) {
                 set_dims(&mut info, |position, dim| match dims.get(position) {
                     Some(Dim::Symbol(symbol)) => dim.value = Some(dimension::Value::DimParam(symbol.clone())),
                     Some(Dim::Unknown) => dim.value = None,

@@ -171,6 +171,9 @@ impl Changes {
         }
         for (id, (axis, _)) in &self.repeated {
             if let Some(row) = graph.initializers.get(id).and_then(|data| first(data, *axis, 1)) {
+                if let Some(info) = graph.values.get_mut(id.0) {
+                    info.dims = Some(row.dims.iter().map(|dim| Dim::Known(*dim)).collect());
+                }
                 graph.initializers.insert(*id, row);
             }
         }
