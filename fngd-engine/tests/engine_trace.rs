@@ -19,8 +19,11 @@ fn trace(model: &Path, inputs: TraceInputs, output: &Path) -> (BTreeMap<String, 
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    writeln!(engine.stdin.as_mut().unwrap(), "{}", serde_json::to_string(&job).unwrap()).unwrap();
+    // Its end would tell the engine that the launcher is gone.
+    let mut stdin = engine.stdin.take().unwrap();
+    writeln!(stdin, "{}", serde_json::to_string(&job).unwrap()).unwrap();
     let said = engine.wait_with_output().unwrap();
+    drop(stdin);
     let events =
         String::from_utf8(said.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     (state::load(&output).unwrap_or_default().into_iter().collect(), events)

@@ -113,7 +113,8 @@ fn judge(row: &mut Row, found: &[f64], expected: &[f64], tolerance: Tolerance) {
         }
         let difference = (found - expected).abs();
         // Written so that NaN does not agree.
-        agrees &= difference <= tolerance.of_largest * scale + tolerance.relative * expected.abs();
+        agrees &=
+            expected.is_finite() && difference <= tolerance.of_largest * scale + tolerance.relative * expected.abs();
         let known = |difference: f64| if difference.is_nan() { f64::INFINITY } else { difference };
         largest = largest.max(known(difference));
         relative = relative.max(known(difference / expected.abs()));

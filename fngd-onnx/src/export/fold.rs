@@ -43,7 +43,7 @@ pub(super) fn into_layers<'a>(model: &'a OnnxModel, tensors: &'a BTreeMap<String
         {
             let deviation = (variance + f64::from(restored.epsilon)).sqrt();
             if deviation.is_nan() || deviation == 0.0 {
-                let name = quoted(&model.imported.graph.values.get(restored.variance.0).map_or("", |info| &info.name));
+                let name = quoted(model.imported.graph.values.get(restored.variance.0).map_or("", |info| &info.name));
                 return Err(Error::mismatch(format!("tensor {name}: element {channel} is {variance}, expected ≥ 0")));
             }
             let factor = scale / deviation;

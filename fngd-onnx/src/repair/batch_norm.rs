@@ -111,7 +111,8 @@ impl Layer {
         let node = graph.nodes.get(index)?;
         let (output, _) = (node.output(0)?, node.index?);
         let folded = was_folded_into(graph, node);
-        if !folded && !(wanted.options.restore_batch_norm && may_have_lost_one(graph, uses, node, output)) {
+        let asked = wanted.options.restore_batch_norm && may_have_lost_one(graph, uses, node, output);
+        if !(folded || asked) {
             return None;
         }
         let own = |id: ValueId| {

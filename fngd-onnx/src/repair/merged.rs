@@ -127,13 +127,15 @@ fn split(
 pub(super) fn is_parameter_slot(node: &Node, slot: usize, elements: usize) -> bool {
     let several = elements > 1;
     if node.domain == MICROSOFT_DOMAIN {
-        return match (node.op_type.as_str(), slot) {
-            ("Attention" | "FusedConv" | "FusedGemm" | "LayerNormalization", 1 | 2) => true,
-            ("SkipLayerNormalization", 2..=4) | ("SkipSimplifiedLayerNormalization", 2 | 3) => true,
-            ("BiasGelu" | "FastGelu" | "SimplifiedLayerNormalization", 1) => true,
-            ("EmbedLayerNormalization", 5 | 6) | ("MultiHeadAttention", 3) => true,
-            _ => false,
-        };
+        return matches!(
+            (node.op_type.as_str(), slot),
+            ("Attention" | "FusedConv" | "FusedGemm" | "LayerNormalization", 1 | 2)
+                | ("SkipLayerNormalization", 2..=4)
+                | ("SkipSimplifiedLayerNormalization", 2 | 3)
+                | ("BiasGelu" | "FastGelu" | "SimplifiedLayerNormalization", 1)
+                | ("EmbedLayerNormalization", 5 | 6)
+                | ("MultiHeadAttention", 3)
+        );
     }
     node.domain.is_empty()
         && match (node.op_type.as_str(), slot) {

@@ -153,7 +153,7 @@ impl Resize {
                 (None, None, _) => (length, 1.0),
             };
             let is_sound = length >= 1 && outputs >= 1 && scale > 0.0 && scale.is_finite();
-            if !is_sound || !(region.0.abs() <= 1e6 && region.1.abs() <= 1e6) {
+            if !(is_sound && region.0.abs() <= 1e6 && region.1.abs() <= 1e6) {
                 return Err(Error::mismatch(format!(
                     "axis {axis} of {size:?} cannot be resized by {scale} to {outputs}"
                 )));
