@@ -35,7 +35,7 @@ def row(path, work, died):
             computed = load_file(work / "computed.safetensors")
             found |= numbers(golden, computed, failures)
             found |= round_trip(path, work, facts, failures)
-            found |= runtime(work, golden, computed, failures)
+            found |= runtime(path, work, golden, computed, failures)
     return found | {"passes": not failures, "failures": failures}
 
 
@@ -145,7 +145,7 @@ def tidy(value):
 
 def round_trip(path, work, facts, failures):
     """The bytes of both exports, and what onnx says of the second."""
-    zero, steps = work / "zero" / "model.onnx", work / "steps" / "model.onnx"
+    zero, steps = work / "zero" / path.name, work / "steps" / path.name
     found = {}
     if facts.get("zero"):
         edits = facts["zero"]["edits"]
@@ -181,9 +181,9 @@ def checker(path, steps, failures):
     return "passes"
 
 
-def runtime(work, golden, computed, failures):
+def runtime(path, work, golden, computed, failures):
     """onnxruntime on the exported file against our evaluation with the same weights."""
-    model = work / "steps" / "model.onnx"
+    model = work / "steps" / path.name
     sizes = sorted({int(key.split(".")[1]) for key in computed if key.startswith("eval.")})
     if not model.exists() or not sizes:
         return {}

@@ -8,8 +8,8 @@
 //! |---|---|
 //! | `facts.json` | what was found in the file and what failed, as it is known: a crash loses only what follows |
 //! | `computed.safetensors` | `output`, `loss`, `grad.NAME` in the file's orientation; `eval.N.*`, see below |
-//! | `zero/model.onnx` | exported without a change |
-//! | `steps/model.onnx` | exported after the steps; `eval.N.OUTPUT` is what we compute for the first N probes with these weights |
+//! | `zero/MODEL.onnx` | exported without a change |
+//! | `steps/MODEL.onnx` | exported after the steps; `eval.N.OUTPUT` is what we compute for the first N probes with these weights |
 
 use fngd_core::optimizer::{Batch, Groups, Inner, Method, SgdConfig, StepOptions, build};
 use fngd_core::{BatchAxis, FngdConfig, FngdModule};
@@ -55,8 +55,8 @@ struct Case {
 impl Case {
     fn run(&mut self, path: &Path, reference: &Path) -> Outcome {
         let reference = Reference::read(reference)?;
-        // The reference is the network in the file: BatchNormalization may be folded into the layer before it, a tied weight copied.
-        let as_it_is = Repairs::default().without(Repair::BatchNorm).without(Repair::Retie);
+        // The reference is the network in the file: BatchNormalization may be folded, a tied weight copied, a bias left out.
+        let as_it_is = Repairs::default().without(Repair::BatchNorm).without(Repair::Retie).without(Repair::Bias);
         let options = ImportOptions { repairs: as_it_is, ..ImportOptions::default() };
         let Some((model, mut module)) = self.open("", path, &options)? else { return Ok(()) };
         self.describe(&model)?;
@@ -73,7 +73,9 @@ impl Case {
         let Some((model, mut module)) = self.open(" with all repairs", path, &ImportOptions::default())? else {
             return Ok(());
         };
-        let (zero, after) = (self.folder.join("zero/model.onnx"), self.folder.join("steps/model.onnx"));
+        // The same name, because the file of external data is called after it.
+        let name = path.file_name().unwrap_or_default();
+        let (zero, after) = (self.folder.join("zero").join(name), self.folder.join("steps").join(name));
         let zero = self.attempt("zero-step export", || Ok(module.export(&model, &zero)?))?;
         self.tell("zero", zero.map(written))?;
         let restored = self.attempt("calibration", || Ok(module.calibrate([shallow_copy(&inputs)])?))?;
