@@ -125,8 +125,13 @@ impl std::error::Error for Error {
     }
 }
 
-/// `text` with control characters spelled out, line ends aside: words from a file must not write to a terminal.
+/// `text` with control characters spelled out, line ends aside: words from a file must not write to a terminal. Nobody reads more than
+/// 4,000 characters: the rest is cut off.
 pub fn printable(text: &str) -> Cow<'_, str> {
+    const LONGEST: usize = 4_000;
+    if let Some((end, _)) = text.char_indices().nth(LONGEST) {
+        return Cow::Owned(format!("{}…", printable(text.get(..end).unwrap_or_default())));
+    }
     let is_harmful = |character: char| {
         // The second kind makes a terminal show text in another order than it has.
         (character.is_control() && character != '\n')

@@ -379,6 +379,16 @@ def mixed():
          [raw("fc1.weight", floats(5, 4)), raw("fc2.weight", floats(3, 5))])
 
 
+def twins():
+    """Two layers of equal weights, stored once, and without the biases that they had."""
+    call = ("addmm", "%p_fc_bias, %view, %t")
+    nodes = [
+        hinted(helper.make_node("Gemm", ["x", "w"], ["h"], "fc1", transB=1), "RemoveOptionalBiasFromGemm", ["", "fc1", "linear"], call),
+        hinted(helper.make_node("Gemm", ["h", "w"], ["y"], "fc2", transB=1), "RemoveOptionalBiasFromGemm", ["", "fc2", "linear"], call),
+    ]
+    save("twins", nodes, [tensor("x", ["batch", 4])], [tensor("y", ["batch", 4])], [raw("w", np.full((4, 4), 0.25, np.float32))])
+
+
 def unsupported():
     """Operators on strings, which are not implemented, twice."""
     nodes = [
@@ -579,7 +589,7 @@ def exports():
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
     for make in [linear, tied, convolution, constants, group_norm, storage, external, old, training, merged, unsupported, drop_path,
-                 functions, definitions, branches, unsupported_if, folded, zero_bias, untied, made, quantised, mixed]:
+                 functions, definitions, branches, unsupported_if, folded, zero_bias, untied, made, quantised, mixed, twins]:
         make()
     if "--no-exports" not in sys.argv:
         exports()

@@ -278,3 +278,17 @@ fn structural_edits_keep_every_other_byte() {
     let tail = 400;
     assert_eq!(before[before.len() - tail..], after[after.len() - tail..]);
 }
+
+#[test]
+fn one_node_gets_a_weight_and_a_bias_of_its_own() {
+    let model = open(&small("twins"));
+    let names: Vec<_> = model.parameters().iter().map(|row| row.name.as_str()).collect();
+    assert_eq!(names.len(), 4, "{names:?}");
+    let folder = tempfile::tempdir().unwrap();
+    let target = folder.path().join("twins.onnx");
+    let values = trained(&model);
+    assert_eq!(model.write(&target, &values).unwrap().edits.len(), 3);
+    let back = open(&target);
+    let kept: BTreeMap<String, TensorData> = tensors(&back);
+    assert_eq!(kept, values);
+}

@@ -74,11 +74,16 @@ pub(super) fn new_input(
 ) -> Result<Vec<Edit>> {
     let node = model.imported.spans.nodes.get(position).ok_or_else(missing)?;
     let inputs = fields_of(&model.file, node, 1)?;
-    let range = inputs.get(slot).or(inputs.last()).cloned().ok_or_else(missing)?;
+    let mut range = inputs.get(slot).or(inputs.last()).cloned().ok_or_else(missing)?;
     let mut fields = Vec::new();
     if inputs.len() <= slot {
-        // After the last input there may be nothing in the node, so that input is written again.
-        fields.extend_from_slice(slice(&model.file, &range)?);
+        if range.end < node.contents.end {
+            // Behind the last input, which another edit may change.
+            range.start = range.end;
+        } else {
+            // Behind it there is no field of this node to insert before, so the last input is written again.
+            fields.extend_from_slice(slice(&model.file, &range)?);
+        }
     }
     // Inputs that are left out before it are empty names.
     for position in inputs.len().min(slot)..=slot {

@@ -147,9 +147,15 @@ fn conclude(first: Option<&Row>, name: &str, fed: &[String], rows: &[Row]) {
     let (value, node) = (text::name(&row.value), text::name(&row.node));
     print_line(&format!("  first difference: `{value}`, of node `{node}` ({})", text::name(&row.operator)));
     fed.iter().for_each(|line| print_line(&format!("    reads {}", text::name(line))));
-    print_line(&format!(
-        "  What this node reads agrees, so the two disagree on {} itself, or on rounding: see what --rtol 1e-2 says. If you \
-         trust {name}, please report it with this table and the model.",
-        text::name(&row.operator)
-    ));
+    let operator = text::name(&row.operator);
+    print_line(&if name == "tract" {
+        format!(
+            "  What this node computes from agrees, so the two disagree on {operator} itself, or on rounding: see what --rtol 1e-2 \
+             says. If you trust tract, please report it with this table and the model."
+        )
+    } else {
+        format!(
+            "  Up to here the two files compute the same: this {operator} has another attribute, weight or operator there."
+        )
+    });
 }

@@ -51,7 +51,7 @@ impl Operator for PRelu {
     fn run(&self, inputs: &mut Inputs, _: &Run) -> Result<Vec<Tensor>> {
         let (x, slope) = (inputs.get(0)?, inputs.get(1)?);
         let size = slope.size();
-        let is_column = size.len() + 1 == x.dim() && size[1..].iter().all(|&dim| dim == 1);
+        let is_column = size.len() + 1 == x.dim() && size.iter().skip(1).all(|&dim| dim == 1);
         let per_channel = x.dim() >= 2 && (is_column || (self.vector_is_per_channel && size.len() == 1));
         Ok(vec![if slope.numel() == 1 || per_channel {
             x.f_prelu(&slope.f_reshape([-1])?)?
