@@ -137,12 +137,15 @@ impl OnnxModel {
     ///
     /// # Errors
     /// `is_unsupported()` if the first output is not simply a Gemm or MatMul, with or without an Add of its bias, and at most
-    /// Softmax, LogSoftmax or Sigmoid after it.
+    /// Softmax, LogSoftmax or Sigmoid after it, or if [`Repair::Head`] is switched off.
     pub fn replace_head(&mut self, classes: usize, seed: u64) -> Result<()> {
         if !self.imported.ties.is_empty() {
             // Another number of outputs than words: the output layer needs its own weight.
             self.options.repairs = std::mem::take(&mut self.options.repairs).without(Repair::Retie);
             self.continue_with(self.file.to_vec(), Repair::Retie, Vec::new())?;
+        }
+        if !self.options.repairs.has(Repair::Head) {
+            return Err(Error::unsupported("the head cannot be replaced: repair R8 is switched off"));
         }
         let (file, log) = export::replace_head(self, classes, seed)?;
         self.continue_with(file, Repair::Head, log)

@@ -4,6 +4,7 @@ mod common;
 
 use common::{all_small, open, repairs_of, small, tensors, trained};
 use fngd_onnx::graph::{Dim, TensorData};
+use fngd_onnx::{ImportOptions, OnnxModel, Repair, Repairs};
 use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
@@ -204,4 +205,14 @@ fn stochastic_depth_is_gone_from_the_written_file() {
         nodes,
         ["Gemm fc1", "Identity drop1", "Gemm fc2", "Identity drop2", "RandomUniformLike noise", "Add noisy"]
     );
+}
+
+#[test]
+fn a_head_stays_where_its_repair_is_off() {
+    let repairs = Repairs::default().without(Repair::Head);
+    let options = ImportOptions { repairs, ..ImportOptions::default() };
+    let mut model = OnnxModel::open(&small("folded"), &options).unwrap();
+    let error = model.replace_head(3, 0).unwrap_err();
+    assert_eq!(error.to_string(), "the head cannot be replaced: repair R8 is switched off");
+    open(&small("folded")).replace_head(3, 0).unwrap();
 }

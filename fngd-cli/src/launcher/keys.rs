@@ -69,7 +69,10 @@ pub const KEYS: &[Key] = &[
     key(
         "import.skip_repairs",
         Some("--no-repair"),
-        Form::Words("repairs such as `R4` or `retie`", |text| text.parse::<fngd_onnx::Repair>().is_ok()),
+        Form::Words(
+            "`R1` to `R10`, or `unmerge`, `identity`, `retie`, `rebatch`, `batch-norm`, `bias`, `constant`, `head`, `tail` or `mode`",
+            |text| text.parse::<fngd_onnx::Repair>().is_ok(),
+        ),
         User::Everybody,
     ),
     key("import.restore_bias", Some("--restore-bias"), Form::Switch, User::Everybody),
@@ -393,7 +396,7 @@ mod tests {
         assert_eq!(message("optimizer.name", "adam"), "must be `fngd`, `sgd` or `adamw`, found `adam`");
         assert_eq!(message("train.freeze", "("), "must be a regular expression, found `(`");
         assert_eq!(message("train.device", "gpu"), "must be `auto`, `cpu`, `cuda` or `cuda:N`, found `gpu`");
-        let wrong = "must be repairs such as `R4` or `retie`, found `[\"R4\", \"R11\"]`";
+        let wrong = "must be `R1` to `R10`, or `unmerge`, `identity`, `retie`, `rebatch`, `batch-norm`, `bias`, `constant`, `head`, `tail` or `mode`, found `[\"R4\", \"R11\"]`";
         assert_eq!(message("import.skip_repairs", "R4, R11"), wrong);
         assert_eq!(message("stop.max_time", "0s"), "must be a time such as `90s`, `30m` or `2h`, found `0s`");
         assert_eq!(message("stop.val_acc", "120%"), "must be a number in (0, 1], found `1.2`");
