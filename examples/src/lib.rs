@@ -1,0 +1,1 @@
+//! What the numbered examples share: the digits data set as tensors.
