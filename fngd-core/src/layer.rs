@@ -171,7 +171,7 @@ impl Layer {
             return self.apply(activations, weight, bias.as_ref());
         };
         let output = self.apply(activations, &weight.detach(), bias.as_ref().map(Tensor::detach).as_ref())?;
-        let callback = Preconditioner::expect_use(attachment, batch_axis.get())?;
+        let callback = Preconditioner::expect_use(attachment, activations, batch_axis.get())?;
         tap::attach(&output, activations, weight, bias.as_ref(), callback)
     }
 
@@ -232,5 +232,10 @@ impl Layer {
 
     pub(crate) fn attach(&self, attachment: Option<Attachment>) {
         *self.0.attachment.borrow_mut() = attachment;
+    }
+
+    /// Whether a preconditioner listens.
+    pub(crate) fn is_attached(&self) -> bool {
+        self.0.attachment.borrow().is_some()
     }
 }
