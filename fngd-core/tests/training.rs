@@ -28,7 +28,7 @@ impl Net {
     }
 
     fn forward(&self, inputs: &Tensor) -> Tensor {
-        self.head.forward(&self.hidden.forward(inputs).unwrap().tanh()).unwrap()
+        inputs.apply(&self.hidden).tanh().apply(&self.head)
     }
 
     fn loss(&self, (inputs, labels): &(Tensor, Tensor)) -> Tensor {
