@@ -2,7 +2,7 @@
 
 use fngd_core::nn::{Path, VarStore};
 use fngd_models::*;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use tch::{Device, Tensor};
 
 /// Where a variable's numbers come from.
@@ -57,7 +57,7 @@ impl Variable {
 /// Tests share libtorch's generator.
 fn seeded(seed: i64) -> MutexGuard<'static, ()> {
     static GENERATOR: Mutex<()> = Mutex::new(());
-    let guard = GENERATOR.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let guard = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);
     tch::manual_seed(seed);
     guard
 }
