@@ -5,4 +5,10 @@
 //!
 //! Pure Rust: nothing here needs libtorch. The text that comes out needs `tch` and `fngd_core`.
 
+mod display;
+mod error;
+mod lift;
 pub mod operation;
+
+pub use error::{Error, Result};
+pub use lift::lift;
