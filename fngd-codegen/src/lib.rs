@@ -7,5 +7,11 @@
 //!
 //! Pure Rust: nothing here needs libtorch. The text that comes out needs `tch` and `fngd_core`.
 
+mod display;
+mod error;
+mod lift;
 pub mod operation;
 pub mod stamp;
+
+pub use error::{Error, Result};
+pub use lift::lift;
