@@ -1,8 +1,11 @@
 //! Readable Rust from an ONNX graph: what a person would have written who had the paper and `tch`.
 //!
-//!     graph → operations → module tree → module types → Rust
-//!             lift         tree          unify          emit
+//! ```text
+//! graph → operations → module tree → module types → Rust
+//!         lift         tree          unify          emit
+//! ```
 //!
 //! Pure Rust: nothing here needs libtorch. The text that comes out needs `tch` and `fngd_core`.
 
 pub mod operation;
+pub mod stamp;
