@@ -7,5 +7,9 @@
 //!
 //! Pure Rust: nothing here needs libtorch. The text that comes out needs `tch` and `fngd_core`.
 
+mod name;
 pub mod operation;
+mod parts;
+mod scope;
 pub mod stamp;
+mod tree;
