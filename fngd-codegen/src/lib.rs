@@ -13,3 +13,4 @@ mod parts;
 mod scope;
 pub mod stamp;
 mod tree;
+mod unify;
