@@ -7,6 +7,9 @@
 //!
 //! Pure Rust: nothing here needs libtorch. The text that comes out needs `tch` and `fngd_core`.
 
+mod display;
+mod error;
+mod lift;
 mod name;
 pub mod operation;
 mod parts;
@@ -14,3 +17,6 @@ mod scope;
 pub mod stamp;
 mod tree;
 mod unify;
+
+pub use error::{Error, Result};
+pub use lift::lift;

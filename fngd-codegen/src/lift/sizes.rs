@@ -130,6 +130,12 @@ impl Expression {
         self.0.keys().flatten()
     }
 
+    /// A number that it is not below while every symbol is at least 1; `None` if it has none that is easily seen.
+    pub fn lower_bound(&self) -> Option<i64> {
+        let rises = self.0.iter().all(|(symbols, factor)| symbols.is_empty() || *factor > 0);
+        rises.then(|| self.0.values().fold(0i64, |sum, factor| sum.saturating_add(*factor)))
+    }
+
     fn term(symbols: Vec<Symbol>, factor: i64) -> Self {
         let mut term = Self::default();
         term.add(symbols, factor);
@@ -138,7 +144,11 @@ impl Expression {
 
     fn add(&mut self, symbols: Vec<Symbol>, factor: i64) {
         let sum = self.0.get(&symbols).copied().unwrap_or(0).saturating_add(factor);
-        if sum == 0 { self.0.remove(&symbols) } else { self.0.insert(symbols, sum) };
+        if sum == 0 {
+            self.0.remove(&symbols)
+        } else {
+            self.0.insert(symbols, sum)
+        };
     }
 }
 
