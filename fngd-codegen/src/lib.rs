@@ -10,8 +10,13 @@
 mod display;
 mod error;
 mod lift;
+mod name;
 pub mod operation;
+mod parts;
+mod scope;
 pub mod stamp;
+mod tree;
+mod unify;
 
 pub use error::{Error, Result};
 pub use lift::lift;
