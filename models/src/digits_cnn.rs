@@ -1,3 +1,5 @@
+mod onnx;
+
 use crate::init::HE_FAN_IN;
 use crate::layers::{batch_norm, conv, linear};
 use fngd_core::{FngdModule, nn};

@@ -1,3 +1,5 @@
+mod onnx;
+
 use crate::layers::linear;
 use crate::transformer::{EncoderLayer, LayerConfig};
 use fngd_core::{FngdModule, nn};

@@ -1,3 +1,5 @@
+mod onnx;
+
 use super::LayerConfig;
 use super::residual::{layer_norm, linear};
 use crate::MultiheadAttention;

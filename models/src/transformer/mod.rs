@@ -2,6 +2,7 @@
 
 mod decoder;
 mod encoder;
+mod onnx;
 mod residual;
 
 pub use decoder::{Decoder, DecoderLayer};
