@@ -27,6 +27,7 @@ mod schedule;
 mod solve;
 pub mod state;
 mod tap;
+mod training;
 mod weighting;
 
 #[cfg(test)]
@@ -44,6 +45,7 @@ pub use schedule::{Schedule, ScheduleConfig, ScheduleShape, WarmUp};
 pub use solve::{Solution, solve};
 /// The `tch` that models for this crate are written with.
 pub use tch;
+pub use training::{Fngd, FngdBuilder, Report};
 
 /// The README's code, run by the doc tests.
 #[cfg(doctest)]

@@ -3,6 +3,7 @@
 //! `fngd-onnx` reads the file and says what it means; this crate runs it. They are two crates so that a program can read, check
 //! and patch ONNX files without libtorch.
 
+pub mod author;
 mod calibrate;
 mod error;
 mod lower;
@@ -15,6 +16,6 @@ mod trace;
 pub use error::{Error, Result};
 pub use lower::batch_axis::LayerBatchAxis;
 pub use lower::tensors::from_data as tensor;
-pub use module::{BuildOptions, TrainableModule};
+pub use module::{BuildOptions, Precision, TrainableModule};
 pub use rebatch::{Rebatched, rebatch};
 pub use trace::Trace;
