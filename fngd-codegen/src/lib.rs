@@ -1,8 +1,22 @@
 //! Readable Rust from an ONNX graph: what a person would have written who had the paper and `tch`.
 //!
-//!     graph → operations → module tree → module types → Rust
-//!             lift         tree          unify          emit
+//! ```text
+//! graph → operations → module tree → module types → Rust
+//!         lift         tree          unify          emit
+//! ```
 //!
 //! Pure Rust: nothing here needs libtorch. The text that comes out needs `tch` and `fngd_core`.
 
+mod display;
+mod error;
+mod lift;
+mod name;
 pub mod operation;
+mod parts;
+mod scope;
+pub mod stamp;
+mod tree;
+mod unify;
+
+pub use error::{Error, Result};
+pub use lift::lift;

@@ -21,7 +21,8 @@ pub struct Program {
 pub struct Operation {
     /// What is called.
     pub kind: Kind,
-    /// What it gives. More than one only for calls that return a tuple or a `Vec<Tensor>`.
+    /// What it gives. More than one only for calls that return a tuple or a `Vec<Tensor>` (`chunk`, `split_with_sizes`, `unbind`).
+    /// Values between two calls that stand for one node have numbers behind those of `Graph::values`.
     pub results: Vec<ValueId>,
     /// The nodes that it stands for, as indices in `Graph::nodes`, in order. The first says to which module the operation belongs.
     pub nodes: Vec<usize>,
@@ -175,8 +176,12 @@ pub enum Argument {
     Bool(bool),
     /// Whether the model is training: for `dropout`.
     Training,
+    /// `if train { 0.1 } else { 0.0 }`: the rate of a dropout inside `scaled_dot_product_attention`.
+    WhileTraining(f64),
     /// `Kind::Float`.
     ElementType(ElementType),
+    /// `(Kind::Int64, device)`, the device being that of any tensor at hand: for `arange`, `zeros`, `full`.
+    Options(ElementType),
     /// Text.
     Text(&'static str),
 }
@@ -195,4 +200,8 @@ pub enum Size {
     },
     /// A product: a merged batch and head axis.
     Product(Vec<Size>),
+    /// A sum: `length + 1`.
+    Sum(Vec<Size>),
+    /// A quotient, rounded down: `height / 2`.
+    Quotient(Box<Size>, Box<Size>),
 }

@@ -204,7 +204,7 @@ impl Layer {
             return self.apply(activations, weight, bias.as_ref());
         };
         let output = self.apply(activations, &weight.detach(), bias.as_ref().map(Tensor::detach).as_ref())?;
-        let callback = Preconditioner::expect_use(&attachment, batch_axis)?;
+        let callback = Preconditioner::expect_use(&attachment, activations, batch_axis)?;
         tap::attach(&output, activations, weight, bias.as_ref(), callback)
     }
 
@@ -265,6 +265,11 @@ impl Layer {
 
     pub(crate) fn attach(&self, attachment: Option<Attachment>) {
         self.identity.state().attachment = attachment;
+    }
+
+    /// Whether a preconditioner listens.
+    pub(crate) fn is_attached(&self) -> bool {
+        self.identity.state().attachment.is_some()
     }
 }
 

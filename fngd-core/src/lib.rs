@@ -26,6 +26,7 @@ mod schedule;
 mod solve;
 pub mod state;
 mod tap;
+mod training;
 mod weighting;
 
 #[cfg(test)]
@@ -40,6 +41,7 @@ pub use layer::{BatchAxis, Convolution, Geometry, Layer};
 pub use module::{FngdModule, Parameter, Path, Role, Visitor};
 pub use schedule::{Schedule, ScheduleConfig, ScheduleShape, WarmUp};
 pub use solve::{Solution, solve};
+pub use training::{Fngd, FngdBuilder, Report};
 
 /// The README's code, run by the doc tests.
 #[cfg(doctest)]

@@ -47,7 +47,7 @@ impl MultiheadAttention {
 
     /// Tokens `[B, T, width]` look at each other.
     ///
-    /// `mask`: true where a query may look at a key, bool, broadcast to `[B, heads, T, T]`.
+    /// `mask`: true where a query may look at a key; bool, `[T, T]` or anything of more dimensions that broadcasts to `[B, heads, T, T]`.
     pub fn self_attention(&self, xs: &Tensor, mask: Option<&Tensor>, train: bool) -> Tensor {
         let qkv = xs.apply(&self.in_proj).chunk(3, -1);
         self.attend([&qkv[0], &qkv[1], &qkv[2]], mask, train)
@@ -55,7 +55,7 @@ impl MultiheadAttention {
 
     /// Tokens `[B, T, width]` look at those of `memory`, `[B, S, width]`.
     ///
-    /// `mask`: true where a query may look at a key, bool, broadcast to `[B, heads, T, S]`.
+    /// `mask`: as for [`self_attention`](Self::self_attention), with S in place of the second T.
     pub fn cross_attention(&self, xs: &Tensor, memory: &Tensor, mask: Option<&Tensor>, train: bool) -> Tensor {
         let queries = xs.apply(&self.in_proj).chunk(3, -1);
         let keys_and_values = memory.apply(&self.in_proj).chunk(3, -1);

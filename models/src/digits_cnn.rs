@@ -48,7 +48,7 @@ impl nn::ModuleT for DigitsCnn {
             .apply(&self.conv3)
             .apply_t(&self.bn3, train)
             .relu()
-            .mean_dim([2i64, 3].as_slice(), false, None)
+            .mean_dim(&[2i64, 3][..], false, None)
             .apply(&self.fc)
     }
 }

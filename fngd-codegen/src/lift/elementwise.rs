@@ -1,0 +1,225 @@
+//! Arithmetic and comparisons, element by element.
+
+use super::reader::Reader;
+use super::sizes::Expression;
+use crate::operation::{Argument, Kind, Size};
+use crate::{Error, Result};
+use fngd_onnx::graph::{ElementType, Node};
+
+/// The dimensions of the result of two operands.
+pub(super) fn broadcast(left: &[Expression], right: &[Expression]) -> Vec<Expression> {
+    let rank = left.len().max(right.len());
+    let at = |dims: &[Expression], axis: usize| {
+        (axis + dims.len()).checked_sub(rank).and_then(|axis| dims.get(axis).cloned()).unwrap_or_else(|| 1.into())
+    };
+    let join = |axis| {
+        let (a, b) = (at(left, axis), at(right, axis));
+        // What is not known is 1 or the same as a number.
+        if a.is(1) || (a.known().is_none() && b.known().is_some_and(|size| size != 1)) { b } else { a }
+    };
+    (0..rank).map(join).collect()
+}
+
+/// Add, Sub, Mul, Div.
+pub(super) fn arithmetic(reader: &mut Reader, node: &Node) -> Result<()> {
+    if node.attributes.contains_key("axis") || node.int("broadcast", 0) != 0 {
+        return Err(Error::unsupported("attribute `axis` or `broadcast` of operator sets before 7; convert the file"));
+    }
+    let symbol = match node.op_type.as_str() {
+        "Add" => '+',
+        "Sub" => '-',
+        "Mul" => '*',
+        _ => '/',
+    };
+    let (a, b) = (reader.fact(node, 0)?.clone(), reader.fact(node, 1)?.clone());
+    let dims = broadcast(&a.dims, &b.dims);
+    let (mut left, mut right) = (reader.operand(node, 0)?, reader.operand(node, 1)?);
+    if symbol == '/' && !a.element.is_float() {
+        return integer_division(reader, node, a.element, dims);
+    }
+    let is_number = |argument: &Argument| matches!(argument, Argument::Float(_));
+    if is_number(&left) && is_number(&right) {
+        right = Argument::Tensor(reader.tensor(node, 1)?);
+    }
+    // A number changes no dimensions as long as it has no more of them.
+    for (argument, fact, position) in [(&mut left, &a, 0), (&mut right, &b, 1)] {
+        if is_number(argument)
+            && fact.dims.len() > dims.len().min(a.dims.len().min(b.dims.len()))
+            && a.dims.len() != b.dims.len()
+        {
+            *argument = Argument::Tensor(reader.tensor(node, position)?);
+        }
+    }
+    let neutral = match symbol {
+        '+' | '-' => 0.0,
+        _ => 1.0,
+    };
+    match (&left, &right) {
+        // `x + 0`, `x * 1`.
+        (Argument::Tensor(x), Argument::Float(number)) if *number == neutral => {
+            let same = *x;
+            reader.rename(node, same);
+        }
+        _ => reader.give(node, 0, Kind::Operator { symbol, left, right }, a.element, dims),
+    }
+    Ok(())
+}
+
+fn integer_division(reader: &mut Reader, node: &Node, element: ElementType, dims: Vec<Expression>) -> Result<()> {
+    let (receiver, other) = (reader.tensor(node, 0)?, reader.tensor(node, 1)?);
+    let arguments = vec![Argument::Tensor(other), Argument::Text("trunc")];
+    reader.give(node, 0, Kind::Method { receiver, name: "divide_tensor_mode", arguments }, element, dims);
+    Ok(())
+}
+
+/// Comparisons and logic.
+pub(super) fn comparison(reader: &mut Reader, node: &Node) -> Result<()> {
+    let (with_number, with_tensor) = match node.op_type.as_str() {
+        "Equal" => ("eq", "eq_tensor"),
+        "Less" => ("lt", "lt_tensor"),
+        "LessOrEqual" => ("le", "le_tensor"),
+        "Greater" => ("gt", "gt_tensor"),
+        "GreaterOrEqual" => ("ge", "ge_tensor"),
+        "And" => ("", "logical_and"),
+        "Or" => ("", "logical_or"),
+        _ => ("", "logical_xor"),
+    };
+    let (a, b) = (reader.fact(node, 0)?.clone(), reader.fact(node, 1)?.clone());
+    let dims = broadcast(&a.dims, &b.dims);
+    let receiver = reader.tensor(node, 0)?;
+    let (name, argument) = match (with_number, reader.operand(node, 1)?) {
+        ("", _) => (with_tensor, Argument::Tensor(reader.tensor(node, 1)?)),
+        (name, Argument::Float(number)) if !a.element.is_float() => {
+            (name, Argument::Integer(Size::Known(number as i64)))
+        }
+        (name, Argument::Float(number)) => (name, Argument::Float(number)),
+        (_, other) => (with_tensor, other),
+    };
+    reader.give(node, 0, Kind::Method { receiver, name, arguments: vec![argument] }, ElementType::Bool, dims);
+    Ok(())
+}
+
+/// Functions of one tensor without settings.
+pub(super) fn unary(reader: &mut Reader, node: &Node) -> Result<()> {
+    let name = match node.op_type.as_str() {
+        "Abs" => "abs",
+        "Ceil" => "ceil",
+        "Cos" => "cos",
+        "Erf" => "erf",
+        "Exp" => "exp",
+        "Floor" => "floor",
+        "Log" => "log",
+        "Neg" => "neg",
+        "Not" => "logical_not",
+        "Reciprocal" => "reciprocal",
+        "Round" => "round",
+        "Sign" => "sign",
+        "Sin" => "sin",
+        "Sqrt" => "sqrt",
+        "Tan" => "tan",
+        "IsNaN" => return predicate(reader, node, "isnan"),
+        "IsInf" => return predicate(reader, node, "isinf"),
+        "Acos" => "acos",
+        "Asin" => "asin",
+        "Atan" => "atan",
+        "Cosh" => "cosh",
+        _ => "sinh",
+    };
+    reader.map(node, name, Vec::new())
+}
+
+fn predicate(reader: &mut Reader, node: &Node, name: &'static str) -> Result<()> {
+    let dims = reader.dims(node, 0)?;
+    let receiver = reader.tensor(node, 0)?;
+    reader.give(node, 0, Kind::Method { receiver, name, arguments: Vec::new() }, ElementType::Bool, dims);
+    Ok(())
+}
+
+/// Pow: `square`, `pow_tensor_scalar` or `pow`.
+pub(super) fn power(reader: &mut Reader, node: &Node) -> Result<()> {
+    let (a, b) = (reader.fact(node, 0)?.clone(), reader.fact(node, 1)?.clone());
+    match reader.operand(node, 1)? {
+        Argument::Float(number) if number == 2.0 => reader.map(node, "square", Vec::new()),
+        Argument::Float(number) if number == 0.5 => reader.map(node, "sqrt", Vec::new()),
+        Argument::Float(number) => reader.map(node, "pow_tensor_scalar", vec![Argument::Float(number)]),
+        exponent => {
+            let receiver = reader.tensor(node, 0)?;
+            let kind = Kind::Method { receiver, name: "pow", arguments: vec![exponent] };
+            reader.give(node, 0, kind, a.element, broadcast(&a.dims, &b.dims));
+            Ok(())
+        }
+    }
+}
+
+/// Min and Max of several tensors, Sum, Mean.
+pub(super) fn several(reader: &mut Reader, node: &Node) -> Result<()> {
+    let fact = reader.fact(node, 0)?.clone();
+    let mut result = reader.tensor(node, 0)?;
+    let (mut dims, count) = (fact.dims, node.inputs.len());
+    if count == 1 {
+        reader.rename(node, result);
+        return Ok(());
+    }
+    for position in 1..count {
+        dims = broadcast(&dims, &reader.dims(node, position)?);
+        let other = Argument::Tensor(reader.tensor(node, position)?);
+        let kind = match node.op_type.as_str() {
+            "Min" => Kind::Method { receiver: result, name: "minimum", arguments: vec![other] },
+            "Max" => Kind::Method { receiver: result, name: "maximum", arguments: vec![other] },
+            _ => Kind::Operator { symbol: '+', left: Argument::Tensor(result), right: other },
+        };
+        if position + 1 == count && node.op_type != "Mean" {
+            reader.give(node, 0, kind, fact.element, dims.clone());
+        } else {
+            result = reader.between(kind, fact.element, dims.clone());
+        }
+    }
+    if node.op_type == "Mean" {
+        let (left, right) = (Argument::Tensor(result), Argument::Float(count as f64));
+        reader.give(node, 0, Kind::Operator { symbol: '/', left, right }, fact.element, dims);
+    }
+    Ok(())
+}
+
+/// Where: `masked_fill` if one choice is a number.
+pub(super) fn select(reader: &mut Reader, node: &Node) -> Result<()> {
+    let [condition, a, b] = [reader.fact(node, 0)?, reader.fact(node, 1)?, reader.fact(node, 2)?].map(Clone::clone);
+    let dims = broadcast(&condition.dims, &broadcast(&a.dims, &b.dims));
+    let mask = reader.tensor(node, 0)?;
+    let (first, second) = (reader.operand(node, 1)?, reader.operand(node, 2)?);
+    if let (Argument::Float(number), Argument::Tensor(receiver), true) = (&first, &second, b.dims == dims) {
+        let arguments = vec![Argument::Tensor(mask), Argument::Float(*number)];
+        let kind = Kind::Method { receiver: *receiver, name: "masked_fill", arguments };
+        reader.give(node, 0, kind, b.element, dims);
+        return Ok(());
+    }
+    let (receiver, other) = (reader.tensor(node, 1)?, reader.tensor(node, 2)?);
+    let arguments = vec![Argument::Tensor(mask), Argument::Tensor(other)];
+    reader.give(node, 0, Kind::Method { receiver, name: "where_self", arguments }, a.element, dims);
+    Ok(())
+}
+
+/// Identity.
+pub(super) fn identity(reader: &mut Reader, node: &Node) -> Result<()> {
+    let same = reader.tensor(node, 0)?;
+    reader.rename(node, same);
+    Ok(())
+}
+
+/// Cast and CastLike: nothing, where the type stays.
+pub(super) fn cast(reader: &mut Reader, node: &Node) -> Result<()> {
+    let fact = reader.fact(node, 0)?.clone();
+    let to = match node.op_type.as_str() {
+        "Cast" => ElementType::from_number(i32::try_from(node.int("to", 0)).unwrap_or(0)),
+        _ => Some(reader.fact(node, 1)?.element),
+    };
+    let to = to.ok_or_else(|| Error::unsupported(format!("a cast to type {}", node.int("to", 0))))?;
+    if to == fact.element || (to.is_float() && fact.element.is_float()) {
+        return identity(reader, node);
+    }
+    let to = if to.is_float() { ElementType::Float32 } else { to };
+    let receiver = reader.tensor(node, 0)?;
+    let kind = Kind::Method { receiver, name: "to_kind", arguments: vec![Argument::ElementType(to)] };
+    reader.give(node, 0, kind, to, fact.dims);
+    Ok(())
+}

@@ -1,0 +1,99 @@
+//! What is known of a value before the model runs.
+
+use super::sizes::Expression;
+use fngd_onnx::graph::{ElementType, TensorData};
+
+/// Most elements of a value whose elements are followed.
+pub(super) const MOST_ELEMENTS: usize = 4096;
+
+/// Type, dimensions and, for what is computed from constants and sizes alone, the elements.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Fact {
+    pub element: ElementType,
+    pub dims: Vec<Expression>,
+    pub content: Option<Content>,
+}
+
+/// The elements, in row-major order.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Content {
+    /// Integers; booleans are 0 and 1.
+    Integers(Vec<Expression>),
+    /// Floats.
+    Floats(Vec<f64>),
+}
+
+impl Fact {
+    pub fn of(element: ElementType, dims: Vec<Expression>) -> Self {
+        Self { element, dims, content: None }
+    }
+
+    /// Of a constant, with its elements if they are few.
+    pub fn constant(data: &TensorData) -> Self {
+        let dims = data.dims.iter().map(|size| i64::try_from(*size).unwrap_or(i64::MAX).into()).collect();
+        let element = if data.element_type.is_float() { ElementType::Float32 } else { data.element_type };
+        let content = (data.elements() <= MOST_ELEMENTS).then(|| Content::of(data)).flatten();
+        Self { element, dims, content }
+    }
+
+    /// Integers in a list or, without dimensions, one.
+    pub fn integers(dims: Vec<Expression>, all: Vec<Expression>) -> Self {
+        Self { element: ElementType::Int64, dims, content: Some(Content::Integers(all)) }
+    }
+
+    /// The dimensions, if all are numbers.
+    pub fn known_dims(&self) -> Option<Vec<usize>> {
+        self.dims.iter().map(|dim| usize::try_from(dim.known()?).ok()).collect()
+    }
+
+    /// The elements, if they are integers.
+    pub fn as_integers(&self) -> Option<&[Expression]> {
+        if let Some(Content::Integers(all)) = &self.content { Some(all) } else { None }
+    }
+
+    /// The one number that all elements are.
+    pub fn uniform(&self) -> Option<f64> {
+        match self.content.as_ref()? {
+            Content::Integers(all) => {
+                let first = all.first()?.known()?;
+                all.iter().all(|element| element.is(first)).then_some(first as f64)
+            }
+            Content::Floats(all) => {
+                let first = all.first()?;
+                all.iter().all(|element| element.to_bits() == first.to_bits()).then_some(*first)
+            }
+        }
+    }
+}
+
+impl Content {
+    fn of(data: &TensorData) -> Option<Self> {
+        if let Some(floats) = data.floats() {
+            return Some(Self::Floats(floats.into_iter().map(shortest).collect()));
+        }
+        Some(Self::Integers(data.integers()?.into_iter().map(Expression::from).collect()))
+    }
+
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Integers(all) => all.len(),
+            Self::Floats(all) => all.len(),
+        }
+    }
+
+    /// The elements at these positions.
+    pub fn pick(&self, positions: &[usize]) -> Option<Self> {
+        Some(match self {
+            Self::Integers(all) => {
+                Self::Integers(positions.iter().map(|at| all.get(*at).cloned()).collect::<Option<_>>()?)
+            }
+            Self::Floats(all) => Self::Floats(positions.iter().map(|at| all.get(*at).copied()).collect::<Option<_>>()?),
+        })
+    }
+}
+
+/// The number that a person wrote before it was rounded to float32: 0.1, not 0.10000000149.
+pub(super) fn shortest(number: f32) -> f64 {
+    // OK because every float32 is written as a float64 that can be read.
+    number.to_string().parse().unwrap_or(f64::from(number))
+}

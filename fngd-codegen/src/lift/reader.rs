@@ -1,0 +1,397 @@
+//! Node after node: what each becomes, and what is known of what it gives.
+
+use super::facts::{Fact, MOST_ELEMENTS};
+use super::rearrangement::Rearrangement;
+use super::sizes::Expression;
+use super::steps::{Call, Draft, Step};
+use super::{fold, table};
+use crate::operation::{Argument, Kind, Parameter};
+use crate::{Error, Result};
+use fngd_onnx::OnnxModel;
+use fngd_onnx::analysis::LayerInfo;
+use fngd_onnx::graph::{Dim, ElementType, Graph, Node, TensorData, ValueId};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Deepest chain of nodes that is computed after all, because somebody wants as a tensor what was followed as a list of numbers.
+const DEEPEST: usize = 200;
+
+/// The state of reading a graph.
+pub(super) struct Reader<'a> {
+    pub model: &'a OnnxModel,
+    pub graph: &'a Graph,
+    pub draft: Draft,
+    /// Index of the node that is read.
+    pub index: usize,
+    /// Adds that are part of a layer.
+    pub absorbed: BTreeSet<usize>,
+    producers: BTreeMap<ValueId, usize>,
+    /// Values that are another one under a new name.
+    aliases: BTreeMap<ValueId, ValueId>,
+    /// Values that a call gives, and inputs.
+    computed: BTreeSet<ValueId>,
+    depth: usize,
+}
+
+impl<'a> Reader<'a> {
+    pub fn new(model: &'a OnnxModel) -> Result<Self> {
+        let graph = model.graph();
+        let mut reader = Self {
+            model,
+            graph,
+            draft: Draft::new(graph.values.len(), graph.inputs.clone()),
+            index: 0,
+            absorbed: BTreeSet::new(),
+            producers: BTreeMap::new(),
+            aliases: BTreeMap::new(),
+            computed: graph.inputs.iter().copied().collect(),
+            depth: 0,
+        };
+        for (index, node) in graph.nodes.iter().enumerate() {
+            reader.producers.extend(node.outputs.iter().flatten().map(|output| (*output, index)));
+        }
+        reader.inputs()?;
+        Ok(reader)
+    }
+
+    /// Reads all nodes.
+    pub fn read(mut self) -> Result<Draft> {
+        let mut refused: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        // What follows from a refused node is not looked at: it would be refused for that reason only.
+        let mut unread: BTreeSet<ValueId> = BTreeSet::new();
+        for (index, node) in self.graph.nodes.iter().enumerate() {
+            self.index = index;
+            if self.absorbed.contains(&index) {
+                continue;
+            }
+            if node.inputs.iter().flatten().any(|input| unread.contains(input)) {
+                unread.extend(node.outputs.iter().flatten());
+                continue;
+            }
+            if let Some(fact) = fold::fold(&self, node) {
+                self.draft.facts.extend(node.output(0).map(|output| (output, fact)));
+            } else if let Err(error) = self.compute(node) {
+                refused.entry(node.op_type.clone()).or_default().push(error.at(node.describe()).to_string());
+                unread.extend(node.outputs.iter().flatten());
+            }
+        }
+        if !refused.is_empty() {
+            return Err(refusal(&refused, self.graph.nodes.len()));
+        }
+        let outputs = self.graph.outputs.clone();
+        self.draft.outputs = outputs.into_iter().map(|output| self.tensor_of(output)).collect::<Result<_>>()?;
+        Ok(self.draft)
+    }
+
+    /// Input `position`, as a value that is no other's second name.
+    pub fn input(&self, node: &Node, position: usize) -> Result<ValueId> {
+        self.optional(node, position).ok_or_else(|| Error::unsupported(format!("input {position} is missing")))
+    }
+
+    /// Input `position`, if it is there.
+    pub fn optional(&self, node: &Node, position: usize) -> Option<ValueId> {
+        node.input(position).map(|id| self.resolve(id))
+    }
+
+    /// What is known of input `position`.
+    pub fn fact(&self, node: &Node, position: usize) -> Result<&Fact> {
+        let id = self.input(node, position)?;
+        self.draft.facts.get(&id).ok_or_else(|| unknown(self.graph, id))
+    }
+
+    /// What is known of input `position`, if it is there.
+    pub fn optional_fact(&self, node: &Node, position: usize) -> Option<&Fact> {
+        self.draft.facts.get(&self.optional(node, position)?)
+    }
+
+    /// The dimensions of input `position`.
+    pub fn dims(&self, node: &Node, position: usize) -> Result<Vec<Expression>> {
+        Ok(self.fact(node, position)?.dims.clone())
+    }
+
+    /// Input `position` as a tensor that calls can have as an operand.
+    pub fn tensor(&mut self, node: &Node, position: usize) -> Result<ValueId> {
+        let id = self.input(node, position)?;
+        self.tensor_of(id)
+    }
+
+    /// Input `position` as a number, if it is one, else as a tensor.
+    pub fn operand(&mut self, node: &Node, position: usize) -> Result<Argument> {
+        let fact = self.fact(node, position)?;
+        match fact.uniform().filter(|_| fact.dims.iter().all(|dim| dim.is(1))) {
+            Some(number) => Ok(Argument::Float(number)),
+            None => Ok(Argument::Tensor(self.tensor(node, position)?)),
+        }
+    }
+
+    /// Known integers of input `position`.
+    pub fn integers(&self, node: &Node, position: usize) -> Result<Vec<Expression>> {
+        let all = self.fact(node, position)?.as_integers();
+        all.map(<[_]>::to_vec).ok_or_else(|| {
+            Error::unsupported(format!("input {position} is known only when the model runs; make it a constant"))
+        })
+    }
+
+    /// Known numbers of input `position`, none of them a size.
+    pub fn numbers(&self, node: &Node, position: usize) -> Result<Vec<i64>> {
+        let numbers = self.integers(node, position)?.iter().map(Expression::known).collect::<Option<_>>();
+        numbers.ok_or_else(|| Error::unsupported(format!("input {position} depends on a size of the model's input")))
+    }
+
+    /// The layer that `node` is.
+    pub fn layer(&self) -> Option<LayerInfo> {
+        let layer = self.model.analysis().layers.get(&self.index)?;
+        self.model.analysis().parameters.contains_key(&layer.weight).then(|| layer.clone())
+    }
+
+    /// The constant behind input `position`, if it is one that the model holds as it is.
+    pub fn constant(&self, node: &Node, position: usize) -> Option<(ValueId, &'a TensorData)> {
+        let id = self.optional(node, position)?;
+        let data = self.graph.initializers.get(&id)?;
+        let is_turned = self.model.analysis().parameters.get(&id).is_some_and(|info| info.transposed);
+        (!is_turned).then_some((id, data))
+    }
+
+    /// The parameter `id`, which a layer calls `role`.
+    pub fn parameter(&self, id: ValueId, role: &str) -> Option<Parameter> {
+        let data = self.graph.initializers.get(&id)?;
+        let info = self.model.analysis().parameters.get(&id);
+        let mut dims: Vec<i64> = data.dims.iter().map(|dim| i64::try_from(*dim).ok()).collect::<Option<_>>()?;
+        let transposed = info.is_some_and(|info| info.transposed);
+        if transposed {
+            dims.reverse();
+        }
+        let name = self.graph.values.get(id.0).map_or("", |info| info.name.as_str());
+        let last = name.rsplit('.').next().unwrap_or_default();
+        // nn.MultiheadAttention says `in_proj_weight`.
+        let is_own = name.contains('.') && !role.is_empty() && last.ends_with(&format!("_{role}"));
+        Some(Parameter {
+            name: if is_own { last.to_owned() } else { role.to_owned() },
+            source: id,
+            dims,
+            transposed,
+            trainable: info.is_some_and(|info| info.trainable),
+        })
+    }
+
+    /// `node` gives output `position` by this call.
+    pub fn give(&mut self, node: &Node, position: usize, kind: Kind, element: ElementType, dims: Vec<Expression>) {
+        if let Some(result) = node.output(position) {
+            self.draft.steps.push(Step { call: Call::Kind(kind), results: vec![result], nodes: vec![self.index] });
+            self.know(result, element, dims);
+        }
+    }
+
+    /// `node` gives its first output by `receiver.name(arguments)`, of the same type and dimensions as the receiver.
+    pub fn map(&mut self, node: &Node, name: &'static str, arguments: Vec<Argument>) -> Result<()> {
+        let fact = self.fact(node, 0)?.clone();
+        let receiver = self.tensor(node, 0)?;
+        self.give(node, 0, Kind::Method { receiver, name, arguments }, fact.element, fact.dims);
+        Ok(())
+    }
+
+    /// An intermediate result.
+    pub fn between(&mut self, kind: Kind, element: ElementType, dims: Vec<Expression>) -> ValueId {
+        let result = self.draft.new_value();
+        self.draft.steps.push(Step { call: Call::Kind(kind), results: vec![result], nodes: vec![self.index] });
+        self.know(result, element, dims);
+        result
+    }
+
+    /// `node` gives several outputs by one call.
+    pub fn give_all(&mut self, node: &Node, kind: Kind, element: ElementType, dims: Vec<Vec<Expression>>) {
+        let results: Vec<ValueId> = dims
+            .into_iter()
+            .enumerate()
+            .map(|(position, dims)| {
+                let result = node.output(position).unwrap_or_else(|| self.draft.new_value());
+                self.know(result, element, dims);
+                result
+            })
+            .collect();
+        self.draft.steps.push(Step { call: Call::Kind(kind), results, nodes: vec![self.index] });
+    }
+
+    /// `node` gives the elements of its input 0 in another order.
+    pub fn rearrange(&mut self, node: &Node, how: Rearrangement, dims: Vec<Expression>) -> Result<()> {
+        let element = self.fact(node, 0)?.element;
+        let input = self.tensor(node, 0)?;
+        if let Some(result) = node.output(0) {
+            let call = Call::Rearrange { input, how };
+            self.draft.steps.push(Step { call, results: vec![result], nodes: vec![self.index] });
+            self.know(result, element, dims);
+        }
+        Ok(())
+    }
+
+    /// `node` gives `value` under another name.
+    pub fn rename(&mut self, node: &Node, value: ValueId) {
+        self.aliases.extend(node.output(0).map(|output| (output, value)));
+    }
+
+    /// `id`, or what it is another name of.
+    pub fn resolve(&self, id: ValueId) -> ValueId {
+        self.aliases.get(&id).copied().unwrap_or(id)
+    }
+
+    /// `id` as a tensor.
+    pub fn tensor_of(&mut self, id: ValueId) -> Result<ValueId> {
+        let id = self.resolve(id);
+        if self.computed.contains(&id) {
+            return Ok(self.resolve(id));
+        }
+        if let Some(made) = self.from_parts(id) {
+            return Ok(made);
+        }
+        if let Some(parameter) = self.parameter(id, "") {
+            return Ok(self.own(id, parameter));
+        }
+        // Followed as numbers so far: now computed.
+        let index = *self.producers.get(&id).ok_or_else(|| unknown(self.graph, id))?;
+        let node = self.graph.nodes.get(index).ok_or_else(|| unknown(self.graph, id))?;
+        if self.depth > DEEPEST {
+            return Err(Error::unsupported("shapes are computed in too many steps"));
+        }
+        let content = self.draft.facts.get(&id).and_then(|fact| fact.content.clone());
+        let here = std::mem::replace(&mut self.index, index);
+        self.depth += 1;
+        let done = self.compute(node);
+        self.depth -= 1;
+        self.index = here;
+        done?;
+        if let Some(fact) = self.draft.facts.get_mut(&id) {
+            fact.content = content;
+        }
+        Ok(self.resolve(id))
+    }
+
+    /// A parameter as a tensor: a field of its own.
+    fn own(&mut self, id: ValueId, parameter: Parameter) -> ValueId {
+        let fact = self.draft.facts.get(&id).cloned();
+        let (transposed, dims) =
+            (parameter.transposed, parameter.dims.iter().map(|dim| (*dim).into()).collect::<Vec<_>>());
+        let element = fact.map_or(ElementType::Float32, |fact| fact.element);
+        let field = self.between(Kind::Parameter(parameter), element, dims.clone());
+        self.draft.constants.insert(field, id);
+        let value = match Rearrangement::permutation(&dims, &[1, 0]).filter(|_| transposed) {
+            Some(how) => {
+                let value = self.draft.new_value();
+                let dims = how.dims();
+                let call = Call::Rearrange { input: field, how };
+                self.draft.steps.push(Step { call, results: vec![value], nodes: vec![self.index] });
+                self.know(value, element, dims);
+                value
+            }
+            None => field,
+        };
+        self.aliases.insert(id, value);
+        // What the file calls the constant is known of the field, too.
+        if let (Some(content), Some(fact)) =
+            (self.draft.facts.get(&id).and_then(|fact| fact.content.clone()), self.draft.facts.get_mut(&value))
+        {
+            fact.content = Some(content);
+        }
+        value
+    }
+
+    /// Numbers in a regular order, or one number in all places.
+    fn from_parts(&mut self, id: ValueId) -> Option<ValueId> {
+        let fact = self.draft.facts.get(&id)?.clone();
+        let is_trained = self.model.analysis().parameters.contains_key(&id);
+        if is_trained || fact.content.as_ref()?.len() == 0 {
+            return None;
+        }
+        let options = Argument::Options(fact.element);
+        let kind = if let Some(number) = fact.uniform() {
+            let sizes = fact.dims.iter().map(Expression::spelled).collect();
+            let number = if fact.element.is_float() {
+                Argument::Float(number)
+            } else {
+                Argument::Integer(crate::operation::Size::Known(number as i64))
+            };
+            Kind::Function { name: "full", arguments: vec![Argument::Integers(sizes), number, options] }
+        } else {
+            let all = fact.as_integers()?;
+            let is_range = all.iter().enumerate().all(|(position, element)| element.is(position as i64));
+            if !is_range || fact.element == ElementType::Bool {
+                return None;
+            }
+            let end = Argument::Integer(Expression::from(all.len() as i64).spelled());
+            Kind::Function { name: "arange", arguments: vec![end, options] }
+        };
+        let flat = vec![Expression::from(fact.content.as_ref()?.len() as i64)];
+        let is_range = matches!(&kind, Kind::Function { name: "arange", .. });
+        let dims = if is_range { flat } else { fact.dims.clone() };
+        let mut value = self.between(kind, fact.element, dims.clone());
+        if let Some(how) = Rearrangement::reshape(&dims, &fact.dims).filter(|_| dims != fact.dims) {
+            let input = std::mem::replace(&mut value, self.draft.new_value());
+            let call = Call::Rearrange { input, how };
+            self.draft.steps.push(Step { call, results: vec![value], nodes: vec![self.index] });
+            self.know(value, fact.element, fact.dims.clone());
+        }
+        self.aliases.insert(id, value);
+        if let Some(known) = self.draft.facts.get_mut(&value) {
+            known.content = fact.content;
+        }
+        Some(value)
+    }
+
+    fn compute(&mut self, node: &Node) -> Result<()> {
+        let rule = table::rule(node).ok_or_else(|| {
+            Error::unsupported(
+                "no Rust can be written for this operator yet; `fngd-cli train` can train the model all the same",
+            )
+        })?;
+        rule(self, node)
+    }
+
+    fn know(&mut self, id: ValueId, element: ElementType, dims: Vec<Expression>) {
+        self.computed.insert(id);
+        self.draft.facts.insert(id, Fact::of(element, dims));
+    }
+
+    /// What the file says of inputs, and all constants.
+    fn inputs(&mut self) -> Result<()> {
+        let mut symbols: BTreeMap<&str, Expression> = BTreeMap::new();
+        for id in &self.graph.inputs {
+            let info = self.graph.values.get(id.0).ok_or_else(|| unknown(self.graph, *id))?;
+            let declared = info.dims.as_ref().ok_or_else(|| {
+                let advice = "its number of dimensions is not declared; export the model with shapes";
+                Error::unsupported(advice).at(format!("input `{}`", info.name))
+            })?;
+            let dims = declared.iter().enumerate().map(|(axis, dim)| match dim {
+                Dim::Known(size) => i64::try_from(*size).unwrap_or(i64::MAX).into(),
+                Dim::Symbol(name) => symbols.entry(name).or_insert_with(|| Expression::of(*id, axis)).clone(),
+                Dim::Unknown => Expression::of(*id, axis),
+            });
+            let dims = dims.collect();
+            let element = info.element_type.unwrap_or(ElementType::Float32);
+            let element = if element.is_float() { ElementType::Float32 } else { element };
+            self.draft.facts.insert(*id, Fact::of(element, dims));
+        }
+        for (id, data) in &self.graph.initializers {
+            let mut fact = Fact::constant(data);
+            if self.model.analysis().parameters.contains_key(id) || data.elements() > MOST_ELEMENTS {
+                fact.content = None;
+            }
+            self.draft.facts.insert(*id, fact);
+        }
+        Ok(())
+    }
+}
+
+fn unknown(graph: &Graph, id: ValueId) -> Error {
+    let name = graph.values.get(id.0).map_or("", |info| info.name.as_str());
+    Error::unsupported(format!("the dimensions of value `{name}` are not known"))
+}
+
+/// All that is refused, an operator a line.
+fn refusal(refused: &BTreeMap<String, Vec<String>>, nodes: usize) -> Error {
+    let total: usize = refused.values().map(Vec::len).sum();
+    let mut text = format!("{total} of {nodes} nodes have no form in generated code:");
+    for all in refused.values() {
+        let more =
+            if all.len() > 1 { format!(" (and {} more of this operator)", all.len() - 1) } else { String::new() };
+        text.push_str(&format!("\n  {}{more}", all.first().map_or("", String::as_str)));
+    }
+    Error::unsupported(text)
+}

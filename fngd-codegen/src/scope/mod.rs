@@ -1,0 +1,211 @@
+//! To which module each operation belongs: from the exporter's scopes, the names of nodes and parameters, or what repeats.
+//!
+//! A module is named by its path, `layer1.0`; the root by the empty one. Only modules with parameters somewhere below them count: a
+//! `ReLU` or `Dropout` that an exporter lists is no module here, its operation belongs to the one around it.
+
+mod mine;
+mod node;
+mod parameter;
+
+use crate::operation::{Kind, Layer, Operation, Parameter, Program};
+use fngd_onnx::graph::{Graph, ValueId};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Where everything belongs.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Scopes {
+    /// Per operation, the path of its module.
+    pub modules: Vec<String>,
+    /// Per operation that owns parameters, its name within its module.
+    pub keys: Vec<Option<String>>,
+    /// Class by path, where the exporter says it: `torchvision.models.resnet.BasicBlock`.
+    pub classes: BTreeMap<String, String>,
+}
+
+impl Scopes {
+    /// Finds them.
+    pub(crate) fn of(graph: &Graph, program: &Program) -> Self {
+        let mut classes = BTreeMap::new();
+        let mut known: Vec<Option<String>> =
+            program.operations.iter().map(|operation| scope(graph, operation, &mut classes)).collect();
+        let mut owners = Owners::of(graph, program, &known, &classes);
+        if owners.are_flat() && known.iter().flatten().all(String::is_empty) {
+            for (index, path) in mine::blocks(program).into_iter().enumerate() {
+                if !path.is_empty() {
+                    owners.move_to(index, &path);
+                    known[index] = Some(path);
+                }
+            }
+        }
+        let real = owners.modules();
+        let mut modules: Vec<Option<String>> = known.iter().map(|path| Some(deepest(path.as_deref()?, &real))).collect();
+        let mut keys = vec![None; modules.len()];
+        for (index, path) in &owners.paths {
+            let (module, key) = split(path);
+            modules[*index] = Some(module.to_owned());
+            keys[*index] = Some(key.to_owned());
+        }
+        Self { modules: settle(program, modules), keys, classes }
+    }
+}
+
+/// The module and the last part of a path.
+pub(crate) fn split(path: &str) -> (&str, &str) {
+    path.rsplit_once('.').unwrap_or(("", path))
+}
+
+/// `key` within the module at `path`.
+pub(crate) fn join(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+}
+
+/// Whether `path` is the module `ancestor` or below it.
+pub(crate) fn is_within(path: &str, ancestor: &str) -> bool {
+    ancestor.is_empty() || path.strip_prefix(ancestor).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+/// The module that the exporter gives for an operation; notes the classes on the way.
+fn scope(graph: &Graph, operation: &Operation, classes: &mut BTreeMap<String, String>) -> Option<String> {
+    let nodes = operation.nodes.iter().filter_map(|index| graph.nodes.get(*index));
+    let found = nodes.filter_map(node::scope).next()?;
+    classes.extend(found.classes);
+    Some(found.path)
+}
+
+/// The longest beginning of `path` that is a module.
+fn deepest(path: &str, modules: &BTreeSet<String>) -> String {
+    let mut path = path;
+    while !path.is_empty() && !modules.contains(path) {
+        path = split(path).0;
+    }
+    path.to_owned()
+}
+
+/// Operations of unknown module belong where their latest operand was computed, else where their result is read.
+fn settle(program: &Program, mut modules: Vec<Option<String>>) -> Vec<String> {
+    let producer: BTreeMap<ValueId, usize> = (program.operations.iter().enumerate())
+        .filter(|(_, operation)| !matches!(operation.kind, Kind::Parameter(_)))
+        .flat_map(|(index, operation)| operation.results.iter().map(move |result| (*result, index)))
+        .collect();
+    for (index, operation) in program.operations.iter().enumerate() {
+        if modules[index].is_none() {
+            let latest = operation.operands().iter().filter_map(|operand| producer.get(operand)).max();
+            modules[index] = latest.and_then(|latest| modules[*latest].clone());
+        }
+    }
+    for (index, operation) in program.operations.iter().enumerate().rev() {
+        for operand in operation.operands() {
+            if let Some(operand) = producer.get(&operand).filter(|operand| modules[**operand].is_none()) {
+                modules[*operand] = modules[index].clone();
+            }
+        }
+    }
+    modules.into_iter().map(Option::unwrap_or_default).collect()
+}
+
+/// The paths of what owns parameters.
+struct Owners {
+    paths: BTreeMap<usize, String>,
+}
+
+/// What makes two operations the same layer.
+type Identity = (Option<Layer>, Vec<(String, ValueId)>);
+
+impl Owners {
+    fn of(
+        graph: &Graph,
+        program: &Program,
+        scopes: &[Option<String>],
+        classes: &BTreeMap<String, String>,
+    ) -> Self {
+        let mut owners = Self { paths: BTreeMap::new() };
+        let mut known: BTreeMap<String, Identity> = BTreeMap::new();
+        for (index, operation) in program.operations.iter().enumerate() {
+            let Some(identity) = identity(operation) else { continue };
+            if let Some((path, _)) = known.iter().find(|(_, other)| **other == identity) {
+                owners.paths.insert(index, path.clone());
+                continue;
+            }
+            let scope = scopes[index].as_deref();
+            let path = (parameter::path(graph, operation).filter(|path| !known.contains_key(path)))
+                .or_else(|| own_scope(program, scopes, classes, index).filter(|path| !known.contains_key(path)))
+                .unwrap_or_else(|| free(&known, &join(scope.unwrap_or_default(), operation.noun())));
+            known.insert(path.clone(), identity);
+            owners.paths.insert(index, path);
+        }
+        owners.out_of_the_way(program);
+        owners
+    }
+
+    /// A layer cannot be called as a module is: it goes inside.
+    fn out_of_the_way(&mut self, program: &Program) {
+        let modules = self.modules();
+        for (index, path) in &mut self.paths {
+            if modules.contains(path) {
+                *path = join(path, program.operations[*index].noun());
+            }
+        }
+    }
+
+    fn are_flat(&self) -> bool {
+        self.paths.values().all(|path| !path.contains('.'))
+    }
+
+    fn move_to(&mut self, operation: usize, module: &str) {
+        if let Some(path) = self.paths.get_mut(&operation) {
+            *path = join(module, path);
+        }
+    }
+
+    fn modules(&self) -> BTreeSet<String> {
+        let mut modules = BTreeSet::from([String::new()]);
+        for path in self.paths.values() {
+            let mut path = split(path).0;
+            while !path.is_empty() && modules.insert(path.to_owned()) {
+                path = split(path).0;
+            }
+        }
+        modules
+    }
+}
+
+fn identity(operation: &Operation) -> Option<Identity> {
+    let sources = |parameters: &[Parameter]| {
+        parameters.iter().map(|parameter| (parameter.name.clone(), parameter.source)).collect::<Vec<_>>()
+    };
+    match &operation.kind {
+        Kind::Layer { layer, parameters, .. } => Some((Some(layer.clone()), sources(parameters))),
+        Kind::Parameter(parameter) => Some((None, sources(std::slice::from_ref(parameter)))),
+        _ => None,
+    }
+}
+
+/// The scope of a layer whose parameters have lost their name, if it is the layer's own and not that of a module around it.
+fn own_scope(
+    program: &Program,
+    scopes: &[Option<String>],
+    classes: &BTreeMap<String, String>,
+    index: usize,
+) -> Option<String> {
+    let scope = scopes[index].as_deref().filter(|scope| !scope.is_empty())?;
+    if !matches!(program.operations[index].kind, Kind::Layer { .. }) {
+        return None;
+    }
+    let is_own = match classes.get(scope) {
+        Some(class) => node::is_layer(class),
+        None => {
+            let others = program.operations.iter().zip(scopes).enumerate().filter(|(other, (operation, path))| {
+                *other != index && identity(operation).is_some() && path.as_deref().is_some_and(|path| is_within(path, scope))
+            });
+            others.count() == 0
+        }
+    };
+    is_own.then(|| scope.to_owned())
+}
+
+fn free(known: &BTreeMap<String, Identity>, wanted: &str) -> String {
+    let numbered = (2..).map(|number| format!("{wanted}{number}"));
+    let mut free = std::iter::once(wanted.to_owned()).chain(numbered).filter(|path| !known.contains_key(path));
+    // OK because the numbers do not end, and the known paths do.
+    free.next().unwrap_or_default()
+}

@@ -1,0 +1,270 @@
+//! Modules of one class of which some lack a part: the part becomes optional, and the others get it as absent.
+
+use super::skeleton::{body, token};
+use crate::scope::join;
+use crate::tree::{Call, Content, Field, Module, Statement, Tree};
+use fngd_onnx::graph::ValueId;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Makes modules of one class alike where they differ by parts that one value goes through.
+pub(super) fn align(tree: &mut Tree) {
+    let mut next = tree.modules.iter().flat_map(values).map(|value| value.0).max().unwrap_or(0) + 1;
+    for members in groups(tree) {
+        let mut members = members;
+        members.sort_by_key(|index| std::cmp::Reverse(tree.modules[*index].body.len()));
+        let Some(largest) = members.first().copied() else { continue };
+        for index in members.iter().skip(1).copied() {
+            let (large, small) = (&tree.modules[largest], &tree.modules[index]);
+            if body(large, &large.body) == body(small, &small.body) {
+                continue;
+            }
+            if let Some(span) = loose_span(large, small) {
+                let tokens: Vec<String> = large.body.iter().map(token).collect();
+                for member in &members {
+                    if tree.modules[*member].body.iter().map(token).eq(tokens.iter().cloned()) {
+                        enclose(tree, *member, span.clone());
+                    }
+                }
+            }
+            let (large, small) = (&tree.modules[largest], &tree.modules[index]);
+            let Some(missing) = missing(large, small) else { continue };
+            let completed = completed(large, small, &missing, &mut next);
+            tree.modules[index] = completed;
+            // All that have the part have it as an option.
+            for member in &members {
+                for field in &mut tree.modules[*member].fields {
+                    if let (true, Content::Module(module)) = (missing.contains(&field.key), &field.content) {
+                        field.content = Content::Optional { module: *module, present: true };
+                    }
+                }
+                for statement in &mut tree.modules[*member].body {
+                    if let Call::Module { place, optional, .. } = &mut statement.call {
+                        *optional |= place.len() == 1 && missing.contains(&place[0]);
+                    }
+                }
+            }
+        }
+    }
+    in_order(tree);
+}
+
+fn values(module: &Module) -> impl Iterator<Item = ValueId> {
+    let read = module.body.iter().flat_map(|statement| statement.call.operands());
+    let made = module.body.iter().flat_map(|statement| statement.results.iter().copied());
+    read.chain(made).chain(module.inputs.iter().copied())
+}
+
+/// Modules that may be of one type: those of one class; without classes, the elements of one list.
+fn groups(tree: &Tree) -> Vec<Vec<usize>> {
+    let mut classes: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for (index, module) in tree.modules.iter().enumerate().filter(|(_, module)| module.has_body()) {
+        if let Some(class) = &module.class {
+            classes.entry(class.clone()).or_default().push(index);
+        }
+    }
+    let mut lists: Vec<Vec<usize>> = Vec::new();
+    for module in &tree.modules {
+        // The lists of one module are often stages of the same blocks.
+        let mut all = Vec::new();
+        for field in &module.fields {
+            if let Content::List(elements) = &field.content {
+                all.extend(elements.iter().map(|(_, element)| *element));
+            }
+        }
+        all.retain(|element| tree.modules[*element].class.is_none() && tree.modules[*element].has_body());
+        lists.push(all);
+    }
+    classes.into_values().chain(lists).filter(|group| group.len() > 1).collect()
+}
+
+/// Operations without parameters that `large` has in one piece and `small` has not, if one value goes in and one comes out.
+fn loose_span(large: &Module, small: &Module) -> Option<std::ops::Range<usize>> {
+    let (left, right): (Vec<_>, Vec<_>) = (large.body.iter().map(token).collect(), small.body.iter().map(token).collect());
+    let extra = left.len().checked_sub(right.len()).filter(|extra| *extra > 0)?;
+    let begin = left.iter().zip(&right).take_while(|(left, right)| left == right).count();
+    let end = left.iter().rev().zip(right.iter().rev()).take_while(|(left, right)| left == right).count();
+    if begin + end < right.len() {
+        return None;
+    }
+    let begin = begin.min(right.len());
+    let span = begin..begin + extra;
+    let inside = &large.body[span.clone()];
+    let is_loose = inside.iter().all(|statement| matches!(statement.call, Call::Operation(_)));
+    let (inputs, outputs) = border(large, &span);
+    (is_loose && inputs.len() == 1 && outputs.len() == 1).then_some(span)
+}
+
+fn border(module: &Module, span: &std::ops::Range<usize>) -> (Vec<ValueId>, Vec<ValueId>) {
+    let inside = &module.body[span.clone()];
+    let made: BTreeSet<ValueId> = inside.iter().flat_map(|statement| statement.results.iter().copied()).collect();
+    let mut inputs: Vec<ValueId> = Vec::new();
+    for operand in inside.iter().flat_map(|statement| statement.call.operands()) {
+        if !made.contains(&operand) && !inputs.contains(&operand) {
+            inputs.push(operand);
+        }
+    }
+    let outside = module.body.iter().enumerate().filter(|(at, _)| !span.contains(at));
+    let read: BTreeSet<ValueId> =
+        outside.flat_map(|(_, statement)| statement.call.operands()).chain(module.outputs.iter().copied()).collect();
+    (inputs, made.into_iter().filter(|value| read.contains(value)).collect())
+}
+
+/// Makes the operations at `span` a child of their module.
+fn enclose(tree: &mut Tree, index: usize, span: std::ops::Range<usize>) {
+    let module = &mut tree.modules[index];
+    let (inputs, outputs) = border(module, &span);
+    let body: Vec<Statement> = module.body.drain(span.clone()).collect();
+    let is_added = module.body.get(span.start).is_some_and(|next| token(next).contains("symbol: '+'"));
+    let mut key = if is_added { "shortcut" } else { "extra" }.to_owned();
+    while module.fields.iter().any(|field| field.key == key) {
+        key.push('_');
+    }
+    let child = tree.modules.len();
+    let call = Call::Module { place: vec![key.clone()], module: child, inputs: inputs.clone(), optional: false };
+    let module = &mut tree.modules[index];
+    module.body.insert(span.start, Statement { call, results: outputs.clone() });
+    module.fields.push(Field { key: key.clone(), content: Content::Module(child) });
+    let path = join(&module.path, &key);
+    tree.modules.push(Module { path, inputs, outputs, body, ..Default::default() });
+}
+
+/// The children that `small` lacks, if it is `large` without them.
+fn missing(large: &Module, small: &Module) -> Option<Vec<String>> {
+    let has = |key: &str| small.fields.iter().any(|field| field.key == key);
+    let missing: Vec<String> =
+        large.fields.iter().map(|field| field.key.clone()).filter(|key| !has(key)).collect();
+    let (shorter, _) = without(large, &missing)?;
+    let is_same = !missing.is_empty() && body(&shorter, &shorter.body) == body(small, &small.body);
+    is_same.then_some(missing)
+}
+
+/// `module` without the calls of the children `missing`, and what stands for their results.
+fn without(module: &Module, missing: &[String]) -> Option<(Module, BTreeMap<ValueId, ValueId>)> {
+    let mut through: BTreeMap<ValueId, ValueId> = BTreeMap::new();
+    let mut shorter = Module { body: Vec::new(), ..module.clone() };
+    for statement in &module.body {
+        let mut statement = statement.clone();
+        let mut resolve = |value: &mut ValueId| *value = through.get(value).copied().unwrap_or(*value);
+        match &mut statement.call {
+            Call::Layer { input, .. } => resolve(input),
+            Call::Module { inputs, .. } => inputs.iter_mut().for_each(&mut resolve),
+            Call::Operation(kind) => crate::parts::visit(kind, &mut |part| {
+                if let crate::parts::Part::Value(value, _) = part {
+                    resolve(value);
+                }
+            }),
+        }
+        match (&statement.call, statement.results.as_slice()) {
+            (Call::Module { place, inputs, .. }, results) if place.first().is_some_and(|key| missing.contains(key)) => {
+                let ([input], [result], 1) = (inputs.as_slice(), results, place.len()) else { return None };
+                through.insert(*result, *input);
+            }
+            (Call::Layer { place, .. }, _) if place.first().is_some_and(|key| missing.contains(key)) => return None,
+            _ => shorter.body.push(statement),
+        }
+    }
+    let resolved = module.outputs.iter().map(|output| through.get(output).copied().unwrap_or(*output)).collect();
+    shorter.outputs = resolved;
+    Some((shorter, through))
+}
+
+/// `small` with the parts of `large` that it lacks, as absent ones.
+fn completed(large: &Module, small: &Module, missing: &[String], next: &mut usize) -> Module {
+    let mut module = Module { body: Vec::new(), fields: Vec::new(), ..small.clone() };
+    for field in &large.fields {
+        let own = small.fields.iter().find(|own| own.key == field.key).cloned();
+        let absent = match &field.content {
+            Content::Module(module) | Content::Optional { module, .. } => Content::Optional { module: *module, present: false },
+            other => other.clone(),
+        };
+        module.fields.push(own.unwrap_or(Field { key: field.key.clone(), content: absent }));
+    }
+    // Values of the large module, and those of the small one that stand for them.
+    let mut same: BTreeMap<ValueId, ValueId> = large.inputs.iter().copied().zip(small.inputs.iter().copied()).collect();
+    for (value, place) in &large.parameters {
+        let other = small.parameters.iter().find(|(_, other)| *other == place);
+        same.extend(other.map(|(other, _)| (*value, *other)));
+    }
+    let mut rest = small.body.iter();
+    for statement in &large.body {
+        let mut added = match &statement.call {
+            Call::Module { place, .. } if place.first().is_some_and(|key| missing.contains(key)) => {
+                let mut added = statement.clone();
+                added.results = vec![ValueId(*next)];
+                *next += 1;
+                if let Call::Module { optional, .. } = &mut added.call {
+                    *optional = true;
+                }
+                added
+            }
+            // OK because `missing` found both to have the same statements otherwise.
+            _ => rest.next().cloned().unwrap_or_else(|| statement.clone()),
+        };
+        let wanted: Vec<ValueId> = statement.call.operands().iter().map(|value| same.get(value).copied().unwrap_or(*value)).collect();
+        let mut wanted = wanted.into_iter();
+        let mut set = |value: &mut ValueId| *value = wanted.next().unwrap_or(*value);
+        match &mut added.call {
+            Call::Layer { input, .. } => set(input),
+            Call::Module { inputs, .. } => inputs.iter_mut().for_each(set),
+            Call::Operation(kind) => crate::parts::visit(kind, &mut |part| {
+                if let crate::parts::Part::Value(value, _) = part {
+                    set(value);
+                }
+            }),
+        }
+        same.extend(statement.results.iter().copied().zip(added.results.iter().copied()));
+        module.body.push(added);
+    }
+    module.outputs = large.outputs.iter().map(|value| same.get(value).copied().unwrap_or(*value)).collect();
+    module
+}
+
+/// Children before the modules around them again, the root last.
+fn in_order(tree: &mut Tree) {
+    let mut order: Vec<usize> = Vec::with_capacity(tree.modules.len());
+    let mut seen = vec![false; tree.modules.len()];
+    fn follow(tree: &Tree, index: usize, seen: &mut [bool], order: &mut Vec<usize>) {
+        if std::mem::replace(&mut seen[index], true) {
+            return;
+        }
+        for child in children(&tree.modules[index]) {
+            follow(tree, child, seen, order);
+        }
+        order.push(index);
+    }
+    // The root was made last, before anything was enclosed.
+    if let Some(root) = tree.modules.iter().position(|module| module.path.is_empty()) {
+        follow(tree, root, &mut seen, &mut order);
+    }
+    let place: BTreeMap<usize, usize> = order.iter().enumerate().map(|(new, old)| (*old, new)).collect();
+    let moved = |index: &mut usize| *index = place.get(index).copied().unwrap_or(*index);
+    let mut modules: Vec<Option<Module>> = std::mem::take(&mut tree.modules).into_iter().map(Some).collect();
+    for old in order {
+        let Some(mut module) = modules[old].take() else { continue };
+        for field in &mut module.fields {
+            match &mut field.content {
+                Content::Module(index) | Content::Optional { module: index, .. } => moved(index),
+                Content::List(elements) => elements.iter_mut().for_each(|(_, index)| moved(index)),
+                Content::Layer(_) | Content::Tensor { .. } => (),
+            }
+        }
+        for statement in &mut module.body {
+            if let Call::Module { module, .. } = &mut statement.call {
+                moved(module);
+            }
+        }
+        tree.modules.push(module);
+    }
+}
+
+fn children(module: &Module) -> Vec<usize> {
+    let mut children = Vec::new();
+    for field in &module.fields {
+        match &field.content {
+            Content::Module(index) | Content::Optional { module: index, .. } => children.push(*index),
+            Content::List(elements) => children.extend(elements.iter().map(|(_, index)| *index)),
+            Content::Layer(_) | Content::Tensor { .. } => (),
+        }
+    }
+    children
+}

@@ -1,0 +1,214 @@
+//! From the tree to types.
+
+use super::align::align;
+use super::arguments::{Expression, Slot, Value, decide};
+use super::layout::Layout;
+use super::skeleton::skeleton;
+use super::{Design, Member, Stage, Type};
+use crate::name::{Names, camel, snake};
+use crate::operation::{Argument, Kind, Layer};
+use crate::parts::Role;
+use crate::tree::{Call, Content, Prepared, Tree, build, possible_lists};
+use std::collections::BTreeMap;
+
+/// The types of a program. The root is called `name`.
+pub(crate) fn design(prepared: &Prepared, name: &str) -> Design {
+    let scopes = &prepared.scopes;
+    let mut lists = possible_lists(&prepared.program.operations, &scopes.modules, &scopes.keys);
+    let mut found = loop {
+        let mut tree = build(prepared, &lists);
+        align(&mut tree);
+        match Found::new(tree) {
+            Ok(found) => break found,
+            // Each round takes a list out, so that this ends.
+            Err(path) => lists.remove(&path),
+        };
+    };
+    for type_ in 0..found.instances.len() {
+        let type_found = found.decide(type_);
+        found.types.push(type_found);
+        found.stages.insert(type_, found.stage(type_));
+    }
+    found.name_types(name);
+    let stages = found.stages.into_iter().filter_map(|(type_, stage)| Some((type_, stage?))).collect();
+    Design { types: found.types, type_of: found.type_of, stages }
+}
+
+/// Types while they are found.
+pub(super) struct Found {
+    pub tree: Tree,
+    /// Type by module.
+    pub type_of: Vec<usize>,
+    /// Modules by type.
+    pub instances: Vec<Vec<usize>>,
+    pub types: Vec<Type>,
+    pub stages: BTreeMap<usize, Option<Stage>>,
+    /// Elements of parameters, by module.
+    sizes: Vec<i64>,
+}
+
+impl Found {
+    /// Sorts modules by skeleton.
+    ///
+    /// # Errors
+    /// The path of a list whose elements are not of one type.
+    fn new(tree: Tree) -> Result<Self, String> {
+        let mut by_skeleton: BTreeMap<String, usize> = BTreeMap::new();
+        let (mut type_of, mut instances): (Vec<usize>, Vec<Vec<usize>>) = (Vec::new(), Vec::new());
+        for (index, module) in tree.modules.iter().enumerate() {
+            let skeleton = skeleton(module, &type_of).map_err(|key| crate::scope::join(&module.path, &key))?;
+            let type_ = *by_skeleton.entry(skeleton).or_insert(instances.len());
+            if type_ == instances.len() {
+                instances.push(Vec::new());
+            }
+            instances[type_].push(index);
+            type_of.push(type_);
+        }
+        let sizes = sizes(&tree);
+        Ok(Self { tree, type_of, instances, types: Vec::new(), stages: BTreeMap::new(), sizes })
+    }
+
+    /// What a module passes to `new` of its type.
+    pub(super) fn arguments_of(&self, module: usize) -> Vec<(Role, Option<Value>)> {
+        let type_ = self.type_of[module];
+        let at = self.instances[type_].iter().position(|other| *other == module).unwrap_or_default();
+        self.types[type_].arguments.iter().map(|argument| (argument.role, argument.values[at].clone())).collect()
+    }
+
+    /// What the list `key` of `module` passes to the function that makes it, if there is one for its type.
+    pub(super) fn stage_arguments(&self, type_: usize, module: usize, key: &str) -> Option<Vec<(Role, Option<Value>)>> {
+        let stage = self.stages.get(&type_)?.as_ref()?;
+        let at = self.sites(type_).iter().position(|site| site.module == module && site.key == key)?;
+        Some(stage.arguments.iter().map(|argument| (argument.role, argument.values[at].clone())).collect())
+    }
+
+    fn decide(&self, type_: usize) -> Type {
+        let instances = &self.instances[type_];
+        let layouts: Vec<Layout> = instances.iter().map(|instance| Layout::of(self, *instance)).collect();
+        let slots: Vec<Slot> = (0..layouts[0].slots.len())
+            .map(|slot| {
+                let values = layouts.iter().map(|layout| layout.slots[slot].1.clone()).collect();
+                Slot { role: layouts[0].slots[slot].0, values }
+            })
+            .collect();
+        let (mut arguments, expressions) = decide(&slots, &layouts[0].related);
+        // OK because a type was made for its first module.
+        let layout = layouts.into_iter().next().unwrap_or_default();
+        name_presences(&mut arguments, &expressions, &layout);
+        let module = &self.tree.modules[instances[0]];
+        let constants = (layout.body_from..expressions.len())
+            .filter(|slot| !matches!(expressions[*slot], Expression::Literal(_)))
+            .collect();
+        let smallest = instances.iter().map(|instance| self.sizes[*instance]).min().unwrap_or(0);
+        let largest = instances.iter().map(|instance| self.sizes[*instance]).max().unwrap_or(0);
+        let mut type_ = Type {
+            name: String::new(),
+            paths: instances.iter().map(|instance| self.tree.modules[*instance].path.clone()).collect(),
+            class: module.class.clone(),
+            sizes: (smallest, largest),
+            arguments,
+            members: layout.members,
+            slots: expressions,
+            constants,
+            inputs: module.inputs.clone(),
+            outputs: module.outputs.clone(),
+            body: layout.body,
+            parameters: module.parameters.clone(),
+            trains: false,
+            has_parameters: false,
+        };
+        type_.trains = self.trains(&type_);
+        type_.has_parameters = type_.members.iter().any(|(_, member)| match member {
+            Member::Layer(_) | Member::Tensor { .. } | Member::List { .. } | Member::Stage { .. } => true,
+            Member::Module { type_, .. } => self.types[*type_].has_parameters,
+        });
+        for (_, member) in &mut type_.members {
+            if let Member::Module { presence, .. } = member {
+                // What all have is no option.
+                *presence = presence.filter(|slot| type_.slots[*slot] != Expression::Literal(Value::Bool(true)));
+            }
+        }
+        type_
+    }
+
+    fn trains(&self, type_: &Type) -> bool {
+        type_.body.iter().any(|statement| match &statement.call {
+            Call::Layer { layer, .. } => matches!(layer, Layer::BatchNorm { .. }),
+            Call::Module { module, .. } => self.types[self.type_of[*module]].trains,
+            Call::Operation(Kind::Method { arguments, .. } | Kind::Function { arguments, .. }) => {
+                arguments.contains(&Argument::Training)
+            }
+            Call::Operation(_) => false,
+        })
+    }
+
+    /// The root gets its name first, so that no other takes it.
+    fn name_types(&mut self, name: &str) {
+        let mut names = Names::of_types();
+        let last = self.types.len().saturating_sub(1);
+        let all = if self.types.is_empty() { 0..0 } else { 0..last };
+        let order: Vec<usize> = self.types.last().map(|_| last).into_iter().chain(all.rev()).collect();
+        for type_ in order {
+            let wanted = if type_ == last { camel(name) } else { type_name(&self.types[type_]) };
+            self.types[type_].name = names.take(&wanted);
+        }
+    }
+}
+
+/// Arguments that say whether a member is there are called like it.
+fn name_presences(arguments: &mut [super::NewArgument], expressions: &[Expression], layout: &Layout) {
+    for (key, member) in &layout.members {
+        if let Member::Module { presence: Some(slot), .. } = member
+            && let Expression::Argument(argument) = expressions[*slot]
+        {
+            let wanted = snake(key);
+            let is_free = arguments.iter().all(|other| other.name != wanted);
+            arguments[argument].name = if is_free { wanted } else { format!("has_{wanted}") };
+        }
+    }
+}
+
+/// By class, else by the last word in the path: one of `layers` is a `Layer`.
+fn type_name(type_: &Type) -> String {
+    const GENERIC: [&str; 3] = ["Sequential", "ModuleList", "ModuleDict"];
+    if let Some(class) = &type_.class {
+        let name = camel(class);
+        if !GENERIC.contains(&name.as_str()) {
+            return name;
+        }
+    }
+    let path = type_.paths.first().map_or("", String::as_str);
+    let is_numbered = path.ends_with(|last: char| last.is_ascii_digit());
+    let word = path.split('.').rev().find(|part| part.contains(|c: char| c.is_ascii_alphabetic())).unwrap_or("block");
+    let word = word.trim_end_matches(|c: char| c.is_ascii_digit() || c == '_');
+    let singular = word.strip_suffix('s').filter(|word| is_numbered && !word.ends_with('s'));
+    camel(singular.unwrap_or(word))
+}
+
+fn sizes(tree: &Tree) -> Vec<i64> {
+    let mut sizes: Vec<i64> = Vec::with_capacity(tree.modules.len());
+    for module in &tree.modules {
+        let of_field = |content: &Content| match content {
+            Content::Layer(layer) => elements(layer),
+            Content::Tensor { dims, trainable } => if *trainable { dims.iter().product() } else { 0 },
+            Content::Module(index) | Content::Optional { module: index, present: true } => sizes[*index],
+            Content::Optional { .. } => 0,
+            Content::List(list) => list.iter().map(|(_, index)| sizes[*index]).sum(),
+        };
+        sizes.push(module.fields.iter().map(|field| of_field(&field.content)).sum());
+    }
+    sizes
+}
+
+/// Elements of a layer's trained parameters.
+fn elements(layer: &Layer) -> i64 {
+    match layer {
+        Layer::Linear { in_features, out_features, bias } => in_features * out_features + i64::from(*bias) * out_features,
+        Layer::Convolution { in_channels, out_channels, kernel, groups, bias, .. } => {
+            in_channels * out_channels * kernel.iter().product::<i64>() / groups.max(&1) + i64::from(*bias) * out_channels
+        }
+        Layer::BatchNorm { features, .. } | Layer::GroupNorm { features, .. } => 2 * features,
+        Layer::LayerNorm { shape, .. } => 2 * shape.iter().product::<i64>(),
+        Layer::Embedding { words, width } => words * width,
+    }
+}
