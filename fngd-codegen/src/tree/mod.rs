@@ -53,11 +53,17 @@ pub(crate) struct Field {
 pub(crate) enum Content {
     Layer(Layer),
     /// A parameter by itself, or a buffer.
-    Tensor { dims: Vec<i64>, trainable: bool },
+    Tensor {
+        dims: Vec<i64>,
+        trainable: bool,
+    },
     /// Index in [`Tree::modules`].
     Module(usize),
     /// A module that not all of its kind have.
-    Optional { module: usize, present: bool },
+    Optional {
+        module: usize,
+        present: bool,
+    },
     /// Alike modules by key.
     List(Vec<(String, usize)>),
 }

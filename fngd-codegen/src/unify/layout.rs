@@ -48,12 +48,15 @@ impl Layout {
             }
             Content::Tensor { dims, trainable } => {
                 let role = Role { name: "size", group: Group::Width };
-                let dims = dims.iter().map(|dim| self.number(self.slots.len(), role, Some(Value::Integer(*dim)))).collect();
+                let dims =
+                    dims.iter().map(|dim| self.number(self.slots.len(), role, Some(Value::Integer(*dim)))).collect();
                 Member::Tensor { dims, trainable: *trainable }
             }
-            Content::Module(child) => {
-                Member::Module { type_: found.type_of[*child], arguments: self.arguments(found, *child, true), presence: None }
-            }
+            Content::Module(child) => Member::Module {
+                type_: found.type_of[*child],
+                arguments: self.arguments(found, *child, true),
+                presence: None,
+            },
             Content::Optional { module, present } => {
                 let role = Role { name: "optional", group: Group::Presence };
                 let presence = self.push(role, Some(Value::Bool(*present)));
