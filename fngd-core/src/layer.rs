@@ -3,9 +3,8 @@
 use crate::fngd::Preconditioner;
 use crate::tap;
 use crate::{Error, Result};
-use std::cell::{Cell, RefCell};
-use std::rc::Rc;
-use std::sync::{Arc, Mutex};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tch::Tensor;
 
 /// Where a layer's activations and outputs keep the samples of the batch.
@@ -62,7 +61,8 @@ pub enum Geometry {
 
 /// One preconditioned layer. Cloning it is cheap and shares everything.
 ///
-/// [`forward`](Self::forward) is an ordinary differentiable call. Once an [`Optimizer`](crate::optimizer::Optimizer) such as FNGD
+/// Its forward pass is an ordinary differentiable call: [`f_forward`](Self::f_forward), or `forward` and `apply` of `tch`, which
+/// panic where `f_forward` has an error. Once an [`Optimizer`](crate::optimizer::Optimizer) such as FNGD
 /// has been built for the model, it also puts a tap on the output, through which backward delivers the weighted gradient.
 /// A layer that the model calls several times per pass (tied weights) has one set of sample weights for all its uses.
 ///
@@ -71,21 +71,32 @@ pub enum Geometry {
 /// use tch::Tensor;
 /// let weight = Tensor::from_slice(&[1f32, 2.0]).view([1, 2]).set_requires_grad(true);
 /// let layer = Layer::linear("fc", weight, None)?;
-/// let y = layer.forward(&Tensor::from_slice(&[3f32, 4.0]).view([1, 2]))?;
+/// let y = layer.f_forward(&Tensor::from_slice(&[3f32, 4.0]).view([1, 2]))?;
 /// assert_eq!(f64::try_from(&y)?, 11.0);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug, Clone)]
-pub struct Layer(Rc<Shared>);
-
-#[derive(Debug)]
-struct Shared {
-    name: String,
+pub struct Layer {
     weight: Tensor,
     bias: Option<Tensor>,
+    identity: Identity,
+}
+
+/// What makes a layer this layer, besides its tensors. Clones are the same layer.
+#[derive(Clone)]
+pub(crate) struct Identity {
+    name: Arc<str>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
     geometry: Geometry,
-    batch_axis: Cell<BatchAxis>,
-    attachment: RefCell<Option<Attachment>>,
+    // A `Mutex`, not a `Cell`, because `tch::nn::Module` asks for `Send`.
+    state: Mutex<State>,
+}
+
+struct State {
+    batch_axis: BatchAxis,
+    attachment: Option<Attachment>,
 }
 
 /// The preconditioner that a layer reports to, and the layer's index there.
@@ -148,35 +159,57 @@ impl Layer {
             let message = format!("layer `{name}`: bias is {:?}, expected [{out_features}]", bias.size());
             return Err(Error::shape(message));
         }
-        let batch_axis = Cell::new(BatchAxis::Leading);
-        Ok(Self(Rc::new(Shared { name, weight, bias, geometry, batch_axis, attachment: RefCell::new(None) })))
+        Ok(Self { weight, bias, identity: Identity::new(name, geometry) })
+    }
+
+    pub(crate) fn from_parts(weight: Tensor, bias: Option<Tensor>, identity: Identity) -> Self {
+        Self { weight, bias, identity }
+    }
+
+    pub(crate) fn into_parts(self) -> (Tensor, Option<Tensor>, Identity) {
+        (self.weight, self.bias, self.identity)
+    }
+
+    /// The same layer under the name that the model gives it.
+    pub(crate) fn named(&self, name: impl Into<Arc<str>>) -> Self {
+        let mut layer = self.clone();
+        layer.identity.name = name.into();
+        layer
+    }
+
+    /// Whether one is a clone of the other.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.identity.shared, &other.identity.shared)
     }
 
     /// The layer's output, differentiable in `activations` and in the parameters.
     ///
     /// # Errors
     /// Whatever libtorch refuses, naming the layer.
-    pub fn forward(&self, activations: &Tensor) -> Result<Tensor> {
-        self.tapped_forward(activations).map_err(|error| error.at(format!("layer `{}`", self.0.name)))
+    pub fn f_forward(&self, activations: &Tensor) -> Result<Tensor> {
+        self.tapped_forward(activations).map_err(|error| error.at(format!("layer `{}`", self.name())))
     }
 
     fn tapped_forward(&self, activations: &Tensor) -> Result<Tensor> {
-        let Shared { weight, bias, batch_axis, attachment, .. } = &*self.0;
-        let attachment = attachment.borrow();
+        let Self { weight, bias, identity } = self;
+        let (attachment, batch_axis) = {
+            let state = identity.state();
+            (state.attachment.clone(), state.batch_axis)
+        };
         // A matrix product folds rows of more than 2 dimensions only if they are contiguous; the tap keeps the same copy.
-        let contiguous = matches!(self.0.geometry, Geometry::Linear).then(|| activations.f_contiguous()).transpose()?;
+        let contiguous = matches!(self.geometry(), Geometry::Linear).then(|| activations.f_contiguous()).transpose()?;
         let activations = contiguous.as_ref().unwrap_or(activations);
         // An untracked pass (evaluation) has no backward to tap.
-        let Some(attachment) = attachment.as_ref().filter(|_| weight.requires_grad() && tap::grad_enabled()) else {
+        let Some(attachment) = attachment.filter(|_| weight.requires_grad() && tap::grad_enabled()) else {
             return self.apply(activations, weight, bias.as_ref());
         };
         let output = self.apply(activations, &weight.detach(), bias.as_ref().map(Tensor::detach).as_ref())?;
-        let callback = Preconditioner::expect_use(attachment, batch_axis.get())?;
+        let callback = Preconditioner::expect_use(&attachment, batch_axis)?;
         tap::attach(&output, activations, weight, bias.as_ref(), callback)
     }
 
     fn apply(&self, activations: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-        Ok(match &self.0.geometry {
+        Ok(match self.geometry() {
             // libtorch folds [.., T, in] into rows only if the weight requires a gradient, and the tap's does not. Folding here
             // makes both passes the same product, to the last bit.
             Geometry::Linear if activations.dim() > 2 => {
@@ -202,35 +235,78 @@ impl Layer {
 
     /// Says where the samples are. [`BatchAxis::Leading`] until told otherwise.
     pub fn set_batch_axis(&self, axis: BatchAxis) {
-        self.0.batch_axis.set(axis);
+        self.identity.state().batch_axis = axis;
     }
 
     /// Where the samples are.
     pub fn batch_axis(&self) -> BatchAxis {
-        self.0.batch_axis.get()
+        self.identity.state().batch_axis
     }
 
     /// Dotted name, without `.weight`.
     pub fn name(&self) -> &str {
-        &self.0.name
+        &self.identity.name
     }
 
     /// The weight itself, not a copy.
     pub fn weight(&self) -> &Tensor {
-        &self.0.weight
+        &self.weight
     }
 
     /// The bias itself, not a copy.
     pub fn bias(&self) -> Option<&Tensor> {
-        self.0.bias.as_ref()
+        self.bias.as_ref()
     }
 
     /// What the layer computes.
     pub fn geometry(&self) -> &Geometry {
-        &self.0.geometry
+        &self.identity.shared.geometry
     }
 
     pub(crate) fn attach(&self, attachment: Option<Attachment>) {
-        *self.0.attachment.borrow_mut() = attachment;
+        self.identity.state().attachment = attachment;
+    }
+}
+
+impl Identity {
+    pub(crate) fn new(name: String, geometry: Geometry) -> Self {
+        let state = Mutex::new(State { batch_axis: BatchAxis::Leading, attachment: None });
+        Self { name: name.into(), shared: Arc::new(Shared { geometry, state }) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic elsewhere leaves both fields whole.
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Shares the tensors.
+impl Clone for Layer {
+    fn clone(&self) -> Self {
+        let bias = self.bias.as_ref().map(Tensor::shallow_clone);
+        Self { weight: self.weight.shallow_clone(), bias, identity: self.identity.clone() }
+    }
+}
+
+/// [`f_forward`](Layer::f_forward), as `tch` has it.
+///
+/// # Panics
+/// Where `f_forward` has an error, with its message.
+impl tch::nn::Module for Layer {
+    fn forward(&self, activations: &Tensor) -> Tensor {
+        self.f_forward(activations).unwrap_or_else(|error| panic!("{error}"))
+    }
+}
+
+/// Without the preconditioner, which knows every layer of the model.
+impl fmt::Debug for Layer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Layer")
+            .field("name", &self.name())
+            .field("weight", &self.weight)
+            .field("bias", &self.bias)
+            .field("geometry", self.geometry())
+            .field("batch_axis", &self.batch_axis())
+            .finish()
     }
 }

@@ -14,6 +14,7 @@ mod error;
 mod factors;
 mod fngd;
 mod gram;
+mod inventory;
 mod layer;
 mod module;
 mod module_impls;
@@ -34,8 +35,9 @@ pub use config::{Ablation, Fisher, FngdConfig, Refresh, Share, StepScale};
 pub use error::{Error, Result};
 pub use fngd_derive::FngdModule;
 pub use gram::GramMethod;
+pub use inventory::Inventory;
 pub use layer::{BatchAxis, Convolution, Geometry, Layer};
-pub use module::{FngdModule, Inventory, Parameter, Path, Role, Visitor};
+pub use module::{FngdModule, Parameter, Path, Role, Visitor};
 pub use schedule::{Schedule, ScheduleConfig, ScheduleShape, WarmUp};
 pub use solve::{Solution, solve};
 

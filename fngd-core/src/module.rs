@@ -17,7 +17,8 @@ pub trait FngdModule {
 
 /// Receives what [`FngdModule::visit`] finds.
 pub trait Visitor {
-    /// A trainable parameter. One that two layers share is reported once, by the first.
+    /// A trainable parameter. One that several modules share may be reported by each: [`Inventory`](crate::Inventory) keeps the
+    /// first.
     fn parameter(&mut self, parameter: Parameter);
 
     /// A layer whose weight (and bias) receive the preconditioned gradient. Its parameters are reported separately.
@@ -82,32 +83,4 @@ pub enum Role {
     Embedding,
     /// Anything else: position tables, class tokens, layer scales, PReLU slopes.
     Other,
-}
-
-/// What a module holds, gathered by one visit.
-#[derive(Debug, Default)]
-pub struct Inventory {
-    /// Every trainable parameter, in visiting order.
-    pub parameters: Vec<Parameter>,
-    /// Every preconditioned layer, in visiting order.
-    pub layers: Vec<Layer>,
-}
-
-impl Inventory {
-    /// Visits `module` from its root.
-    pub fn of(module: &dyn FngdModule) -> Self {
-        let mut inventory = Self::default();
-        module.visit(&Path::root(), &mut inventory);
-        inventory
-    }
-}
-
-impl Visitor for Inventory {
-    fn parameter(&mut self, parameter: Parameter) {
-        self.parameters.push(parameter);
-    }
-
-    fn layer(&mut self, layer: Layer) {
-        self.layers.push(layer);
-    }
 }

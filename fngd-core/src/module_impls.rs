@@ -10,6 +10,16 @@ pub(crate) fn visit_parameter(tensor: &Tensor, role: Role, path: &Path, visitor:
     }
 }
 
+/// Shows the scale and shift of a normalisation.
+pub(crate) fn visit_normalisation(
+    scale: Option<&Tensor>,
+    shift: Option<&Tensor>,
+    path: &Path,
+    visitor: &mut dyn Visitor,
+) {
+    visit_pair(scale, shift, [Role::Normalisation; 2], path, visitor);
+}
+
 fn visit_pair(
     weight: Option<&Tensor>,
     bias: Option<&Tensor>,
@@ -24,12 +34,12 @@ fn visit_pair(
     }
 }
 
-/// A layer whose weight is frozen is not preconditioned, and its bias, if that still trains, gets the plain gradient.
+/// A layer is called by the path to it. One whose weight is frozen is not preconditioned, and its bias, if that still trains, gets the plain gradient.
 impl FngdModule for Layer {
     fn visit(&self, path: &Path, visitor: &mut dyn Visitor) {
         visit_pair(Some(self.weight()), self.bias(), [Role::Weight, Role::Bias], path, visitor);
         if self.weight().requires_grad() {
-            visitor.layer(self.clone());
+            visitor.layer(self.named(path.to_string()));
         }
     }
 }
@@ -87,21 +97,27 @@ impl<D> FngdModule for nn::Conv<D> {
     }
 }
 
+impl<D> FngdModule for nn::ConvTransposeND<D> {
+    fn visit(&self, path: &Path, visitor: &mut dyn Visitor) {
+        visit_pair(Some(&self.ws), self.bs.as_ref(), [Role::Weight, Role::Bias], path, visitor);
+    }
+}
+
 impl FngdModule for nn::BatchNorm {
     fn visit(&self, path: &Path, visitor: &mut dyn Visitor) {
-        visit_pair(self.ws.as_ref(), self.bs.as_ref(), [Role::Normalisation; 2], path, visitor);
+        visit_normalisation(self.ws.as_ref(), self.bs.as_ref(), path, visitor);
     }
 }
 
 impl FngdModule for nn::LayerNorm {
     fn visit(&self, path: &Path, visitor: &mut dyn Visitor) {
-        visit_pair(self.ws.as_ref(), self.bs.as_ref(), [Role::Normalisation; 2], path, visitor);
+        visit_normalisation(self.ws.as_ref(), self.bs.as_ref(), path, visitor);
     }
 }
 
 impl FngdModule for nn::GroupNorm {
     fn visit(&self, path: &Path, visitor: &mut dyn Visitor) {
-        visit_pair(self.ws.as_ref(), self.bs.as_ref(), [Role::Normalisation; 2], path, visitor);
+        visit_normalisation(self.ws.as_ref(), self.bs.as_ref(), path, visitor);
     }
 }
 

@@ -1,8 +1,8 @@
 //! Building models: the derive, the layers of `fngd_core::nn`, and those of `tch::nn` as fields.
 
-use fngd_core::{FngdModule, Inventory, Result, Role, nn};
+use fngd_core::{FngdModule, Inventory, Role, nn};
+use nn::{ConvConfig, ConvConfigND, ConvTransposeConfig, Init, LinearConfig, PaddingMode, VarStore};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use tch::nn::{ConvConfig, Init, LinearConfig, Module, ModuleT, PaddingMode, VarStore};
 use tch::{Device, Kind, Tensor};
 
 /// All tests of this program draw from libtorch's one generator; a test that seeds it must have it for itself.
@@ -21,7 +21,7 @@ fn layer_names(module: &dyn FngdModule) -> Vec<String> {
 
 #[derive(FngdModule)]
 struct Model {
-    conv1: nn::Conv2d,
+    conv1: nn::Conv2D,
     blocks: Vec<Block>,
     head: Option<Box<nn::Linear>>,
     position: Tensor,
@@ -34,33 +34,33 @@ struct Model {
 }
 
 #[derive(FngdModule)]
-struct Block(nn::BatchNorm2d, tch::nn::Conv2D);
+struct Block(nn::BatchNorm, tch::nn::Conv2D);
 
-fn model(path: &tch::nn::Path<'_>) -> Result<Model> {
+fn model(path: &tch::nn::Path<'_>) -> Model {
     let _generator = generator();
-    let block = |index: i64| -> Result<Block> {
+    let block = |index: i64| {
         let path = path / "blocks" / index;
-        Ok(Block(
-            nn::batch_norm2d(&path / 0, 4, Default::default())?,
+        Block(
+            nn::batch_norm2d(&path / 0, 4, Default::default()),
             tch::nn::conv2d(&path / 1, 4, 4, 1, tch::nn::no_bias()),
-        ))
+        )
     };
-    Ok(Model {
-        conv1: nn::conv2d(path / "conv1", 3, 4, 3, Default::default())?,
-        blocks: vec![block(0)?, block(1)?],
-        head: Some(Box::new(nn::linear(path / "head", 4, 2, LinearConfig { bias: false, ..Default::default() })?)),
+    Model {
+        conv1: nn::conv2d(path / "conv1", 3, 4, 3, Default::default()),
+        blocks: vec![block(0), block(1)],
+        head: Some(Box::new(nn::linear(path / "head", 4, 2, LinearConfig { bias: false, ..Default::default() }))),
         position: path.zeros("position", &[4]),
         pair: [0, 1].map(|index| tch::nn::layer_norm(path / "pair" / index, vec![4], Default::default())),
         table: tch::nn::embedding(path / "table", 5, 4, Default::default()),
         r#final: tch::nn::linear(path / "final", 4, 2, Default::default()),
         _classes: 2,
-    })
+    }
 }
 
 #[test]
-fn parameters_are_called_by_their_path() -> Result<()> {
+fn parameters_are_called_by_their_path() {
     let variables = VarStore::new(Device::Cpu);
-    let model = model(&variables.root())?;
+    let model = model(&variables.root());
     let expected = [
         ("conv1.weight", Role::Weight),
         ("conv1.bias", Role::Bias),
@@ -89,17 +89,15 @@ fn parameters_are_called_by_their_path() -> Result<()> {
     let mut visited: Vec<_> = names(&model).into_iter().map(|(name, _)| name).collect();
     visited.sort();
     assert_eq!(visited, stored);
-    Ok(())
 }
 
 #[test]
-fn frozen_variables_are_not_shown() -> Result<()> {
+fn frozen_variables_are_not_shown() {
     let mut variables = VarStore::new(Device::Cpu);
-    let model = model(&variables.root())?;
+    let model = model(&variables.root());
     variables.freeze();
     assert_eq!(names(&model), []);
     assert!(layer_names(&model).is_empty());
-    Ok(())
 }
 
 /// What `make` builds from seed 7.
@@ -109,45 +107,124 @@ fn seeded<T>(make: impl Fn(&tch::nn::Path<'_>) -> T) -> T {
 }
 
 #[test]
-fn layers_equal_those_of_tch_from_the_same_seed() -> Result<()> {
+fn layers_equal_those_of_tch_from_the_same_seed() {
     let _generator = generator();
-    let images = Tensor::randn([2, 4, 5, 5], (Kind::Float, Device::Cpu));
-    let config = || ConvConfig {
-        stride: 2,
-        padding: 1,
-        groups: 2,
-        bs_init: Init::Uniform { lo: 0.0, up: 1.0 },
-        ..Default::default()
-    };
-    let theirs = seeded(|path| tch::nn::conv2d(path, 4, 6, 3, config()).forward(&images));
-    assert_eq!(seeded(|path| nn::conv2d(path, 4, 6, 3, config()))?.forward(&images)?, theirs);
+    let sizes: [&[i64]; 3] = [&[2, 4, 5], &[2, 4, 5, 5], &[2, 4, 5, 5, 5]];
+    let [sequences, images, volumes] = sizes.map(|size| Tensor::randn(size, (Kind::Float, Device::Cpu)));
+    let modes = [PaddingMode::Zeros, PaddingMode::Reflect, PaddingMode::Replicate, PaddingMode::Circular];
+    for padding_mode in modes {
+        let bs_init = Init::Uniform { lo: 0.0, up: 1.0 };
+        let config = || ConvConfig { stride: 2, padding: 1, groups: 2, bs_init, padding_mode, ..Default::default() };
+        let theirs = seeded(|path| sequences.apply(&tch::nn::conv1d(path, 4, 6, 3, config())));
+        assert_eq!(seeded(|path| sequences.apply(&nn::conv1d(path, 4, 6, 3, config()))), theirs);
+        let theirs = seeded(|path| images.apply(&tch::nn::conv2d(path, 4, 6, 3, config())));
+        assert_eq!(seeded(|path| images.apply(&nn::conv2d(path, 4, 6, 3, config()))), theirs);
+        if !matches!(padding_mode, PaddingMode::Reflect) {
+            let theirs = seeded(|path| volumes.apply(&tch::nn::conv3d(path, 4, 6, 3, config())));
+            assert_eq!(seeded(|path| volumes.apply(&nn::conv3d(path, 4, 6, 3, config()))), theirs);
+        }
+    }
 
-    let theirs = seeded(|path| tch::nn::linear(path, 5, 3, Default::default()).forward(&images));
-    assert_eq!(seeded(|path| nn::linear(path, 5, 3, Default::default()))?.forward(&images)?, theirs);
+    let config = || ConvTransposeConfig { stride: 2, padding: 1, output_padding: 1, groups: 2, ..Default::default() };
+    let theirs = seeded(|path| sequences.apply(&tch::nn::conv_transpose1d(path, 4, 6, 3, config())));
+    assert_eq!(seeded(|path| sequences.apply(&nn::conv_transpose1d(path, 4, 6, 3, config()))), theirs);
+    let theirs = seeded(|path| images.apply(&tch::nn::conv_transpose2d(path, 4, 6, 3, config())));
+    assert_eq!(seeded(|path| images.apply(&nn::conv_transpose2d(path, 4, 6, 3, config()))), theirs);
+    let theirs = seeded(|path| volumes.apply(&tch::nn::conv_transpose3d(path, 4, 6, 3, config())));
+    assert_eq!(seeded(|path| volumes.apply(&nn::conv_transpose3d(path, 4, 6, 3, config()))), theirs);
+
+    let config = || ConvConfigND { stride: [2, 1], padding: [1, 2], ..Default::default() };
+    let theirs = seeded(|path| images.apply(&tch::nn::conv(path, 4, 6, [3, 2], config())));
+    assert_eq!(seeded(|path| images.apply(&nn::conv(path, 4, 6, [3, 2], config()))), theirs);
+
+    let theirs = seeded(|path| images.apply(&tch::nn::linear(path, 5, 3, Default::default())));
+    assert_eq!(seeded(|path| images.apply(&nn::linear(path, 5, 3, Default::default()))), theirs);
+    assert_eq!(seeded(|path| images.apply(&nn::Linear::from(tch::nn::linear(path, 5, 3, Default::default())))), theirs);
 
     let theirs = seeded(|path| tch::nn::batch_norm2d(path, 4, Default::default()));
-    let ours = seeded(|path| nn::batch_norm2d(path, 4, Default::default()))?;
+    let ours = seeded(|path| nn::batch_norm2d(path, 4, Default::default()));
     // Training first: it updates the running statistics that inference then uses.
-    for training in [true, false] {
-        assert_eq!(ours.forward(&images, training)?, theirs.forward_t(&images, training), "training {training}");
+    for train in [true, false] {
+        assert_eq!(images.apply_t(&ours, train), images.apply_t(&theirs, train), "train {train}");
     }
-    Ok(())
 }
 
 #[test]
-fn convolutions_that_cannot_be_tapped_are_refused() {
+fn padding_by_reflection_may_differ_between_dimensions() {
+    let images = Tensor::randn([2, 4, 5, 5], (Kind::Float, Device::Cpu));
     let variables = VarStore::new(Device::Cpu);
-    let refused = |config| {
-        // OK because the test fails here if the configuration is accepted.
-        nn::conv2d(variables.root() / "stem" / 0, 4, 6, 3, config).unwrap_err().to_string()
+    let config = ConvConfigND { padding: [1, 2], padding_mode: PaddingMode::Reflect, ..Default::default() };
+    let layer = nn::conv(variables.root(), 4, 6, [3, 2], config);
+    // `pad` takes the last dimension first, both sides of it.
+    let expected = images.pad([2, 2, 1, 1], "reflect", None).conv2d(&layer.ws, layer.bs.as_ref(), 1, 0, 1, 1);
+    assert_eq!(images.apply(&layer), expected);
+}
+
+#[test]
+fn errors_name_the_layer() {
+    let variables = VarStore::new(Device::Cpu);
+    let path = variables.root() / "stem" / 0;
+    let norm = nn::batch_norm2d(&path, 4, Default::default());
+    let refused = |size: &[i64]| {
+        // OK because the test fails here if the input is accepted.
+        norm.f_forward_t(&Tensor::ones(size, (Kind::Float, Device::Cpu)), true).unwrap_err().to_string()
     };
-    assert_eq!(
-        refused(ConvConfig { padding_mode: PaddingMode::Reflect, ..Default::default() }),
-        "layer `stem.0`: padding mode must be Zeros, found Reflect; pad the input yourself and use padding 0"
-    );
-    assert_eq!(
-        refused(ConvConfig { groups: 4, ..Default::default() }),
-        "layer `stem.0`: 4 groups do not divide 4 and 6 channels"
-    );
-    assert!(variables.is_empty());
+    assert_eq!(refused(&[2, 4, 5]), "layer `stem.0`: expected an input of 4 dimensions, found [2, 4, 5]");
+    assert_eq!(refused(&[1, 4, 1, 1]), "layer `stem.0`: one value per channel has no variance, found [1, 4, 1, 1]");
+    let norm = nn::batch_norm1d(&path / 1, 4, Default::default());
+    let error = norm.f_forward_t(&Tensor::ones([4], (Kind::Float, Device::Cpu)), true).unwrap_err();
+    assert_eq!(error.to_string(), "layer `stem.0.1`: expected an input of 2 or 3 dimensions, found [4]");
+
+    let linear = nn::linear(&path / 2, 4, 2, Default::default());
+    let error = linear.f_forward(&Tensor::ones([1, 5], (Kind::Float, Device::Cpu))).unwrap_err();
+    assert!(error.to_string().starts_with("layer `stem.0.2`: "), "{error}");
+}
+
+#[test]
+#[should_panic(expected = "layer `stem.0`: 4 groups do not divide 4 and 6 channels")]
+fn groups_divide_the_channels() {
+    let config = ConvConfig { groups: 4, ..Default::default() };
+    nn::conv2d(VarStore::new(Device::Cpu).root() / "stem" / 0, 4, 6, 3, config);
+}
+
+#[derive(FngdModule)]
+struct LanguageModel {
+    embedding: nn::Embedding,
+    block: nn::Linear,
+    again: nn::Linear,
+    head: nn::Linear,
+}
+
+#[test]
+fn tied_weights_are_reported_once() {
+    let variables = VarStore::new(Device::Cpu);
+    let vs = variables.root();
+    let embedding = nn::embedding(&vs / "embedding", 10, 4, Default::default());
+    let block = nn::linear(&vs / "block", 4, 4, Default::default());
+    let head = nn::Linear::tied(&vs / "head", &embedding.ws, Some(vs.zeros("head_bias", &[10])));
+    let model = LanguageModel { again: block.shallow_clone(), embedding, block, head };
+
+    let expected = [
+        ("embedding.weight", Role::Embedding),
+        ("block.weight", Role::Weight),
+        ("block.bias", Role::Bias),
+        ("head.bias", Role::Bias),
+    ];
+    assert_eq!(names(&model), expected.map(|(name, role)| (name.to_owned(), role)));
+    // `block` and `again` are one layer; the head's gradient comes through the embedding too.
+    assert_eq!(layer_names(&model), ["block"]);
+}
+
+#[test]
+fn a_weight_of_two_layers_gets_the_plain_gradient() {
+    let variables = VarStore::new(Device::Cpu);
+    let vs = variables.root();
+    let first = nn::linear(&vs / 0, 4, 4, Default::default());
+    let mut second = nn::linear(&vs / 1, 4, 4, Default::default());
+    second.ws = first.ws.shallow_clone();
+    let third = nn::linear(&vs / 2, 4, 4, Default::default());
+    let layers = vec![first, second, third];
+    let expected = ["0.weight", "0.bias", "1.bias", "2.weight", "2.bias"];
+    assert_eq!(names(&layers).into_iter().map(|(name, _)| name).collect::<Vec<_>>(), expected);
+    assert_eq!(layer_names(&layers), ["2"]);
 }

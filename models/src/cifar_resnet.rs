@@ -1,15 +1,14 @@
-use fngd_core::nn::{self, BatchNorm2d, BatchNormConfig, Conv2d, ConvConfig, Linear};
+use fngd_core::nn::{self, BatchNorm, BatchNormConfig, Conv2D, ConvConfig, Init, Linear, ModuleT, Path};
 use fngd_core::{Error, FngdModule, Result};
 use tch::Tensor;
-use tch::nn::{Init, Path};
 
 /// ResNet for 32x32 images: 6n + 2 layers, widths 16, 32 and 64, shortcuts without parameters (option A).
 ///
 /// Source: He, Zhang, Ren, Sun, arXiv 1512.03385v1, section 4.2. Depths 20, 32, 44, 56 and 110 are in the paper.
 #[derive(Debug, FngdModule)]
 pub struct CifarResNet {
-    conv1: Conv2d,
-    bn1: BatchNorm2d,
+    conv1: Conv2D,
+    bn1: BatchNorm,
     layer1: Vec<BasicBlock>,
     layer2: Vec<BasicBlock>,
     layer3: Vec<BasicBlock>,
@@ -27,54 +26,54 @@ impl CifarResNet {
         }
         let blocks = (depth - 2) / 6;
         Ok(Self {
-            conv1: convolution(path / "conv1", 3, 16, 1)?,
-            bn1: batch_norm(path / "bn1", 16)?,
-            layer1: stage(&(path / "layer1"), 16, 16, 1, blocks)?,
-            layer2: stage(&(path / "layer2"), 16, 32, 2, blocks)?,
-            layer3: stage(&(path / "layer3"), 32, 64, 2, blocks)?,
-            fc: nn::linear(path / "fc", 64, classes, Default::default())?,
+            conv1: convolution(path / "conv1", 3, 16, 1),
+            bn1: batch_norm(path / "bn1", 16),
+            layer1: stage(&(path / "layer1"), 16, 16, 1, blocks),
+            layer2: stage(&(path / "layer2"), 16, 32, 2, blocks),
+            layer3: stage(&(path / "layer3"), 32, 64, 2, blocks),
+            fc: nn::linear(path / "fc", 64, classes, Default::default()),
         })
     }
+}
 
-    /// Logits, `[B, classes]`, of images `[B, 3, H, W]`. BatchNorm uses the batch's statistics if `training`.
-    ///
-    /// # Errors
-    /// A libtorch error that names the layer, if the input does not fit.
-    pub fn forward(&self, images: &Tensor, training: bool) -> Result<Tensor> {
-        let mut activations = self.bn1.forward(&self.conv1.forward(images)?, training)?.f_relu()?;
+/// Logits, `[B, classes]`, of images `[B, 3, H, W]`.
+impl ModuleT for CifarResNet {
+    fn forward_t(&self, images: &Tensor, train: bool) -> Tensor {
+        let mut activations = images.apply(&self.conv1).apply_t(&self.bn1, train).relu();
         for block in self.layer1.iter().chain(&self.layer2).chain(&self.layer3) {
-            activations = block.forward(&activations, training)?;
+            activations = activations.apply_t(block, train);
         }
-        self.fc.forward(&activations.f_mean_dim(&[2i64, 3][..], false, None)?)
+        activations.mean_dim(&[2i64, 3][..], false, None).apply(&self.fc)
     }
 }
 
 /// Two 3x3 convolutions beside a shortcut.
 #[derive(Debug, FngdModule)]
 struct BasicBlock {
-    conv1: Conv2d,
-    bn1: BatchNorm2d,
-    conv2: Conv2d,
-    bn2: BatchNorm2d,
+    conv1: Conv2D,
+    bn1: BatchNorm,
+    conv2: Conv2D,
+    bn2: BatchNorm,
     #[fngd(skip)]
     shortcut: Shortcut,
 }
 
 impl BasicBlock {
-    fn build(path: &Path<'_>, in_channels: i64, out_channels: i64, stride: i64) -> Result<Self> {
-        Ok(Self {
-            conv1: convolution(path / "conv1", in_channels, out_channels, stride)?,
-            bn1: batch_norm(path / "bn1", out_channels)?,
-            conv2: convolution(path / "conv2", out_channels, out_channels, 1)?,
-            bn2: batch_norm(path / "bn2", out_channels)?,
+    fn new(path: &Path<'_>, in_channels: i64, out_channels: i64, stride: i64) -> Self {
+        Self {
+            conv1: convolution(path / "conv1", in_channels, out_channels, stride),
+            bn1: batch_norm(path / "bn1", out_channels),
+            conv2: convolution(path / "conv2", out_channels, out_channels, 1),
+            bn2: batch_norm(path / "bn2", out_channels),
             shortcut: Shortcut { stride, new_channels: out_channels - in_channels },
-        })
+        }
     }
+}
 
-    fn forward(&self, input: &Tensor, training: bool) -> Result<Tensor> {
-        let residual = self.bn1.forward(&self.conv1.forward(input)?, training)?.f_relu()?;
-        let residual = self.bn2.forward(&self.conv2.forward(&residual)?, training)?;
-        Ok((residual.f_add(&self.shortcut.forward(input)?)?).f_relu()?)
+impl ModuleT for BasicBlock {
+    fn forward_t(&self, input: &Tensor, train: bool) -> Tensor {
+        let residual = input.apply(&self.conv1).apply_t(&self.bn1, train).relu();
+        (residual.apply(&self.conv2).apply_t(&self.bn2, train) + input.apply(&self.shortcut)).relu()
     }
 }
 
@@ -85,39 +84,34 @@ struct Shortcut {
     new_channels: i64,
 }
 
-impl Shortcut {
-    fn forward(&self, input: &Tensor) -> Result<Tensor> {
+impl nn::Module for Shortcut {
+    fn forward(&self, input: &Tensor) -> Tensor {
         if self.new_channels == 0 {
-            return Ok(input.shallow_clone());
+            return input.shallow_clone();
         }
         let side = self.new_channels / 2;
-        let strided = input.f_slice(2, None, None, self.stride)?.f_slice(3, None, None, self.stride)?;
-        Ok(strided.f_constant_pad_nd([0, 0, 0, 0, side, side])?)
+        let strided = input.slice(2, None, None, self.stride).slice(3, None, None, self.stride);
+        strided.constant_pad_nd([0, 0, 0, 0, side, side])
     }
 }
 
-fn stage(path: &Path<'_>, in_channels: i64, out_channels: i64, stride: i64, blocks: i64) -> Result<Vec<BasicBlock>> {
+fn stage(path: &Path<'_>, in_channels: i64, out_channels: i64, stride: i64, blocks: i64) -> Vec<BasicBlock> {
     (0..blocks)
         .map(|index| match index {
-            0 => BasicBlock::build(&(path / index), in_channels, out_channels, stride),
-            _ => BasicBlock::build(&(path / index), out_channels, out_channels, 1),
+            0 => BasicBlock::new(&(path / index), in_channels, out_channels, stride),
+            _ => BasicBlock::new(&(path / index), out_channels, out_channels, 1),
         })
         .collect()
 }
 
 /// 3x3 without bias, which the BatchNorm after it would cancel.
-fn convolution(path: Path<'_>, in_channels: i64, out_channels: i64, stride: i64) -> Result<Conv2d> {
-    let ws_init = tch::nn::init::DEFAULT_KAIMING_NORMAL;
-    nn::conv2d(
-        path,
-        in_channels,
-        out_channels,
-        3,
-        ConvConfig { stride, padding: 1, bias: false, ws_init, ..Default::default() },
-    )
+fn convolution(path: Path<'_>, in_channels: i64, out_channels: i64, stride: i64) -> Conv2D {
+    let ws_init = nn::init::DEFAULT_KAIMING_NORMAL;
+    let config = ConvConfig { stride, padding: 1, bias: false, ws_init, ..Default::default() };
+    nn::conv2d(path, in_channels, out_channels, 3, config)
 }
 
-fn batch_norm(path: Path<'_>, features: i64) -> Result<BatchNorm2d> {
+fn batch_norm(path: Path<'_>, features: i64) -> BatchNorm {
     nn::batch_norm2d(path, features, BatchNormConfig { ws_init: Init::Const(1.0), ..Default::default() })
 }
 
@@ -165,7 +159,7 @@ mod tests {
     fn halves_the_image_twice_and_gives_logits() -> Result<()> {
         let (_variables, model) = resnet(20)?;
         let images = Tensor::randn([2, 3, 32, 32], (Kind::Float, Device::Cpu));
-        assert_eq!(model.forward(&images, true)?.size(), [2, 10]);
+        assert_eq!(images.apply_t(&model, true).size(), [2, 10]);
         Ok(())
     }
 

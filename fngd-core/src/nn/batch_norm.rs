@@ -1,81 +1,104 @@
 use super::layer_name;
-use crate::module_impls::visit_parameter;
-use crate::{Error, FngdModule, Path, Result, Role, Visitor};
+use crate::{Error, FngdModule, Path, Result, Visitor};
 use std::borrow::Borrow;
+use std::sync::Arc;
 use tch::Tensor;
 use tch::nn::{self, BatchNormConfig};
 
-/// Batch normalisation over `[B, C, H, W]`, made by [`batch_norm2d`]. It trains with the plain gradient.
+/// Batch normalisation, made by [`batch_norm1d`], [`batch_norm2d`] or [`batch_norm3d`]. It trains with the plain gradient.
 #[derive(Debug)]
-pub struct BatchNorm2d {
-    name: String,
-    scale_and_shift: Option<(Tensor, Tensor)>,
-    running_mean: Tensor,
-    running_var: Tensor,
+pub struct BatchNorm {
+    name: Arc<str>,
     config: BatchNormConfig,
+    /// Mean of the training batches, `[features]`.
+    pub running_mean: Tensor,
+    /// Variance of the training batches, `[features]`.
+    pub running_var: Tensor,
+    /// The scale, `[features]`; none if not affine.
+    pub ws: Option<Tensor>,
+    /// The shift, `[features]`; none if not affine.
+    pub bs: Option<Tensor>,
+    /// Spatial dimensions of the input.
+    pub nd: usize,
 }
 
-/// Batch normalisation with variables `weight` and `bias` (if `config.affine`), `running_mean` and `running_var`, all `[features]`.
+/// Batch normalisation over `[B, C]` or `[B, C, L]`, with variables `weight` and `bias` (if `config.affine`), `running_mean` and
+/// `running_var`, all `[features]`.
 ///
 /// `tch` draws the initial scale from [0, 1); PyTorch starts from 1. To have PyTorch's, set `ws_init: Init::Const(1.0)`.
 ///
-/// # Errors
-/// None with sizes that libtorch can allocate.
-pub fn batch_norm2d<'a>(
-    path: impl Borrow<nn::Path<'a>>,
-    features: i64,
-    config: BatchNormConfig,
-) -> Result<BatchNorm2d> {
-    let path = path.borrow();
-    let scale_and_shift = if config.affine {
-        let scale = path.f_var("weight", &[features], config.ws_init)?;
-        Some((scale, path.f_var("bias", &[features], config.bs_init)?))
-    } else {
-        None
-    };
-    Ok(BatchNorm2d {
-        name: layer_name(path),
-        scale_and_shift,
-        running_mean: path.f_zeros_no_train("running_mean", &[features])?,
-        running_var: path.f_ones_no_train("running_var", &[features])?,
-        config,
-    })
+/// # Panics
+/// If libtorch cannot allocate the variables.
+pub fn batch_norm1d<'a>(vs: impl Borrow<nn::Path<'a>>, features: i64, config: BatchNormConfig) -> BatchNorm {
+    batch_norm(vs.borrow(), 1, features, config)
 }
 
-impl BatchNorm2d {
-    /// Normalises with the batch's statistics, and updates the running ones, if `training`; else with the running statistics.
+/// Batch normalisation over `[B, C, H, W]`; see [`batch_norm1d`].
+pub fn batch_norm2d<'a>(vs: impl Borrow<nn::Path<'a>>, features: i64, config: BatchNormConfig) -> BatchNorm {
+    batch_norm(vs.borrow(), 2, features, config)
+}
+
+/// Batch normalisation over `[B, C, D, H, W]`; see [`batch_norm1d`].
+pub fn batch_norm3d<'a>(vs: impl Borrow<nn::Path<'a>>, features: i64, config: BatchNormConfig) -> BatchNorm {
+    batch_norm(vs.borrow(), 3, features, config)
+}
+
+fn batch_norm(vs: &nn::Path<'_>, nd: usize, features: i64, config: BatchNormConfig) -> BatchNorm {
+    // Of ours, only the name: for messages.
+    let nn::BatchNorm { running_mean, running_var, ws, bs, .. } = match nd {
+        1 => nn::batch_norm1d(vs, features, config),
+        2 => nn::batch_norm2d(vs, features, config),
+        _ => nn::batch_norm3d(vs, features, config),
+    };
+    BatchNorm { name: layer_name(vs).into(), config, running_mean, running_var, ws, bs, nd }
+}
+
+impl BatchNorm {
+    /// Normalises with the batch's statistics, and updates the running ones, if `train`; else with the running statistics.
     ///
     /// # Errors
-    /// [`is_shape`](Error::is_shape) in training with a single value per channel, whose variance libtorch takes to be NaN without a
-    /// word; otherwise whatever libtorch refuses. Each names the layer.
-    pub fn forward(&self, input: &Tensor, training: bool) -> Result<Tensor> {
+    /// [`is_shape`](Error::is_shape) if the number of dimensions is wrong, or in training with a single value per channel, whose
+    /// variance libtorch takes to be NaN without a word; otherwise whatever libtorch refuses. Each names the layer.
+    pub fn f_forward_t(&self, input: &Tensor, train: bool) -> Result<Tensor> {
+        self.normalise(input, train).map_err(|error| error.at(format!("layer `{}`", self.name)))
+    }
+
+    fn normalise(&self, input: &Tensor, train: bool) -> Result<Tensor> {
         let size = input.size();
-        if training && size.iter().product::<i64>() == size.get(1).copied().unwrap_or(0) {
-            let message = format!("layer `{}`: one value per channel has no variance, found {size:?}", self.name);
-            return Err(Error::shape(message));
+        let has_rank = size.len() == self.nd + 2 || (self.nd == 1 && size.len() == 2);
+        if !has_rank {
+            let expected = if self.nd == 1 { "2 or 3".to_owned() } else { (self.nd + 2).to_string() };
+            return Err(Error::shape(format!("expected an input of {expected} dimensions, found {size:?}")));
         }
-        let (scale, shift) = self.scale_and_shift.as_ref().map(|(scale, shift)| (scale, shift)).unzip();
-        Tensor::f_batch_norm(
+        if train && size.iter().product::<i64>() == size[1] {
+            return Err(Error::shape(format!("one value per channel has no variance, found {size:?}")));
+        }
+        Ok(Tensor::f_batch_norm(
             input,
-            scale,
-            shift,
+            self.ws.as_ref(),
+            self.bs.as_ref(),
             Some(&self.running_mean),
             Some(&self.running_var),
-            training,
+            train,
             self.config.momentum,
             self.config.eps,
             self.config.cudnn_enabled,
-        )
-        .map_err(|error| Error::from(error).at(format!("layer `{}`", self.name)))
+        )?)
     }
 }
 
-impl FngdModule for BatchNorm2d {
+/// [`f_forward_t`](BatchNorm::f_forward_t), as `tch` has it.
+///
+/// # Panics
+/// Where `f_forward_t` has an error, with its message.
+impl nn::ModuleT for BatchNorm {
+    fn forward_t(&self, input: &Tensor, train: bool) -> Tensor {
+        self.f_forward_t(input, train).unwrap_or_else(|error| panic!("{error}"))
+    }
+}
+
+impl FngdModule for BatchNorm {
     fn visit(&self, path: &Path, visitor: &mut dyn Visitor) {
-        for (name, tensor) in
-            self.scale_and_shift.iter().flat_map(|(scale, shift)| [("weight", scale), ("bias", shift)])
-        {
-            visit_parameter(tensor, Role::Normalisation, &path.child(name), visitor);
-        }
+        crate::module_impls::visit_normalisation(self.ws.as_ref(), self.bs.as_ref(), path, visitor);
     }
 }

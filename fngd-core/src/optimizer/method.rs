@@ -4,8 +4,8 @@ use super::{
     AdamwConfig, Composed, GradientSource, Groups, Optimizer, PlainGradient, PreconditionedGradient, SgdConfig,
     StepOptions, UpdateRule,
 };
-use crate::module::{FngdModule, Inventory};
 use crate::{FngdConfig, Result};
+use crate::{FngdModule, Inventory};
 
 /// A method of training and its settings.
 #[derive(Debug, Clone, PartialEq)]

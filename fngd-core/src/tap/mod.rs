@@ -124,6 +124,12 @@ pub(crate) fn grad_enabled() -> bool {
     unsafe { sys::fngd_grad_enabled() != 0 }
 }
 
+/// A number that two handles of one tensor share. Others have another one, as long as the tensor lives.
+pub(crate) fn identity(tensor: &Tensor) -> usize {
+    // SAFETY: reads the address that the handle holds.
+    unsafe { sys::fngd_identity(tensor.as_ptr()) }.addr()
+}
+
 fn with_message(call: impl FnOnce(*mut c_char, usize) -> c_int) -> Result<()> {
     let mut message = [0 as c_char; 1024];
     if call(message.as_mut_ptr(), message.len()) == 0 {

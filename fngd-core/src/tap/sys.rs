@@ -62,4 +62,6 @@ unsafe extern "C" {
     ) -> c_int;
 
     pub fn fngd_grad_enabled() -> c_int;
+
+    pub fn fngd_identity(tensor: *const C_tensor) -> *const c_void;
 }

@@ -248,4 +248,7 @@ int fngd_accumulate_grad(at::Tensor* tensor, at::Tensor* grad, char* message, si
 // Whether operations are recorded for backward on this thread; tch can set this but not read it.
 int fngd_grad_enabled() noexcept { return at::GradMode::is_enabled() ? 1 : 0; }
 
+// Equal for two handles of one tensor, and only for these: views of one storage differ.
+const void* fngd_identity(const at::Tensor* tensor) noexcept { return tensor->unsafeGetTensorImpl(); }
+
 }  // extern "C"

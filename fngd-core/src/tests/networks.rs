@@ -32,12 +32,12 @@ impl Network {
 
     /// `images` `[B, 2, 6, 6]` to logits `[B, CLASSES]`.
     pub fn forward(&self, images: &Tensor) -> Tensor {
-        let features = self.layers[0].forward(images).unwrap().relu();
-        let features = self.layers[1].forward(&features).unwrap().relu();
+        let features = self.layers[0].f_forward(images).unwrap().relu();
+        let features = self.layers[1].f_forward(&features).unwrap().relu();
         let tokens = features.flatten(2, -1).transpose(1, 2);
-        let tokens = self.layers[2].forward(&tokens).unwrap().tanh();
-        let tokens = self.layers[2].forward(&tokens).unwrap().tanh();
-        self.layers[3].forward(&tokens.mean_dim(1i64, false, self.kind)).unwrap()
+        let tokens = self.layers[2].f_forward(&tokens).unwrap().tanh();
+        let tokens = self.layers[2].f_forward(&tokens).unwrap().tanh();
+        self.layers[3].f_forward(&tokens.mean_dim(1i64, false, self.kind)).unwrap()
     }
 
     pub fn loss(&self, images: &Tensor, labels: &Tensor) -> Tensor {

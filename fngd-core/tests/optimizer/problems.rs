@@ -37,8 +37,8 @@ impl Mlp {
     }
 
     pub fn loss(&self, inputs: &Tensor, targets: &Tensor) -> Tensor {
-        let activations = self.layers[0].forward(inputs).unwrap().tanh();
-        let logits = self.layers[1].forward(&activations).unwrap();
+        let activations = self.layers[0].f_forward(inputs).unwrap().tanh();
+        let logits = self.layers[1].f_forward(&activations).unwrap();
         logits.binary_cross_entropy_with_logits::<Tensor>(targets, None, None, Reduction::Mean)
     }
 

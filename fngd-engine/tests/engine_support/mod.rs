@@ -64,7 +64,7 @@ impl SmallNetwork {
 impl SmallNetwork {
     fn convolve(&self, input: &Tensor) -> Result<Tensor> {
         let is_bad = self.is_training && self.bad_passes.contains(&self.passes.get());
-        let output = self.convolution.forward(input)?;
+        let output = self.convolution.f_forward(input)?;
         Ok(if is_bad { output * f64::NAN } else { output })
     }
 }
@@ -105,7 +105,7 @@ impl Network for SmallNetwork {
             false,
         )?;
         let x = x.f_relu()?.f_dropout(self.dropout, self.is_training)?;
-        Ok(self.head.forward(&x.f_flatten(1, -1)?)?)
+        Ok(self.head.f_forward(&x.f_flatten(1, -1)?)?)
     }
 
     fn tensors(&self) -> Vec<(String, Tensor)> {

@@ -212,7 +212,7 @@ impl Operator for LayerOperator {
             // A later Relu may overwrite them.
             record.borrow_mut().push((self.number, activations.f_detach()?.copy()));
         }
-        let mut output = self.layer.forward(&activations)?;
+        let mut output = self.layer.f_forward(&activations)?;
         output = match &self.convolution {
             Some(plan) => plan.after(output, &size)?,
             None => as_before(output, &size)?,
