@@ -61,6 +61,7 @@ impl Names {
             Argument::Float(number) => format!("{number:?}"),
             Argument::Bool(value) => value.to_string(),
             Argument::Training => "train".to_owned(),
+            Argument::WhileTraining(rate) => format!("{rate:?} if train"),
             Argument::ElementType(element) | Argument::Options(element) => element.name().to_owned(),
             Argument::Text(text) => format!("{text:?}"),
         }

@@ -176,6 +176,8 @@ pub enum Argument {
     Bool(bool),
     /// Whether the model is training: for `dropout`.
     Training,
+    /// `if train { 0.1 } else { 0.0 }`: the rate of a dropout inside `scaled_dot_product_attention`.
+    WhileTraining(f64),
     /// `Kind::Float`.
     ElementType(ElementType),
     /// `(Kind::Int64, device)`, the device being that of any tensor at hand: for `arange`, `zeros`, `full`.

@@ -15,6 +15,6 @@ mod trace;
 pub use error::{Error, Result};
 pub use lower::batch_axis::LayerBatchAxis;
 pub use lower::tensors::from_data as tensor;
-pub use module::{BuildOptions, TrainableModule};
+pub use module::{BuildOptions, Precision, TrainableModule};
 pub use rebatch::{Rebatched, rebatch};
 pub use trace::Trace;

@@ -2,6 +2,7 @@
 
 use crate::calibrate::{self, Observed};
 use crate::lower::batch_axis::{self, LayerBatchAxis};
+use crate::lower::form::Form;
 use crate::lower::layers::Layers;
 use crate::lower::operator::Run;
 use crate::lower::parameters::{Parameters, Stored};
@@ -14,7 +15,7 @@ use fngd_onnx::analysis::{Analysis, ParameterRole};
 use fngd_onnx::graph::{Graph, ValueId};
 use fngd_onnx::{OnnxModel, RestoredNormalisation, WriteReport};
 use std::collections::{BTreeMap, BTreeSet};
-use tch::{Device, Tensor, no_grad_guard};
+use tch::{Device, Kind, Tensor, no_grad_guard};
 
 /// How to build a module.
 #[derive(Debug, Clone)]
@@ -26,18 +27,30 @@ pub struct BuildOptions {
     pub channels_last: bool,
     /// Sizes for named dimensions of the inputs other than the batch, used when the model is probed: `("height", 224)`.
     pub dims: Vec<(String, i64)>,
+    /// What parameters are and arithmetic is done in, whatever the file stores.
+    pub precision: Precision,
+}
+
+/// The floating-point numbers of a module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Precision {
+    /// 32 bits, for training.
+    #[default]
+    Float32,
+    /// 64 bits, to compare with something exact. Files are written from float32 nevertheless.
+    Float64,
 }
 
 impl Default for BuildOptions {
     fn default() -> Self {
-        Self { device: Device::Cpu, channels_last: false, dims: Vec::new() }
+        Self { device: Device::Cpu, channels_last: false, dims: Vec::new(), precision: Precision::Float32 }
     }
 }
 
 /// A model file, ready to be trained.
 ///
-/// Parameters are float32 whatever the file stores, and so is all arithmetic on floating-point numbers. Starts in
-/// evaluation mode.
+/// Parameters are float32 ([`Precision`]) whatever the file stores, and so is all arithmetic on floating-point numbers. Starts
+/// in evaluation mode.
 pub struct TrainableModule {
     parameters: Parameters,
     layers: Layers,
@@ -72,8 +85,13 @@ impl TrainableModule {
 
     /// The same for forward passes only: where layers have the samples is not looked for.
     pub(crate) fn without_probing(graph: &Graph, analysis: &Analysis, options: &BuildOptions) -> Result<Self> {
-        let parameters = Parameters::build(graph, analysis, options.device, options.channels_last)?;
-        let (program, layers) = builder::build(graph, analysis, &parameters, options.device, options.channels_last)?;
+        let float = match options.precision {
+            Precision::Float32 => Kind::Float,
+            Precision::Float64 => Kind::Double,
+        };
+        let form = Form { device: options.device, channels_last: options.channels_last, float };
+        let parameters = Parameters::build(graph, analysis, form)?;
+        let (program, layers) = builder::build(graph, analysis, &parameters, form)?;
         let (restored, batch_axes) = (Vec::new(), Vec::new());
         Ok(Self { parameters, layers, program, batch_axes, restored, training: false, dropout: false })
     }
@@ -120,7 +138,7 @@ impl TrainableModule {
 
     fn pass(&self, inputs: &[Tensor]) -> Run<'_> {
         let batch = example::batch_size(&self.program.inputs, inputs);
-        Run { training: self.training, dropout: self.dropout, batch, ..Run::evaluation(self.program.device) }
+        Run { training: self.training, dropout: self.dropout, batch, ..Run::evaluation(self.program.form.device) }
     }
 
     /// Every parameter and running statistic by name, in the file's order and contiguous.
@@ -208,7 +226,7 @@ impl TrainableModule {
         for inputs in batches {
             seen += 1;
             let batch = example::batch_size(&self.program.inputs, &inputs);
-            let run = Run { batch, observed: Some(&observed), ..Run::evaluation(self.program.device) };
+            let run = Run { batch, observed: Some(&observed), ..Run::evaluation(self.program.form.device) };
             self.program.run(plan, &self.parameters, &inputs, &run)?;
         }
         if seen == 0 {
@@ -254,7 +272,7 @@ impl TrainableModule {
     /// `is_unsupported()` if an input declares no dimensions.
     pub fn example_inputs(&self, batch: i64, dims: &[(String, i64)], seed: u64) -> Result<Vec<Tensor>> {
         let inputs = example::inputs(&self.program.inputs, batch, dims, seed, example::MOST_ELEMENTS)?;
-        inputs.iter().map(|tensor| Ok(tensor.f_to_device(self.program.device)?)).collect()
+        inputs.iter().map(|tensor| Ok(tensor.f_to_device(self.program.form.device)?)).collect()
     }
 
     /// What the caller supplies.

@@ -50,6 +50,18 @@ pub enum Dim {
     Unknown,
 }
 
+impl From<u64> for Dim {
+    fn from(size: u64) -> Self {
+        Self::Known(size)
+    }
+}
+
+impl From<&str> for Dim {
+    fn from(name: &str) -> Self {
+        Self::Symbol(name.to_owned())
+    }
+}
+
 /// One operation.
 #[derive(Debug, Clone)]
 pub struct Node {

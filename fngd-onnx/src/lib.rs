@@ -1,6 +1,7 @@
 //! ONNX files read, checked, understood and patched, in pure Rust: nothing here needs libtorch.
 
 pub mod analysis;
+pub mod author;
 mod census;
 mod error;
 mod export;

@@ -1,7 +1,32 @@
-//! Hand-written `tch` models that FNGD trains. They have the variables of the PyTorch models in `architectures.py`, under the same names.
+//! Hand-written `tch` models that FNGD trains, one file per architecture.
+//!
+//! Each is a plain `tch` model over `fngd_core::nn`, with `#[derive(FngdModule)]`. Its variables have the names and sizes of the PyTorch
+//! model that it follows (torchvision, timm, `torch.nn.Transformer`), so weights go from one to the other, and it starts from that
+//! model's initial distributions. [`all`] lists the sizes that have names; [`find`] finds one.
 
+mod attention;
 mod cifar_resnet;
+mod digits_cnn;
+mod init;
+mod layers;
 mod mlp;
+mod registry;
+mod resnet;
+mod transformer;
+mod transformer_encoder;
+mod vgg;
+mod vit;
 
+pub use attention::MultiheadAttention;
 pub use cifar_resnet::CifarResNet;
+pub use digits_cnn::DigitsCnn;
 pub use mlp::Mlp;
+pub use registry::{Entry, Input, InputKind, Model, Size, all, find};
+pub use resnet::{ResNet, ResNetConfig, Stem};
+pub use transformer::{
+    Decoder, DecoderLayer, Encoder, EncoderLayer, LayerConfig, NormPlacement, Tables, Transformer, TransformerConfig,
+    sinusoids,
+};
+pub use transformer_encoder::{TransformerEncoder, TransformerEncoderConfig};
+pub use vgg::{Vgg, VggConfig, VggHead};
+pub use vit::{VisionTransformer, VisionTransformerConfig};

@@ -14,7 +14,7 @@ type Parameters = BTreeMap<String, Vec<i64>>;
 #[test]
 fn resnet20_has_the_parameters_and_layers_of_its_file() -> Result<()> {
     let variables = VarStore::new(Device::Cpu);
-    let derived = Inventory::of(&CifarResNet::build(&variables.root(), 20, 10)?);
+    let derived = Inventory::of(&CifarResNet::new(&variables.root(), 3, 10));
     let derived_parameters: Parameters =
         derived.parameters.iter().map(|parameter| (parameter.name.clone(), parameter.tensor.size())).collect();
     let mut derived_layers: Vec<_> = derived.layers.iter().map(|layer| format!("{}.weight", layer.name())).collect();
@@ -38,7 +38,7 @@ fn resnet20_has_the_parameters_and_layers_of_its_file() -> Result<()> {
 fn resnet20_computes_what_its_file_computes() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let mut imported = TrainableModule::build(&open_model("resnet20-cifar10.onnx"), &BuildOptions::default())?;
     let variables = VarStore::new(Device::Cpu);
-    let derived = CifarResNet::build(&variables.root(), 20, 10)?;
+    let derived = CifarResNet::new(&variables.root(), 3, 10);
     let mut stored = variables.variables();
     for (name, tensor) in imported.tensors() {
         let mut variable = stored.remove(&name).ok_or(format!("the derived model has no `{name}`"))?;

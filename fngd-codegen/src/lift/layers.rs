@@ -13,8 +13,9 @@ use fngd_onnx::graph::{ElementType, Node, ValueId};
 pub(super) fn convolution(reader: &mut Reader, node: &Node) -> Result<()> {
     let layer = reader.layer().ok_or_else(|| Error::unsupported("its weight is computed by other nodes"))?;
     let parameters = parameters(reader, &layer)?;
-    if node.input(2).is_some() && layer.bias.is_none() {
-        return Err(Error::unsupported("its bias is computed by other nodes"));
+    // A bias that is zero whatever happens is none: what some exporters leave of a deleted one.
+    if let Some(why) = layer.plain_because.clone().filter(|_| node.input(2).is_some() && layer.bias.is_none()) {
+        return Err(Error::unsupported(why));
     }
     let weight = parameters.first().map(|weight| weight.dims.clone()).unwrap_or_default();
     let [first, second, kernel @ ..] = weight.as_slice() else {
@@ -86,8 +87,10 @@ pub(super) fn gemm(reader: &mut Reader, node: &Node) -> Result<()> {
     let is_plain = node.float("alpha", 1.0) == 1.0 && node.int("transA", 0) == 0;
     let is_plain = is_plain && (node.input(2).is_none() || node.float("beta", 1.0) == 1.0);
     match reader.layer().filter(|_| is_plain) {
-        Some(layer) if layer.bias.is_some() || node.input(2).is_none() => linear(reader, node, &layer),
-        Some(_) => Err(Error::unsupported("its bias is computed by other nodes")),
+        Some(layer) => match &layer.plain_because {
+            Some(why) if node.input(2).is_some() && layer.bias.is_none() => Err(Error::unsupported(why)),
+            _ => linear(reader, node, &layer),
+        },
         None => Err(Error::unsupported(
             "it is no linear layer: its weight is computed, or `alpha`, `beta` or `transA` is set",
         )),

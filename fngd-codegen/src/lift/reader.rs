@@ -56,19 +56,22 @@ impl<'a> Reader<'a> {
     /// Reads all nodes.
     pub fn read(mut self) -> Result<Draft> {
         let mut refused: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        // What follows from a refused node is not looked at: it would be refused for that reason only.
+        let mut unread: BTreeSet<ValueId> = BTreeSet::new();
         for (index, node) in self.graph.nodes.iter().enumerate() {
             self.index = index;
             if self.absorbed.contains(&index) {
+                continue;
+            }
+            if node.inputs.iter().flatten().any(|input| unread.contains(input)) {
+                unread.extend(node.outputs.iter().flatten());
                 continue;
             }
             if let Some(fact) = fold::fold(&self, node) {
                 self.draft.facts.extend(node.output(0).map(|output| (output, fact)));
             } else if let Err(error) = self.compute(node) {
                 refused.entry(node.op_type.clone()).or_default().push(error.at(node.describe()).to_string());
-                // What follows is read on, so that all that is missing is said at once.
-                for output in node.outputs.iter().flatten() {
-                    self.computed.insert(*output);
-                }
+                unread.extend(node.outputs.iter().flatten());
             }
         }
         if !refused.is_empty() {

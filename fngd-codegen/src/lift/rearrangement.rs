@@ -161,6 +161,46 @@ impl Rearrangement {
         }
     }
 
+    /// Two in a row that come to this one: the first leaves the rows, all but the last output axis, in the input's order, and the
+    /// second keeps the last axis.
+    pub fn rows_apart(&self) -> Option<(Self, Self)> {
+        let last = self.output.last()?;
+        let rows = self
+            .groups()
+            .into_iter()
+            .map(|group| group.into_iter().filter(|atom| !last.contains(atom)).collect::<Vec<_>>());
+        let mut output: Vec<Vec<usize>> = rows.filter(|axis| !axis.is_empty()).collect();
+        output.push(last.clone());
+        let first = Self { output, ..self.clone() };
+        // The second splits its input's axes as the first puts them together.
+        let order: Vec<usize> = first.output.iter().flatten().copied().collect();
+        let place = |atom: &usize| order.iter().position(|other| other == atom);
+        let second = Self {
+            atoms: order.iter().map(|atom| self.atoms[*atom].clone()).collect(),
+            input: first.output.iter().map(Vec::len).collect(),
+            output: self.output.iter().map(|axis| axis.iter().map(place).collect()).collect::<Option<_>>()?,
+        };
+        Some((first, second))
+    }
+
+    /// The same from a tensor with one axis for each atom that moves as a whole, axes of the input put together.
+    pub fn of_blocks(mut self) -> Self {
+        self.input = vec![1; self.atoms.len()];
+        loop {
+            let follows = |axis: &Vec<usize>| axis.windows(2).find(|two| two[0] + 1 == two[1]).map(|two| two[0]);
+            let Some(first) = self.output.iter().find_map(follows) else { return self };
+            let second = self.atoms.remove(first + 1);
+            self.atoms[first] = self.atoms[first].times(&second);
+            self.input.pop();
+            for axis in &mut self.output {
+                axis.retain(|atom| *atom != first + 1);
+                for atom in axis.iter_mut().filter(|atom| **atom > first) {
+                    *atom -= 1;
+                }
+            }
+        }
+    }
+
     /// Sizes of the atoms.
     pub fn atoms(&self) -> &[Expression] {
         &self.atoms
@@ -268,5 +308,13 @@ mod tests {
         assert_eq!(turned.with_last(&10.into()).dims(), dims(&[64, 0, 10]));
         let other = Rearrangement::permutation(&dims(&[0, 64, 512]), &[0, 2, 1]).unwrap();
         assert!(!other.keeps_last());
+        // Heads come together in the last axis, batch and length change places: only that passes.
+        let heads = Rearrangement::permutation(&dims(&[0, 8, 7, 64]), &[2, 0, 1, 3]).unwrap();
+        let merged = Rearrangement::reshape(&heads.dims(), &[Expression::product(&dims(&[7, 0])), 512.into()]).unwrap();
+        let whole = heads.then(&merged).unwrap();
+        let (first, second) = whole.rows_apart().unwrap();
+        assert_eq!(first.dims(), dims(&[0, 7, 512]));
+        assert!(second.keeps_last());
+        assert_eq!(first.then(&second).unwrap(), whole.coarse());
     }
 }

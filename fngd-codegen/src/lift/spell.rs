@@ -117,7 +117,9 @@ impl Speller {
             self.permute(input, &dims, &order.unwrap_or_default(), result, nodes);
             return;
         }
-        // One axis for each atom, in the input's order, then in the output's.
+        // One axis for each block, in the input's order, then in the output's.
+        let how = how.clone().of_blocks();
+        let order: Vec<usize> = how.axes().iter().flatten().copied().collect();
         let atoms = how.atoms().to_vec();
         let apart = if atoms == dims { input } else { self.draft.new_value() };
         if apart != input {

@@ -9,7 +9,8 @@ use tch::nn::{self, BatchNormConfig};
 #[derive(Debug)]
 pub struct BatchNorm {
     name: Arc<str>,
-    config: BatchNormConfig,
+    /// What it was made with.
+    pub config: BatchNormConfig,
     /// Mean of the training batches, `[features]`.
     pub running_mean: Tensor,
     /// Variance of the training batches, `[features]`.

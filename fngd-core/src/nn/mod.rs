@@ -1,7 +1,7 @@
 //! A drop-in for `tch::nn`, with the difference that FNGD preconditions its layers.
 //!
 //! Everything that `tch::nn` has is here under the same name. Linear layers, convolutions and transposed convolutions are ours, because
-//! FNGD has to see what flows through them, and so is batch normalisation, whose messages name the layer. Their constructors take
+//! FNGD has to see what flows through them, and so are batch and layer normalisation, whose messages name the layer. Their constructors take
 //! the same arguments, make the same variables and draw the same numbers; their `forward` is that of `tch::nn::Module`. So an
 //! existing model changes its `use tch::nn` to `use fngd_core::nn`, derives [`FngdModule`](crate::FngdModule), and stays as it is.
 //!
@@ -47,6 +47,7 @@ mod batch_norm;
 mod conv;
 mod conv_transpose;
 mod dims;
+mod layer_norm;
 mod linear;
 
 // Those named below hide the ones of the same name here.
@@ -58,6 +59,7 @@ pub use conv_transpose::{
     ConvTranspose1D, ConvTranspose2D, ConvTranspose3D, ConvTransposeND, conv_transpose1d, conv_transpose2d,
     conv_transpose3d,
 };
+pub use layer_norm::{LayerNorm, layer_norm};
 pub use linear::{Linear, linear};
 
 /// The dotted name of the layer whose variables live at `path`.

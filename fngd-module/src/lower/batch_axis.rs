@@ -8,6 +8,7 @@ use super::layers::Layers;
 use super::operator::{Record, Run};
 use super::parameters::Parameters;
 use super::program::Program;
+use super::tensors::is_float;
 use crate::Result;
 use fngd_core::{BatchAxis, Geometry};
 use tch::{Device, Kind, Tensor, no_grad_guard};
@@ -115,7 +116,7 @@ fn activations(
     inputs: &[Tensor],
 ) -> Result<Vec<Vec<Tensor>>> {
     let record = Record::default();
-    let run = Run { record: Some(&record), ..Run::evaluation(program.device) };
+    let run = Run { record: Some(&record), ..Run::evaluation(program.form.device) };
     program.run(program.logits.as_ref().unwrap_or(&program.outputs), parameters, inputs, &run)?;
     let mut seen: Vec<Vec<Tensor>> = (0..layers).map(|_| Vec::new()).collect();
     for (number, activations) in record.into_inner() {
@@ -134,12 +135,12 @@ fn with_sample(program: &Program, inputs: &[Tensor], others: &[Tensor], sample: 
             let replacement = other.f_select(axis as i64, sample)?;
             // Two random zeros and ones may be equal; their opposites are not.
             let replacement = match tensor.kind() {
-                Kind::Float => replacement,
+                kind if is_float(kind) => replacement,
                 Kind::Bool => tensor.f_select(axis as i64, sample)?.f_logical_not()?,
                 kind => tensor.f_select(axis as i64, sample)?.f_eq(0)?.f_to_kind(kind)?,
             };
             changed.f_select(axis as i64, sample)?.f_copy_(&replacement)?;
-            changed = changed.f_to_device(program.device)?;
+            changed = changed.f_to_device(program.form.device)?;
             Ok(changed)
         })
         .collect()

@@ -3,6 +3,7 @@
 use super::drafts::{self, Draft};
 use super::drop_path;
 use super::folding;
+use super::form::Form;
 use super::guarded;
 use super::layers::Layers;
 use super::operator::{BuildContext, Inputs, Operator, Run};
@@ -27,24 +28,23 @@ pub(crate) fn build(
     graph: &Graph,
     analysis: &Analysis,
     parameters: &Parameters,
-    device: Device,
-    channels_last: bool,
+    form: Form,
 ) -> Result<(Program, Layers)> {
     let mut layers = Layers::of(graph, analysis);
     let drafts = drafts::of(graph, analysis, parameters, &mut layers)?;
     drafts::refuse_unsupported(&drafts)?;
-    let mut builder = Builder::new(graph, analysis, parameters, device, &drafts)?;
+    let mut builder = Builder::new(graph, analysis, parameters, form, &drafts)?;
     for draft in drafts {
         let place = draft.node.describe();
         builder.add(draft).map_err(|error| error.at(place))?;
     }
-    Ok((builder.finish(graph, analysis, channels_last)?, layers))
+    Ok((builder.finish(graph, analysis)?, layers))
 }
 
 struct Builder<'a> {
     parameters: &'a Parameters,
     frozen: &'a BTreeSet<ValueId>,
-    device: Device,
+    form: Form,
     /// How many readers each value has; a result counts as one.
     readers: BTreeMap<usize, usize>,
     /// Values that somebody besides DequantizeLinear reads.
@@ -70,7 +70,7 @@ impl<'a> Builder<'a> {
         graph: &Graph,
         analysis: &'a Analysis,
         parameters: &'a Parameters,
-        device: Device,
+        form: Form,
         drafts: &[Draft],
     ) -> Result<Self> {
         let mut readers = BTreeMap::new();
@@ -88,7 +88,7 @@ impl<'a> Builder<'a> {
         for (value, data) in &graph.initializers {
             if parameters.of_value(*value).is_none() && readers.contains_key(&value.0) {
                 let place = || format!("initializer `{}`", graph.values[value.0].name);
-                known.insert(value.0, tensors::from_data(data).map_err(|error| error.at(place()))?);
+                known.insert(value.0, tensors::from_data_as(data, form.float).map_err(|error| error.at(place()))?);
             }
         }
         for &value in analysis.parameters.keys() {
@@ -100,7 +100,7 @@ impl<'a> Builder<'a> {
         Ok(Self {
             parameters,
             frozen: &analysis.frozen,
-            device,
+            form,
             always_one_in_evaluation: mask_values(graph),
             undivided_in_evaluation: divided_branches(graph),
             readers,
@@ -160,6 +160,7 @@ impl<'a> Builder<'a> {
             overwritable: &overwritable,
             read_as_they_are: &self.read_as_they_are,
             guarded: &self.guarded,
+            float: self.form.float,
         };
         let operator = (entry.build)(node, &context)?;
         Ok(match node.output(0) {
@@ -268,7 +269,7 @@ impl<'a> Builder<'a> {
                 Source::Parameter(index)
             }
         } else if let Some(tensor) = self.known.get(&value.0) {
-            let run = Run::evaluation(self.device);
+            let run = Run::evaluation(self.form.device);
             self.constants.push(Constant::new(run.place(tensor.shallow_clone())?));
             Source::Constant(self.constants.len() - 1)
         } else {
@@ -278,12 +279,12 @@ impl<'a> Builder<'a> {
         Ok(source)
     }
 
-    fn finish(mut self, graph: &Graph, analysis: &Analysis, channels_last: bool) -> Result<Program> {
+    fn finish(mut self, graph: &Graph, analysis: &Analysis) -> Result<Program> {
         let outputs = graph.outputs.iter().map(|&value| self.source(Some(value))).collect::<Result<Vec<_>>>()?;
         let logits = analysis.logits.map(|value| self.source(Some(value))).transpose()?;
         let inputs = graph.inputs.iter().map(|value| {
             let info = &graph.values[value.0];
-            let kind: Option<Kind> = info.element_type.map(tensors::kind_of);
+            let kind: Option<Kind> = info.element_type.map(|stored| tensors::kind_of(stored, self.form.float));
             GraphInput { name: info.name.clone(), slot: value.0, kind, dims: info.dims.clone() }
         });
         Ok(Program {
@@ -293,8 +294,7 @@ impl<'a> Builder<'a> {
             logits: logits.map(|source| Plan::new(&self.steps, vec![source])),
             steps: self.steps,
             constants: self.constants,
-            device: self.device,
-            channels_last,
+            form: self.form,
         })
     }
 }

@@ -7,6 +7,7 @@ mod drafts;
 mod drop_path;
 pub(crate) mod example;
 mod folding;
+pub(crate) mod form;
 mod guarded;
 pub(crate) mod layers;
 pub(crate) mod operator;

@@ -1,5 +1,6 @@
 //! What an operator is to the program that runs it.
 
+use super::tensors::is_float;
 use crate::calibrate::Observed;
 use crate::lower::arguments::{MOST_ELEMENTS, affordable};
 use crate::lower::parameters::{Parameters, Stored};
@@ -88,7 +89,7 @@ impl Run<'_> {
 
     /// A tensor made on the host, moved to where such tensors are used: small integer tensors stay.
     pub fn place(&self, tensor: Tensor) -> Result<Tensor> {
-        if self.device == Device::Cpu || (tensor.kind() != Kind::Float && tensor.numel() <= MOST_SHAPE_ELEMENTS) {
+        if self.device == Device::Cpu || (!is_float(tensor.kind()) && tensor.numel() <= MOST_SHAPE_ELEMENTS) {
             return Ok(tensor);
         }
         Ok(tensor.f_to_device(self.device)?)
@@ -136,6 +137,8 @@ pub(crate) struct BuildContext<'a> {
     pub read_as_they_are: &'a BTreeSet<usize>,
     /// Values of which a Where replaces some elements.
     pub guarded: &'a BTreeSet<ValueId>,
+    /// The kind of all floating-point numbers.
+    pub float: Kind,
 }
 
 impl BuildContext<'_> {

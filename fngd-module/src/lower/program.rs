@@ -1,10 +1,11 @@
 //! The graph as a list of steps over value slots, and running it.
 
+use super::form::Form;
 use super::operator::{Inputs, Operator, Run};
 use super::parameters::Parameters;
 use super::plan::{Plan, Source, Wiring};
 use super::scalars;
-use super::tensors;
+use super::tensors::{self, is_float};
 use crate::{Error, Result, running};
 use fngd_onnx::graph::Dim;
 use std::cell::OnceCell;
@@ -20,8 +21,7 @@ pub(crate) struct Program {
     pub outputs: Plan,
     /// Only what the logits need, if there are logits.
     pub logits: Option<Plan>,
-    pub device: Device,
-    pub channels_last: bool,
+    pub form: Form,
 }
 
 /// One operation with its wiring.
@@ -143,7 +143,7 @@ impl Program {
     }
 
     fn run_step(&self, step: &Step, held: &mut Inputs, run: &Run) -> Result<Vec<Tensor>> {
-        if self.device != Device::Cpu {
+        if self.form.device != Device::Cpu {
             self.bring_together(step, held)?;
         }
         scalars::run(&*step.operator, held, run)
@@ -166,8 +166,8 @@ impl Program {
                 *tensor = tensor.f_to_device(Device::Cpu)?;
             } else if any_on_device && is_data(position) && on_host(tensor) {
                 *tensor = match step.inputs[position] {
-                    Source::Constant(index) => self.constants[index].on_device(self.device)?.shallow_clone(),
-                    _ => tensor.f_to_device(self.device)?,
+                    Source::Constant(index) => self.constants[index].on_device(self.form.device)?.shallow_clone(),
+                    _ => tensor.f_to_device(self.form.device)?,
                 };
             }
         }
@@ -183,9 +183,9 @@ impl Program {
                 return Err(Error::mismatch(format!("expected {}, found {size:?}", describe(dims))));
             }
         }
-        let kind = input.kind.unwrap_or_else(|| if is_float(tensor.kind()) { Kind::Float } else { tensor.kind() });
-        let tensor = tensor.f_to_device(self.device)?.f_to_kind(kind)?;
-        if self.channels_last && kind == Kind::Float { tensors::to_channels_last(&tensor) } else { Ok(tensor) }
+        let kind = input.kind.unwrap_or_else(|| if is_float(tensor.kind()) { self.form.float } else { tensor.kind() });
+        let tensor = tensor.f_to_device(self.form.device)?.f_to_kind(kind)?;
+        if self.form.channels_last && is_float(kind) { tensors::to_channels_last(&tensor) } else { Ok(tensor) }
     }
 }
 
@@ -198,10 +198,6 @@ impl Constant {
         // OK because it was just filled.
         Ok(self.on_device.get().unwrap())
     }
-}
-
-fn is_float(kind: Kind) -> bool {
-    matches!(kind, Kind::Float | Kind::Double | Kind::Half | Kind::BFloat16)
 }
 
 fn describe(dims: &[Dim]) -> String {

@@ -4,10 +4,10 @@ use crate::{Error, Result};
 use fngd_onnx::graph::{ElementType, TensorData};
 use tch::{Device, Kind, Tensor};
 
-/// The kind that a stored element type has while training: every float is float32, unsigned integers widen.
-pub(crate) fn kind_of(element_type: ElementType) -> Kind {
+/// The kind that a stored element type has while training: every float is of kind `float`, unsigned integers widen.
+pub(crate) fn kind_of(element_type: ElementType, float: Kind) -> Kind {
     match element_type {
-        ElementType::Float32 | ElementType::Float64 | ElementType::Float16 | ElementType::Bfloat16 => Kind::Float,
+        ElementType::Float32 | ElementType::Float64 | ElementType::Float16 | ElementType::Bfloat16 => float,
         ElementType::Int8 => Kind::Int8,
         ElementType::Int16 => Kind::Int16,
         ElementType::Int32 | ElementType::Uint16 => Kind::Int,
@@ -18,9 +18,9 @@ pub(crate) fn kind_of(element_type: ElementType) -> Kind {
 }
 
 /// The kind for the number that ONNX gives an element type (`Cast`'s `to`).
-pub(crate) fn kind_of_number(number: i64) -> Option<Kind> {
+pub(crate) fn kind_of_number(number: i64, float: Kind) -> Option<Kind> {
     Some(match number {
-        1 | 10 | 11 | 16 => Kind::Float,
+        1 | 10 | 11 | 16 => float,
         2 => Kind::Uint8,
         3 => Kind::Int8,
         4 | 6 => Kind::Int,
@@ -45,6 +45,11 @@ pub(crate) fn kind_of_number(number: i64) -> Option<Kind> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn from_data(data: &TensorData) -> Result<Tensor> {
+    from_data_as(data, Kind::Float)
+}
+
+/// The same with floats of kind `float`.
+pub(crate) fn from_data_as(data: &TensorData, float: Kind) -> Result<Tensor> {
     let dims = data.dims.iter().map(|&dim| i64::try_from(dim)).collect::<std::result::Result<Vec<_>, _>>();
     let dims = dims.map_err(|_| Error::limit(format!("a tensor of size {:?} is too large", data.dims)))?;
     let elements = data.dims.iter().try_fold(1u64, |product, &dim| product.checked_mul(dim));
@@ -63,17 +68,27 @@ pub fn from_data(data: &TensorData) -> Result<Tensor> {
                 ElementType::Float64 => Kind::Double,
                 ElementType::Float16 => Kind::Half,
                 ElementType::Bfloat16 => Kind::BFloat16,
-                other => kind_of(other),
+                other => kind_of(other, float),
             };
             let size =
                 if data.bytes.is_empty() { 0 } else { (data.bytes.len() / stored_kind.elt_size_in_bytes()) as i64 };
             Tensor::f_from_data_size(&data.bytes, &[size], stored_kind)?
         }
     };
-    Ok(flat.f_reshape(&dims[..])?.f_to_kind(kind_of(data.element_type))?)
+    Ok(flat.f_reshape(&dims[..])?.f_to_kind(kind_of(data.element_type, float))?)
 }
 
-/// The contents of a float32 tensor, contiguous.
+/// Whether gradients can flow through tensors of this kind.
+pub(crate) fn is_float(kind: Kind) -> bool {
+    matches!(kind, Kind::Float | Kind::Double | Kind::Half | Kind::BFloat16)
+}
+
+/// `tensor`, or integers and truth values as float32.
+pub(crate) fn as_float(tensor: &Tensor) -> Result<Tensor> {
+    if is_float(tensor.kind()) { Ok(tensor.shallow_clone()) } else { Ok(tensor.f_to_kind(Kind::Float)?) }
+}
+
+/// The contents of a float tensor as float32, contiguous.
 pub(crate) fn to_data(tensor: &Tensor) -> Result<TensorData> {
     let values = Vec::<f32>::try_from(&tensor.f_detach()?.f_to_device(Device::Cpu)?.f_reshape([-1])?)?;
     let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();

@@ -7,7 +7,20 @@ use std::path::Path;
 use tempfile::NamedTempFile;
 
 /// Writes `bytes` to `path`.
-pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_and(path, bytes, place)
+}
+
+/// The same, unless there is a file of this name.
+pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_and(path, bytes, |temporary, path| {
+        temporary.as_file().sync_all()?;
+        temporary.persist_noclobber(path).map_err(|error| error.error)?;
+        sync_folder_of(path)
+    })
+}
+
+fn write_and(path: &Path, bytes: &[u8], place: fn(NamedTempFile, &Path) -> std::io::Result<()>) -> Result<()> {
     let result = (|| {
         let mut temporary = temporary_beside(path)?;
         temporary.write_all(bytes)?;
@@ -27,7 +40,11 @@ pub(super) fn temporary_beside(path: &Path) -> std::io::Result<NamedTempFile> {
 pub(super) fn place(temporary: NamedTempFile, path: &Path) -> std::io::Result<()> {
     temporary.as_file().sync_all()?;
     temporary.persist(path).map_err(|error| error.error)?;
-    // Without this a power cut could undo the rename.
+    sync_folder_of(path)
+}
+
+/// Without this a power cut could undo a rename.
+fn sync_folder_of(path: &Path) -> std::io::Result<()> {
     File::open(folder_of(path))?.sync_all()
 }
 

@@ -14,6 +14,7 @@ mod structure;
 
 use data_files::DataFile;
 pub(crate) use drop_path::{left_over as random_nodes_left, remove as remove_drop_path};
+pub(crate) use files::{write as write_file, write_new as write_new_file};
 pub(crate) use head::replace as replace_head;
 pub(crate) use mode::to_inference;
 pub(crate) use splice::{Edit, splice};

@@ -1,6 +1,7 @@
 //! A linear layer does not care in which order its rows are: what orders them anew can come after it.
 
 use super::super::facts::Fact;
+use super::super::rearrangement::Rearrangement;
 use super::super::steps::{Call, Draft, Step};
 use crate::operation::{Kind, Layer};
 use fngd_onnx::graph::ElementType;
@@ -24,14 +25,21 @@ pub(super) fn pass_views(draft: &mut Draft) {
             steps.push(step);
             continue;
         };
-        let passes = made
-            .get(input)
-            .filter(|(_, how, _)| how.keeps_last() && how.clone().coarse().atoms().len() <= MOST_FACTORS + 1);
-        let (Some((source, how, nodes)), Some(result)) = (passes.cloned(), step.results.first_mut()) else {
+        let view = made.get(input).and_then(|(source, how, nodes)| Some((*source, passing(how)?, nodes.clone())));
+        let (Some((source, (first, how), nodes)), Some(result)) = (view, step.results.first_mut()) else {
             steps.push(step);
             continue;
         };
         let how = how.with_last(&(*out_features).into());
+        let source = if first.is_identity() {
+            source
+        } else {
+            let turned = draft.new_value();
+            draft.facts.insert(turned, Fact::of(ElementType::Float32, first.dims()));
+            let call = Call::Rearrange { input: source, how: first };
+            steps.push(Step { call, results: vec![turned], nodes: nodes.clone() });
+            turned
+        };
         *input = source;
         let between = draft.new_value();
         let after = Step { call: Call::Rearrange { input: between, how: how.clone() }, results: vec![*result], nodes };
@@ -41,4 +49,11 @@ pub(super) fn pass_views(draft: &mut Draft) {
         steps.extend([step, after]);
     }
     draft.steps = steps;
+}
+
+/// What of `how` stays before the layer, and what passes it, if anything does.
+fn passing(how: &Rearrangement) -> Option<(Rearrangement, Rearrangement)> {
+    let (first, second) = how.rows_apart()?;
+    let rows = second.clone().coarse().atoms().len().saturating_sub(1);
+    (rows <= MOST_FACTORS && second.keeps_last() && !second.is_identity()).then_some((first, second))
 }

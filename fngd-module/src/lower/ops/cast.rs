@@ -15,7 +15,7 @@ pub(crate) fn cast(node: &Node, context: &BuildContext) -> Result<Box<dyn Operat
         Some(Attribute::String(name)) => number_of_name(name),
         _ => node.int("to", 0),
     };
-    let kind = kind_of_number(number).ok_or_else(|| {
+    let kind = kind_of_number(number, context.float).ok_or_else(|| {
         context.unsupported(format!("attribute `to` is {number}, which is not a supported element type"))
     })?;
     Ok(Box::new(Cast(kind)))

@@ -3,8 +3,9 @@
 use crate::Result;
 use crate::lower::arguments::number;
 use crate::lower::operator::{BuildContext, Inputs, Operator, Run};
+use crate::lower::tensors::is_float;
 use fngd_onnx::graph::Node;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 /// `min(max(x, low), high)`. The bounds are attributes before operator set 11, inputs from there on.
 struct Clip {
@@ -36,7 +37,7 @@ pub(crate) fn clip(node: &Node, context: &BuildContext) -> Result<Box<dyn Operat
 impl Operator for Clip {
     fn run(&self, inputs: &mut Inputs, _: &Run) -> Result<Vec<Tensor>> {
         let x = inputs.get(0)?;
-        let is_float = x.kind() == Kind::Float;
+        let is_float = is_float(x.kind());
         Ok(vec![match (&self.low, &self.high) {
             (Bound::None, Bound::None) => x.shallow_clone(),
             (Bound::Fixed(low), Bound::Fixed(high)) if is_float && low <= high => x.f_clamp(*low, *high)?,

@@ -16,8 +16,10 @@ struct ConstantOfShape {
 
 pub(crate) fn constant_of_shape(node: &Node, context: &BuildContext) -> Result<Box<dyn Operator>> {
     let (value, kind) = match node.attributes.get("value") {
-        Some(Attribute::Tensor(data)) => (number(&tensors::from_data(data)?)?, tensors::kind_of(data.element_type)),
-        None => (0.0, Kind::Float),
+        Some(Attribute::Tensor(data)) => {
+            (number(&tensors::from_data(data)?)?, tensors::kind_of(data.element_type, context.float))
+        }
+        None => (0.0, context.float),
         Some(_) => return Err(Error::malformed("attribute `value` is no tensor")),
     };
     Ok(Box::new(ConstantOfShape { shape: Integers::input(node, context, 0)?, value, kind }))
@@ -53,7 +55,7 @@ impl Operator for Range {
         let kind = inputs.get(0)?.kind();
         // libtorch refuses what ONNX calls empty.
         let limit = if (limit - start) / delta < 0.0 { start } else { limit };
-        let range = if kind == Kind::Float {
+        let range = if tensors::is_float(kind) {
             Tensor::f_arange_start_step(start, limit, delta, (kind, Device::Cpu))?
         } else {
             Tensor::f_arange_start_step(start as i64, limit as i64, delta as i64, (kind, Device::Cpu))?

@@ -2,9 +2,10 @@
 
 use crate::lower::arguments::{Integers, axis_of};
 use crate::lower::operator::{BuildContext, Inputs, Operator, Run};
+use crate::lower::tensors::is_float;
 use crate::{Error, Result};
 use fngd_onnx::graph::Node;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 /// The discrete Fourier transform along an axis. Complex numbers are pairs in the last dimension.
 struct Dft {
@@ -115,8 +116,8 @@ impl Operator for Stft {
 /// `x` without its last dimension: real numbers if that was 1, complex ones if it was 2. Whether they are real.
 fn numbers(x: &Tensor) -> Result<(Tensor, bool)> {
     match (x.kind(), x.size().last()) {
-        (Kind::Float, Some(1)) => Ok((x.f_squeeze_dim(-1)?, true)),
-        (Kind::Float, Some(2)) => Ok((x.f_contiguous()?.f_view_as_complex()?, false)),
+        (kind, Some(1)) if is_float(kind) => Ok((x.f_squeeze_dim(-1)?, true)),
+        (kind, Some(2)) if is_float(kind) => Ok((x.f_contiguous()?.f_view_as_complex()?, false)),
         _ => Err(Error::mismatch(format!("input is {:?}, expected numbers of 1 or 2 parts", x.size()))),
     }
 }

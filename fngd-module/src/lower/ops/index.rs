@@ -2,6 +2,7 @@
 
 use crate::lower::arguments::{axis_of, integers};
 use crate::lower::operator::{BuildContext, Inputs, Operator, Run};
+use crate::lower::tensors::is_float;
 use crate::{Error, Result};
 use fngd_onnx::graph::Node;
 use tch::{Device, Kind, Tensor};
@@ -37,7 +38,7 @@ impl Operator for Gather {
         run.affordable(&result)?;
         let length = size[axis as usize];
         let indices = if self.plain { indices.shallow_clone() } else { from_front(indices, length)? };
-        if axis == 0 && data.dim() == 2 && data.kind() == Kind::Float {
+        if axis == 0 && data.dim() == 2 && is_float(data.kind()) {
             // A table of vectors: its backward adds rows without building a copy of the table per call.
             return Ok(vec![Tensor::f_embedding(data, &indices, -1, false, false)?]);
         }

@@ -1,5 +1,6 @@
 //! Division and remainder, which libtorch's integer kernels do not survive for all numbers.
 
+use crate::lower::tensors::is_float;
 use tch::{Kind, TchError, Tensor};
 
 type Outcome = std::result::Result<Tensor, TchError>;
@@ -34,8 +35,4 @@ fn divisor(right: &Tensor) -> Outcome {
         return Ok(right.shallow_clone());
     }
     right.f_masked_fill(&right.f_eq(-1)?, 1)
-}
-
-fn is_float(kind: Kind) -> bool {
-    matches!(kind, Kind::Float | Kind::Double)
 }

@@ -162,7 +162,7 @@ impl Operator for LocalResponseNormalization {
         let mean = padded.f_avg_pool2d([width, 1], [1, 1], [0, 0], false, true, None::<i64>)?.f_reshape(&size[..])?;
         let alpha = self.alpha * width as f64 / self.size as f64;
         let divisor = mean.f_mul_scalar(alpha)?.f_add_scalar(self.bias)?.f_pow_tensor_scalar(self.beta)?;
-        Ok(vec![x.f_div(&divisor)?.f_to_kind(Kind::Float)?])
+        Ok(vec![x.f_div(&divisor)?.f_to_kind(x.kind())?])
     }
 }
 

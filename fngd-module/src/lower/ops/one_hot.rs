@@ -49,7 +49,7 @@ struct EyeLike {
 
 pub(crate) fn eye_like(node: &Node, context: &BuildContext) -> Result<Box<dyn Operator>> {
     let kind = match node.attributes.contains_key("dtype").then(|| node.int("dtype", 0)) {
-        Some(number) => Some(kind_of_number(number).ok_or_else(|| {
+        Some(number) => Some(kind_of_number(number, context.float).ok_or_else(|| {
             context.unsupported(format!("attribute `dtype` is {number}, which is not a supported element type"))
         })?),
         None => None,

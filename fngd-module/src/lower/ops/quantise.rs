@@ -81,7 +81,7 @@ pub(crate) fn quantize(node: &Node, context: &BuildContext) -> Result<Box<dyn Op
 }
 
 fn integer_kind(number: i64, context: &BuildContext) -> Result<Kind> {
-    kind_of_number(number).filter(|kind| range(*kind).is_some()).ok_or_else(|| {
+    kind_of_number(number, context.float).filter(|kind| range(*kind).is_some()).ok_or_else(|| {
         context.unsupported(format!("attribute `output_dtype` is {number}, expected an integer type of 8 or 16 bits"))
     })
 }
@@ -93,9 +93,9 @@ impl Operator for QuantizeLinear {
         let range = range(kind)
             .ok_or_else(|| Error::unsupported(format!("quantises to {kind:?} (ONNX type {:?})", self.declared)))?;
         let size = x.size();
-        let scaled = x.f_to_kind(Kind::Float)?.f_div(&self.granularity.spread(scale, &size)?)?;
+        let scaled = x.f_to_kind(scale.kind())?.f_div(&self.granularity.spread(scale, &size)?)?;
         let zero_point = match zero_point {
-            Some(tensor) => Some(self.granularity.spread(tensor, &size)?.f_to_kind(Kind::Float)?),
+            Some(tensor) => Some(self.granularity.spread(tensor, &size)?.f_to_kind(scale.kind())?),
             None => None,
         };
         let rounded = quantised(&scaled, zero_point.as_ref(), range)?;
@@ -116,9 +116,9 @@ impl Operator for DequantizeLinear {
     fn run(&self, inputs: &mut Inputs, _: &Run) -> Result<Vec<Tensor>> {
         let (x, scale, zero_point) = (inputs.get(0)?, inputs.get(1)?, inputs.optional(2));
         let size = x.size();
-        let mut result = x.f_to_kind(Kind::Float)?;
+        let mut result = x.f_to_kind(scale.kind())?;
         if let Some(zero_point) = zero_point {
-            result = result.f_sub(&self.granularity.spread(zero_point, &size)?.f_to_kind(Kind::Float)?)?;
+            result = result.f_sub(&self.granularity.spread(zero_point, &size)?.f_to_kind(scale.kind())?)?;
         }
         Ok(vec![result.f_mul(&self.granularity.spread(scale, &size)?)?])
     }

@@ -40,7 +40,7 @@ pub(crate) fn random(node: &Node, context: &BuildContext) -> Result<Box<dyn Oper
         (false, Some(shape)) => Some(shape.to_vec()),
         (false, None) => return Err(Error::malformed("attribute `shape` is missing")),
     };
-    let kind = declared_kind(node, context)?.or((!is_like).then_some(Kind::Float));
+    let kind = declared_kind(node, context)?.or((!is_like).then_some(context.float));
     Ok(Box::new(Random { distribution, shape, kind }))
 }
 
@@ -97,7 +97,7 @@ fn declared_kind(node: &Node, context: &BuildContext) -> Result<Option<Kind>> {
         return Ok(None);
     }
     let number = node.int("dtype", 0);
-    kind_of_number(number).map(Some).ok_or_else(|| {
+    kind_of_number(number, context.float).map(Some).ok_or_else(|| {
         context.unsupported(format!("attribute `dtype` is {number}, which is not a supported element type"))
     })
 }

@@ -2,6 +2,7 @@
 
 use crate::lower::arguments::{Integers, axes_of};
 use crate::lower::operator::{BuildContext, Inputs, Operator, Run};
+use crate::lower::tensors::is_float;
 use crate::{Error, Result};
 use fngd_onnx::graph::Node;
 use tch::{Kind, Scalar, TchError, Tensor};
@@ -92,7 +93,7 @@ pub(super) fn apply(reduction: Reduction, x: &Tensor, axes: &[i64], keeps_axes: 
 /// Integers have no means, roots and logarithms: they go through float64.
 fn in_float(x: &Tensor, function: impl Fn(&Tensor) -> std::result::Result<Tensor, TchError>) -> Result<Tensor> {
     match x.kind() {
-        Kind::Float => Ok(function(x)?),
+        kind if is_float(kind) => Ok(function(x)?),
         kind => Ok(function(&x.f_to_kind(Kind::Double)?)?.f_to_kind(kind)?),
     }
 }
@@ -112,7 +113,7 @@ fn extreme(reduction: Reduction, x: &Tensor, axes: &[i64], keeps_axes: bool) -> 
         _ => (i64::MIN, i64::MAX),
     };
     let loser = match x.kind() {
-        Kind::Float | Kind::Double => Scalar::float(if is_max { f64::NEG_INFINITY } else { f64::INFINITY }),
+        kind if is_float(kind) => Scalar::float(if is_max { f64::NEG_INFINITY } else { f64::INFINITY }),
         _ => Scalar::int(if is_max { lowest } else { highest }),
     };
     // The sum has the right size, whatever it is made of.

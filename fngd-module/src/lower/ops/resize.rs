@@ -3,9 +3,10 @@
 use super::interpolate::{Axis, Coordinates, Interpolation, Mode, Rounding};
 use crate::lower::arguments::{Integers, MOST_POSITIONS, Numbers, affordable, axes_of};
 use crate::lower::operator::{BuildContext, Inputs, Operator, Run};
+use crate::lower::tensors::{as_float, is_float};
 use crate::{Error, Result};
 use fngd_onnx::graph::Node;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 struct Resize {
     interpolation: Interpolation,
@@ -101,8 +102,7 @@ impl Operator for Resize {
             return Ok(vec![result]);
         }
         let kind = x.kind();
-        let mut result =
-            if self.interpolation.mode == Mode::Nearest { x.shallow_clone() } else { x.f_to_kind(Kind::Float)? };
+        let mut result = if self.interpolation.mode == Mode::Nearest { x.shallow_clone() } else { as_float(x)? };
         for axis in &resized {
             if axis.outputs != axis.length || axis.scale != 1.0 || axis.region != (0.0, 1.0) {
                 result = self.interpolation.along(&result, axis)?;
@@ -179,7 +179,7 @@ impl Resize {
         let others_stay = axes.iter().filter(|axis| axis.axis < 2).all(|axis| axis.outputs == axis.length);
         let is_plain = !self.interpolation.excludes_outside && !self.interpolation.antialiases;
         let [height, width] = spatial[..] else { return Ok(None) };
-        if x.dim() != 4 || (height.axis, width.axis) != (2, 3) || !others_stay || !is_plain || x.kind() != Kind::Float {
+        if x.dim() != 4 || (height.axis, width.axis) != (2, 3) || !others_stay || !is_plain || !is_float(x.kind()) {
             return Ok(None);
         }
         let (outputs, scales) = ([height.outputs, width.outputs], [height.scale, width.scale]);

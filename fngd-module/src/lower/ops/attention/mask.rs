@@ -1,6 +1,7 @@
 //! Which keys a query sees.
 
 use super::heads::Heads;
+use crate::lower::tensors::as_float;
 use crate::{Error, Result};
 use fngd_onnx::graph::Node;
 use tch::{Kind, Tensor};
@@ -169,8 +170,8 @@ fn fitted(mask: &Tensor, wanted: &[i64; 4]) -> Result<Tensor> {
         1 => mask.f_unsqueeze(0)?,
         _ => mask.shallow_clone(),
     };
-    if !matches!(mask.kind(), Kind::Bool | Kind::Float) {
-        mask = mask.f_to_kind(Kind::Float)?;
+    if mask.kind() != Kind::Bool {
+        mask = as_float(&mask)?;
     }
     let size = mask.size();
     let (rank, keys) = (size.len(), size[size.len() - 1]);

@@ -1,0 +1,118 @@
+//! One node.
+
+use super::{GraphBuilder, NodeDraft, Value};
+use crate::graph::{Attribute, TensorData};
+
+/// A node that is being written: inputs in their order, then [`result`](Self::result).
+#[derive(Debug)]
+#[must_use = "a node is written by `result`"]
+pub struct NodeBuilder<'g> {
+    graph: &'g GraphBuilder,
+    op_type: &'static str,
+    inputs: Vec<Option<usize>>,
+    attributes: Vec<(&'static str, Attribute)>,
+}
+
+impl GraphBuilder {
+    /// A node of operator set 20: `Relu`. [`Value`] has the usual ones as methods.
+    pub fn node(&self, op_type: &'static str) -> NodeBuilder<'_> {
+        NodeBuilder { graph: self, op_type, inputs: Vec::new(), attributes: Vec::new() }
+    }
+}
+
+impl<'g> NodeBuilder<'g> {
+    /// The next input.
+    pub fn input(mut self, value: Value<'_>) -> Self {
+        if !std::ptr::eq(value.graph, self.graph) {
+            self.graph.0.borrow_mut().fail(format!("{} reads a value of another graph", self.op_type));
+        }
+        self.inputs.push(Some(value.index));
+        self
+    }
+
+    /// The next input, which may be left out.
+    pub fn optional(mut self, value: Option<Value<'_>>) -> Self {
+        match value {
+            Some(value) => self.input(value),
+            None => {
+                self.inputs.push(None);
+                self
+            }
+        }
+    }
+
+    /// An attribute. A wrong one is found by whoever opens the file.
+    pub fn attribute(mut self, name: &'static str, value: impl Into<Attribute>) -> Self {
+        self.attributes.push((name, value.into()));
+        self
+    }
+
+    /// Writes the node; its one output has `rank` dimensions.
+    pub fn result(self, rank: usize) -> Value<'g> {
+        // OK because the number of outputs is 1.
+        self.results(1, rank).pop().unwrap()
+    }
+
+    /// Writes the node; each of its outputs has `rank` dimensions.
+    pub fn results(mut self, count: usize, rank: usize) -> Vec<Value<'g>> {
+        while self.inputs.last() == Some(&None) {
+            self.inputs.pop();
+        }
+        let mut draft = self.graph.0.borrow_mut();
+        let module = draft.module_path().replace('.', "/");
+        let separator = if module.is_empty() { "" } else { "/" };
+        let name = draft.node_names.unique(format!("/{module}{separator}{}", self.op_type));
+        let call = name.rsplit('/').next().unwrap_or_default();
+        let list = |names: &mut dyn Iterator<Item = &str>| {
+            let quoted: Vec<_> = names.map(|name| format!("'{name}'")).collect();
+            format!("[{}]", quoted.join(", "))
+        };
+        let scopes = list(&mut draft.modules.iter().map(|module| module.path.as_str()).chain([call]));
+        let classes = list(&mut draft.modules.iter().map(|module| module.class.as_str()).chain([self.op_type]));
+        let metadata = [("pkg.torch.onnx.class_hierarchy", classes), ("pkg.torch.onnx.name_scopes", scopes)];
+        let first = draft.values.len();
+        let outputs = first..first + count;
+        draft.values.resize(outputs.end, None);
+        let Self { graph, op_type, inputs, attributes } = self;
+        let outputs: Vec<usize> = outputs.collect();
+        let results = outputs.iter().map(|&index| Value { graph, index, rank }).collect();
+        draft.nodes.push(NodeDraft { name, op_type, inputs, outputs, attributes, metadata });
+        results
+    }
+}
+
+impl From<i64> for Attribute {
+    fn from(value: i64) -> Self {
+        Self::Int(value)
+    }
+}
+
+impl From<f32> for Attribute {
+    fn from(value: f32) -> Self {
+        Self::Float(value)
+    }
+}
+
+impl From<&str> for Attribute {
+    fn from(value: &str) -> Self {
+        Self::String(value.to_owned())
+    }
+}
+
+impl From<&[i64]> for Attribute {
+    fn from(values: &[i64]) -> Self {
+        Self::Ints(values.to_vec())
+    }
+}
+
+impl<const N: usize> From<[i64; N]> for Attribute {
+    fn from(values: [i64; N]) -> Self {
+        Self::Ints(values.to_vec())
+    }
+}
+
+impl From<TensorData> for Attribute {
+    fn from(tensor: TensorData) -> Self {
+        Self::Tensor(tensor)
+    }
+}
