@@ -368,6 +368,11 @@ impl<'a> Writer<'a> {
             }
             #[expect(clippy::cast_possible_truncation, reason = "slots are small whole numbers")]
             Argument::Float(slot) => self.number(*slot as i64),
+            #[expect(clippy::cast_possible_truncation, reason = "slots are small whole numbers")]
+            Argument::WhileTraining(slot) => {
+                let number = self.number(*slot as i64);
+                quote!(if train { #number } else { 0.0 })
+            }
             Argument::Bool(value) => quote!(#value),
             Argument::Training => quote!(train),
             Argument::ElementType(element) => element_type(*element),

@@ -136,7 +136,7 @@ impl Found {
             Call::Layer { layer, .. } => matches!(layer, Layer::BatchNorm { .. }),
             Call::Module { module, .. } => self.types[self.type_of[*module]].trains,
             Call::Operation(Kind::Method { arguments, .. } | Kind::Function { arguments, .. }) => {
-                arguments.contains(&Argument::Training)
+                arguments.iter().any(|argument| matches!(argument, Argument::Training | Argument::WhileTraining(_)))
             }
             Call::Operation(_) => false,
         })
