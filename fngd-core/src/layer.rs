@@ -59,6 +59,23 @@ pub enum Geometry {
     Convolution(Convolution),
 }
 
+impl Geometry {
+    /// `linear`, `conv2d`, `conv_transpose1d` and so on, as the functions of `nn` are called.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Linear => "linear",
+            Self::Convolution(Convolution { stride, transposed, .. }) => match (stride.len(), transposed) {
+                (1, false) => "conv1d",
+                (2, false) => "conv2d",
+                (_, false) => "conv3d",
+                (1, true) => "conv_transpose1d",
+                (2, true) => "conv_transpose2d",
+                (_, true) => "conv_transpose3d",
+            },
+        }
+    }
+}
+
 /// One preconditioned layer. Cloning it is cheap and shares everything.
 ///
 /// Its forward pass is an ordinary differentiable call: [`f_forward`](Self::f_forward), or `forward` and `apply` of `tch`, which
@@ -204,7 +221,7 @@ impl Layer {
             return self.apply(activations, weight, bias.as_ref());
         };
         let output = self.apply(activations, &weight.detach(), bias.as_ref().map(Tensor::detach).as_ref())?;
-        let callback = Preconditioner::expect_use(&attachment, batch_axis)?;
+        let callback = Preconditioner::expect_use(&attachment, activations, batch_axis)?;
         tap::attach(&output, activations, weight, bias.as_ref(), callback)
     }
 
@@ -265,6 +282,11 @@ impl Layer {
 
     pub(crate) fn attach(&self, attachment: Option<Attachment>) {
         self.identity.state().attachment = attachment;
+    }
+
+    /// Whether a preconditioner listens.
+    pub(crate) fn is_attached(&self) -> bool {
+        self.identity.state().attachment.is_some()
     }
 }
 

@@ -1,5 +1,7 @@
 //! Multi-head attention, batch first.
 
+pub(crate) mod onnx;
+
 use crate::init::xavier_uniform;
 use fngd_core::nn::{self, Init, LinearConfig};
 use fngd_core::{FngdModule, Layer, Parameter, Path, Role, Visitor};

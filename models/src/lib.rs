@@ -10,6 +10,7 @@ mod digits_cnn;
 mod init;
 mod layers;
 mod mlp;
+mod onnx;
 mod registry;
 mod resnet;
 mod transformer;

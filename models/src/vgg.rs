@@ -1,3 +1,5 @@
+mod onnx;
+
 use crate::init::HE_FAN_OUT;
 use crate::layers::batch_norm;
 use fngd_core::FngdModule;

@@ -62,6 +62,10 @@ impl Optimizer for Composed {
         self.source.begin(batch)
     }
 
+    fn begin_seen(&mut self, epoch: u64, slot: u64) -> Result<()> {
+        self.source.begin_seen(epoch, slot)
+    }
+
     fn logits(&mut self, logits: Tensor) -> Result<Tensor> {
         self.source.logits(logits)
     }
@@ -92,6 +96,10 @@ impl Optimizer for Composed {
 
     fn layers(&self) -> Result<Vec<LayerReport>> {
         self.source.layers()
+    }
+
+    fn sample_weights(&self) -> Result<Vec<(String, Tensor)>> {
+        self.source.sample_weights()
     }
 
     fn state(&self) -> Result<Vec<(String, Tensor)>> {

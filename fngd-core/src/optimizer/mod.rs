@@ -45,6 +45,15 @@ pub trait Optimizer {
     /// Announces the samples of the next forward pass.
     fn begin(&mut self, batch: &Batch) -> Result<()>;
 
+    /// Announces the samples of the forward pass that has just run, in place of [`begin`](Self::begin) before it: as many as the first
+    /// preconditioned layer saw along its batch axis.
+    ///
+    /// # Errors
+    /// [`is_state`](crate::Error::is_state) if that layer saw two numbers of samples, or if weights are shared by sample.
+    fn begin_seen(&mut self, _epoch: u64, _slot: u64) -> Result<()> {
+        Ok(())
+    }
+
     /// Shows the logits that the loss is computed from, and returns those to compute it from: the same values, watched if
     /// the method needs their gradients (improved empirical Fisher).
     fn logits(&mut self, logits: Tensor) -> Result<Tensor> {
@@ -62,6 +71,12 @@ pub trait Optimizer {
 
     /// The weights of the latest solve or recall, layer by layer. Empty for methods that have none. Waits for the device.
     fn layers(&self) -> Result<Vec<LayerReport>> {
+        Ok(Vec::new())
+    }
+
+    /// The weights w of the latest micro-batch: the name of each layer, and one number per sample, in batch order. Layers that trained
+    /// with w = 1 are left out.
+    fn sample_weights(&self) -> Result<Vec<(String, Tensor)>> {
         Ok(Vec::new())
     }
 
