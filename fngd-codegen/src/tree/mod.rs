@@ -36,8 +36,6 @@ pub(crate) struct Module {
     pub body: Vec<Statement>,
     /// Parameters that the body reads, as fields.
     pub parameters: BTreeMap<ValueId, Place>,
-    /// Elements of parameters in it.
-    pub size: i64,
 }
 
 /// What a module owns.

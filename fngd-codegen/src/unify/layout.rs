@@ -88,21 +88,23 @@ impl Layout {
 
     /// Slots for the arguments of a list's elements, and for how many there are.
     pub(super) fn columns(&mut self, forms: &[(Role, Form)], rows: &[Vec<Option<Value>>]) -> (Vec<Column>, usize) {
-        let columns = forms.iter().enumerate().map(|(column, (role, form))| {
-            let value = |row: usize| rows.get(row).and_then(|row| row[column].clone());
-            match form {
-                Form::Same => Column::Same(self.push(*role, value(0))),
-                Form::FirstAndRest => {
-                    let first = self.push(*role, value(0));
-                    Column::FirstAndRest(first, self.push(*role, value(1)))
-                }
+        let value = |row: usize, column: usize| rows.get(row).and_then(|row| row[column].clone());
+        // All of the first element come before those of the rest: they say what the numbers are.
+        let mut columns: Vec<Column> = (forms.iter().enumerate())
+            .map(|(column, (role, form))| match form {
+                Form::Same => Column::Same(self.push(*role, value(0, column))),
+                Form::FirstAndRest => Column::FirstAndRest(self.push(*role, value(0, column)), 0),
                 Form::Each => {
-                    let all = (0..rows.len()).map(|row| value(row).unwrap_or(Value::Integer(0))).collect();
+                    let all = (0..rows.len()).map(|row| value(row, column).unwrap_or(Value::Integer(0))).collect();
                     Column::Each(self.push(Role { group: Group::Other, ..*role }, Some(Value::Many(all))))
                 }
+            })
+            .collect();
+        for (column, (role, _)) in forms.iter().enumerate() {
+            if let Column::FirstAndRest(_, rest) = &mut columns[column] {
+                *rest = self.push(*role, value(1, column));
             }
-        });
-        let columns = columns.collect();
+        }
         let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
         (columns, self.push(Role { name: "blocks", group: Group::Count }, Some(Value::Integer(count))))
     }
