@@ -51,3 +51,8 @@ pub use training::{Fngd, FngdBuilder, Report};
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;
+
+/// The code of the page for those who come from tch.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/five-minutes.md")]
+struct FiveMinutes;
