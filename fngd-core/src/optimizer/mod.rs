@@ -63,6 +63,8 @@ pub trait Optimizer {
 
     /// Backpropagates `loss`, the **mean** over the micro-batch. Gradients of several micro-batches add up;
     /// `accumulation` is how many of them make a step: each contributes `1 / accumulation` of its gradient.
+    ///
+    /// After an error all gradients are cleared, those of earlier micro-batches too: the step has to be made anew.
     fn backward(&mut self, loss: &Tensor, accumulation: usize) -> Result<()>;
 
     /// Clips, updates the parameters with `learning_rate`, and clears the gradients.

@@ -124,6 +124,7 @@ impl<'m> FngdBuilder<'m> {
             announced: false,
             unapplied: 0,
             latest: StepReport::default(),
+            latest_rate: None,
         })
     }
 }

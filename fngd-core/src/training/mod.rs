@@ -11,6 +11,7 @@ pub use report::Report;
 use crate::optimizer::{Batch, Optimizer, StepReport};
 use crate::{Error, FngdConfig, FngdModule, Result, Schedule};
 use place::Place;
+use std::fmt;
 use tch::Tensor;
 
 /// Inverse-free fast natural gradient descent for a hand-written model, with its bookkeeping.
@@ -56,6 +57,7 @@ pub struct Fngd {
     /// Backward passes since the latest step.
     unapplied: usize,
     latest: StepReport,
+    latest_rate: Option<f64>,
 }
 
 impl Fngd {
@@ -131,10 +133,10 @@ impl Fngd {
         if !std::mem::take(&mut self.announced) {
             self.optimizer.begin_seen(epoch, slot)?;
         }
-        self.optimizer.backward(loss, count)?;
-        self.place.slot += 1;
-        self.unapplied += 1;
-        Ok(())
+        let done = self.optimizer.backward(loss, count);
+        self.unapplied = if done.is_ok() { self.unapplied + 1 } else { 0 };
+        self.place.slot += u64::from(done.is_ok());
+        done
     }
 
     /// Updates the parameters with the schedule's learning rate and clears their gradients.
@@ -147,6 +149,7 @@ impl Fngd {
         if self.unapplied == 0 {
             return Err(Error::state("`step` without `backward`: there is no gradient to apply"));
         }
+        self.latest_rate = Some(self.learning_rate());
         self.latest = self.optimizer.step(self.learning_rate())?;
         self.unapplied = 0;
         self.place.steps += 1;
@@ -196,8 +199,7 @@ impl Fngd {
             epoch: self.place.epoch,
             slot: self.place.slot,
             steps: self.place.steps,
-            // The schedule counts steps from 0, and the latest one is done.
-            learning_rate: self.schedule.at(self.place.steps.saturating_sub(1)),
+            learning_rate: self.latest_rate.unwrap_or_else(|| self.learning_rate()),
             step: self.latest.clone(),
             layers: self.optimizer.layers()?,
         })
@@ -213,5 +215,12 @@ impl Fngd {
     /// Whatever libtorch refuses.
     pub fn sample_weights(&self) -> Result<Vec<(String, Tensor)>> {
         self.optimizer.sample_weights()
+    }
+}
+
+/// Where it is; not what it holds.
+impl fmt::Debug for Fngd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fngd").field("schedule", &self.schedule).field("place", &self.place).finish_non_exhaustive()
     }
 }
