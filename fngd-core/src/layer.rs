@@ -1,6 +1,6 @@
 //! A preconditioned layer: a linear map or convolution whose parameters receive a weighted gradient.
 
-use crate::fngd::Preconditioner;
+use crate::preconditioner::Preconditioner;
 use crate::tap;
 use crate::{Error, Result};
 use std::fmt;
