@@ -8,7 +8,9 @@
 //! Pure Rust: nothing here needs libtorch. The text that comes out needs `tch` and `fngd_core`.
 
 mod display;
+mod emit;
 mod error;
+mod generate;
 mod lift;
 mod name;
 pub mod operation;
@@ -19,4 +21,5 @@ mod tree;
 mod unify;
 
 pub use error::{Error, Result};
+pub use generate::{Generated, Options, Variable, generate};
 pub use lift::lift;

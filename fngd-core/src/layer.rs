@@ -59,6 +59,23 @@ pub enum Geometry {
     Convolution(Convolution),
 }
 
+impl Geometry {
+    /// `linear`, `conv2d`, `conv_transpose1d` and so on, as the functions of `nn` are called.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Linear => "linear",
+            Self::Convolution(Convolution { stride, transposed, .. }) => match (stride.len(), transposed) {
+                (1, false) => "conv1d",
+                (2, false) => "conv2d",
+                (_, false) => "conv3d",
+                (1, true) => "conv_transpose1d",
+                (2, true) => "conv_transpose2d",
+                (_, true) => "conv_transpose3d",
+            },
+        }
+    }
+}
+
 /// One preconditioned layer. Cloning it is cheap and shares everything.
 ///
 /// Its forward pass is an ordinary differentiable call: [`f_forward`](Self::f_forward), or `forward` and `apply` of `tch`, which

@@ -5,7 +5,7 @@ use super::rearrangement::Rearrangement;
 use super::sizes::Expression;
 use super::steps::{Call, Draft, Step};
 use super::{fold, table};
-use crate::operation::{Argument, Kind, Parameter};
+use crate::operation::{Argument, Kind, Parameter, Size};
 use crate::{Error, Result};
 use fngd_onnx::OnnxModel;
 use fngd_onnx::analysis::LayerInfo;
@@ -118,8 +118,9 @@ impl<'a> Reader<'a> {
     pub fn operand(&mut self, node: &Node, position: usize) -> Result<Argument> {
         let fact = self.fact(node, position)?;
         match fact.uniform().filter(|_| fact.dims.iter().all(|dim| dim.is(1))) {
-            Some(number) => Ok(Argument::Float(number)),
-            None => Ok(Argument::Tensor(self.tensor(node, position)?)),
+            Some(number) if fact.element.is_float() => Ok(Argument::Float(number)),
+            Some(number) if fact.element != ElementType::Bool => Ok(Argument::Integer(Size::Known(number as i64))),
+            _ => Ok(Argument::Tensor(self.tensor(node, position)?)),
         }
     }
 
@@ -306,7 +307,7 @@ impl<'a> Reader<'a> {
             let number = if fact.element.is_float() {
                 Argument::Float(number)
             } else {
-                Argument::Integer(crate::operation::Size::Known(number as i64))
+                Argument::Integer(Size::Known(number as i64))
             };
             Kind::Function { name: "full", arguments: vec![Argument::Integers(sizes), number, options] }
         } else {

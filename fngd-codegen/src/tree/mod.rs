@@ -36,8 +36,6 @@ pub(crate) struct Module {
     pub body: Vec<Statement>,
     /// Parameters that the body reads, as fields.
     pub parameters: BTreeMap<ValueId, Place>,
-    /// Elements of parameters in it.
-    pub size: i64,
 }
 
 /// What a module owns.
@@ -53,11 +51,17 @@ pub(crate) struct Field {
 pub(crate) enum Content {
     Layer(Layer),
     /// A parameter by itself, or a buffer.
-    Tensor { dims: Vec<i64>, trainable: bool },
+    Tensor {
+        dims: Vec<i64>,
+        trainable: bool,
+    },
     /// Index in [`Tree::modules`].
     Module(usize),
     /// A module that not all of its kind have.
-    Optional { module: usize, present: bool },
+    Optional {
+        module: usize,
+        present: bool,
+    },
     /// Alike modules by key.
     List(Vec<(String, usize)>),
 }

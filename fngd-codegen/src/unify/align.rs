@@ -79,7 +79,8 @@ fn groups(tree: &Tree) -> Vec<Vec<usize>> {
 
 /// Operations without parameters that `large` has in one piece and `small` has not, if one value goes in and one comes out.
 fn loose_span(large: &Module, small: &Module) -> Option<std::ops::Range<usize>> {
-    let (left, right): (Vec<_>, Vec<_>) = (large.body.iter().map(token).collect(), small.body.iter().map(token).collect());
+    let (left, right): (Vec<_>, Vec<_>) =
+        (large.body.iter().map(token).collect(), small.body.iter().map(token).collect());
     let extra = left.len().checked_sub(right.len()).filter(|extra| *extra > 0)?;
     let begin = left.iter().zip(&right).take_while(|(left, right)| left == right).count();
     let end = left.iter().rev().zip(right.iter().rev()).take_while(|(left, right)| left == right).count();
@@ -131,8 +132,7 @@ fn enclose(tree: &mut Tree, index: usize, span: std::ops::Range<usize>) {
 /// The children that `small` lacks, if it is `large` without them.
 fn missing(large: &Module, small: &Module) -> Option<Vec<String>> {
     let has = |key: &str| small.fields.iter().any(|field| field.key == key);
-    let missing: Vec<String> =
-        large.fields.iter().map(|field| field.key.clone()).filter(|key| !has(key)).collect();
+    let missing: Vec<String> = large.fields.iter().map(|field| field.key.clone()).filter(|key| !has(key)).collect();
     let (shorter, _) = without(large, &missing)?;
     let is_same = !missing.is_empty() && body(&shorter, &shorter.body) == body(small, &small.body);
     is_same.then_some(missing)
@@ -174,7 +174,9 @@ fn completed(large: &Module, small: &Module, missing: &[String], next: &mut usiz
     for field in &large.fields {
         let own = small.fields.iter().find(|own| own.key == field.key).cloned();
         let absent = match &field.content {
-            Content::Module(module) | Content::Optional { module, .. } => Content::Optional { module: *module, present: false },
+            Content::Module(module) | Content::Optional { module, .. } => {
+                Content::Optional { module: *module, present: false }
+            }
             other => other.clone(),
         };
         module.fields.push(own.unwrap_or(Field { key: field.key.clone(), content: absent }));
@@ -200,7 +202,8 @@ fn completed(large: &Module, small: &Module, missing: &[String], next: &mut usiz
             // OK because `missing` found both to have the same statements otherwise.
             _ => rest.next().cloned().unwrap_or_else(|| statement.clone()),
         };
-        let wanted: Vec<ValueId> = statement.call.operands().iter().map(|value| same.get(value).copied().unwrap_or(*value)).collect();
+        let wanted: Vec<ValueId> =
+            statement.call.operands().iter().map(|value| same.get(value).copied().unwrap_or(*value)).collect();
         let mut wanted = wanted.into_iter();
         let mut set = |value: &mut ValueId| *value = wanted.next().unwrap_or(*value);
         match &mut added.call {

@@ -136,7 +136,7 @@ impl Found {
             Call::Layer { layer, .. } => matches!(layer, Layer::BatchNorm { .. }),
             Call::Module { module, .. } => self.types[self.type_of[*module]].trains,
             Call::Operation(Kind::Method { arguments, .. } | Kind::Function { arguments, .. }) => {
-                arguments.contains(&Argument::Training)
+                arguments.iter().any(|argument| matches!(argument, Argument::Training | Argument::WhileTraining(_)))
             }
             Call::Operation(_) => false,
         })
@@ -190,7 +190,13 @@ fn sizes(tree: &Tree) -> Vec<i64> {
     for module in &tree.modules {
         let of_field = |content: &Content| match content {
             Content::Layer(layer) => elements(layer),
-            Content::Tensor { dims, trainable } => if *trainable { dims.iter().product() } else { 0 },
+            Content::Tensor { dims, trainable } => {
+                if *trainable {
+                    dims.iter().product()
+                } else {
+                    0
+                }
+            }
             Content::Module(index) | Content::Optional { module: index, present: true } => sizes[*index],
             Content::Optional { .. } => 0,
             Content::List(list) => list.iter().map(|(_, index)| sizes[*index]).sum(),
@@ -203,9 +209,12 @@ fn sizes(tree: &Tree) -> Vec<i64> {
 /// Elements of a layer's trained parameters.
 fn elements(layer: &Layer) -> i64 {
     match layer {
-        Layer::Linear { in_features, out_features, bias } => in_features * out_features + i64::from(*bias) * out_features,
+        Layer::Linear { in_features, out_features, bias } => {
+            in_features * out_features + i64::from(*bias) * out_features
+        }
         Layer::Convolution { in_channels, out_channels, kernel, groups, bias, .. } => {
-            in_channels * out_channels * kernel.iter().product::<i64>() / groups.max(&1) + i64::from(*bias) * out_channels
+            in_channels * out_channels * kernel.iter().product::<i64>() / groups.max(&1)
+                + i64::from(*bias) * out_channels
         }
         Layer::BatchNorm { features, .. } | Layer::GroupNorm { features, .. } => 2 * features,
         Layer::LayerNorm { shape, .. } => 2 * shape.iter().product::<i64>(),

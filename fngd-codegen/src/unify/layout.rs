@@ -48,12 +48,15 @@ impl Layout {
             }
             Content::Tensor { dims, trainable } => {
                 let role = Role { name: "size", group: Group::Width };
-                let dims = dims.iter().map(|dim| self.number(self.slots.len(), role, Some(Value::Integer(*dim)))).collect();
+                let dims =
+                    dims.iter().map(|dim| self.number(self.slots.len(), role, Some(Value::Integer(*dim)))).collect();
                 Member::Tensor { dims, trainable: *trainable }
             }
-            Content::Module(child) => {
-                Member::Module { type_: found.type_of[*child], arguments: self.arguments(found, *child, true), presence: None }
-            }
+            Content::Module(child) => Member::Module {
+                type_: found.type_of[*child],
+                arguments: self.arguments(found, *child, true),
+                presence: None,
+            },
             Content::Optional { module, present } => {
                 let role = Role { name: "optional", group: Group::Presence };
                 let presence = self.push(role, Some(Value::Bool(*present)));
@@ -85,21 +88,23 @@ impl Layout {
 
     /// Slots for the arguments of a list's elements, and for how many there are.
     pub(super) fn columns(&mut self, forms: &[(Role, Form)], rows: &[Vec<Option<Value>>]) -> (Vec<Column>, usize) {
-        let columns = forms.iter().enumerate().map(|(column, (role, form))| {
-            let value = |row: usize| rows.get(row).and_then(|row| row[column].clone());
-            match form {
-                Form::Same => Column::Same(self.push(*role, value(0))),
-                Form::FirstAndRest => {
-                    let first = self.push(*role, value(0));
-                    Column::FirstAndRest(first, self.push(*role, value(1)))
-                }
+        let value = |row: usize, column: usize| rows.get(row).and_then(|row| row[column].clone());
+        // All of the first element come before those of the rest: they say what the numbers are.
+        let mut columns: Vec<Column> = (forms.iter().enumerate())
+            .map(|(column, (role, form))| match form {
+                Form::Same => Column::Same(self.push(*role, value(0, column))),
+                Form::FirstAndRest => Column::FirstAndRest(self.push(*role, value(0, column)), 0),
                 Form::Each => {
-                    let all = (0..rows.len()).map(|row| value(row).unwrap_or(Value::Integer(0))).collect();
+                    let all = (0..rows.len()).map(|row| value(row, column).unwrap_or(Value::Integer(0))).collect();
                     Column::Each(self.push(Role { group: Group::Other, ..*role }, Some(Value::Many(all))))
                 }
+            })
+            .collect();
+        for (column, (role, _)) in forms.iter().enumerate() {
+            if let Column::FirstAndRest(_, rest) = &mut columns[column] {
+                *rest = self.push(*role, value(1, column));
             }
-        });
-        let columns = columns.collect();
+        }
         let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
         (columns, self.push(Role { name: "blocks", group: Group::Count }, Some(Value::Integer(count))))
     }

@@ -49,6 +49,7 @@ mod conv_transpose;
 mod dims;
 mod layer_norm;
 mod linear;
+mod recurrent;
 
 // Those named below hide the ones of the same name here.
 pub use tch::nn::*;
@@ -61,6 +62,7 @@ pub use conv_transpose::{
 };
 pub use layer_norm::{LayerNorm, layer_norm};
 pub use linear::{Linear, linear};
+pub use recurrent::{GRU, LSTM, gru, lstm};
 
 /// The dotted name of the layer whose variables live at `path`.
 fn layer_name(path: &Path<'_>) -> String {
