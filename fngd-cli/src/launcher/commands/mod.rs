@@ -8,6 +8,7 @@ pub mod doctor;
 pub mod eval;
 pub mod export;
 pub mod inspect;
+pub mod models;
 pub mod train;
 
 use crate::launcher::arguments::Global;
