@@ -42,7 +42,9 @@ fn difference(path: &Path) -> Result<Option<String>> {
     let stored = |parameter: &Parameter| {
         let tensor = match model.analysis().parameters.get(&parameter.source) {
             Some(info) => by_name[&info.name].shallow_clone(),
-            None => fngd_module::tensor(&model.graph().initializers[&parameter.source]).expect("a constant of the file"),
+            None => {
+                fngd_module::tensor(&model.graph().initializers[&parameter.source]).expect("a constant of the file")
+            }
         };
         tensor.reshape(&parameter.dims)
     };
