@@ -33,14 +33,20 @@ fn difference(path: &Path) -> Result<Option<String>> {
     // Zeros and ones, which initial biases and scales are, would hide mistakes.
     let noisy = |(name, tensor): (String, Tensor)| {
         let noise = Tensor::rand(tensor.size(), (Kind::Float, Device::Cpu)) * 0.1;
-        (name, tensor + noise)
+        let is_vector = tensor.size().iter().filter(|size| **size != 1).count() == 1;
+        (name, if is_vector { tensor + noise } else { tensor })
     };
     let tensors: Vec<_> = module.tensors().into_iter().map(noisy).collect();
     module.load_tensors(&tensors)?;
     let by_name: BTreeMap<String, Tensor> = tensors.into_iter().collect();
-    let stored = |parameter: &Parameter| match model.analysis().parameters.get(&parameter.source) {
-        Some(info) => by_name[&info.name].shallow_clone(),
-        None => fngd_module::tensor(&model.graph().initializers[&parameter.source]).expect("a constant of the file"),
+    let stored = |parameter: &Parameter| {
+        let tensor = match model.analysis().parameters.get(&parameter.source) {
+            Some(info) => by_name[&info.name].shallow_clone(),
+            None => {
+                fngd_module::tensor(&model.graph().initializers[&parameter.source]).expect("a constant of the file")
+            }
+        };
+        tensor.reshape(&parameter.dims)
     };
     for batch in [model.fixed_batch().map_or(2, |batch| batch as i64), 3] {
         let inputs = module.example_inputs(batch, &[], 7)?;
