@@ -17,6 +17,8 @@ pub mod operation;
 mod parts;
 mod scope;
 pub mod stamp;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod unify;
 

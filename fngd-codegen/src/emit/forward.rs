@@ -75,7 +75,7 @@ impl<'a> Writer<'a> {
     fn new(context: &'a Context<'a>, index: usize) -> Self {
         let type_ = &context.design.types[index];
         let mut fixed = Names::of_values();
-        for name in CHAIN {
+        for name in CHAIN.into_iter().chain(["q", "k", "v"]) {
             fixed.take(name);
         }
         let mut writer = Self {
@@ -210,8 +210,16 @@ impl<'a> Writer<'a> {
         if is_taken { format!("{full}_") } else { name }
     }
 
-    /// A name for a value that is made at `root`: one whose holder is not read any more.
+    /// A name for a value that is made at `root`: what attention calls it, or one whose holder is not read any more.
     fn name(&mut self, value: ValueId, root: usize) -> Ident {
+        if let Some(name) = self.attention_name(value)
+            && !self.holders.contains_key(name)
+        {
+            let identifier = format_ident!("{name}");
+            self.holders.insert(name.to_owned(), value);
+            self.names.insert(value, quote!(#identifier));
+            return identifier;
+        }
         let is_free = |name: &&&str| match self.holders.get(**name) {
             Some(holder) => self.plan.last_use.get(holder).is_none_or(|last| *last <= root),
             None => true,
@@ -222,6 +230,17 @@ impl<'a> Writer<'a> {
         self.holders.insert(name, value);
         self.names.insert(value, quote!(#identifier));
         identifier
+    }
+
+    /// Whether a value is a query, a key or a value.
+    fn attention_name(&self, value: ValueId) -> Option<&'static str> {
+        self.type_.body.iter().find_map(|statement| match &statement.call {
+            Call::Operation(Kind::Function { name: "scaled_dot_product_attention", arguments }) => {
+                let position = arguments.iter().position(|argument| *argument == Argument::Tensor(value))?;
+                ["q", "k", "v"].get(position).copied()
+            }
+            _ => None,
+        })
     }
 
     /// A value as an expression of the statement `root`.
@@ -276,29 +295,16 @@ impl<'a> Writer<'a> {
 
     fn call(&mut self, statement: &Statement, root: usize) -> Code {
         match &statement.call {
-            Call::Layer { place, layer, input } => {
-                let input = self.value(*input, root).receiver();
-                let place = member::place(self.context, self.index, place);
-                let tokens = match layer {
-                    Layer::BatchNorm { .. } => quote!(#input.apply_t(&#place, train)),
-                    _ => quote!(#input.apply(&#place)),
-                };
-                Code::new(tokens, CodeKind::Call)
+            Call::Layer { place, layer, input, optional } => {
+                let trains = matches!(layer, Layer::BatchNorm { .. });
+                self.apply(*input, place, *optional, trains, root)
             }
             Call::Module { place, module, inputs, optional } => {
                 let child = &self.context.design.types[self.context.design.type_of[*module]];
-                let is_optional = *optional && self.is_option(place);
-                let place = member::place(self.context, self.index, place);
                 if is_plain(child) {
-                    let input = self.value(inputs[0], root).receiver();
-                    let tokens = match (is_optional, child.trains) {
-                        (false, false) => quote!(#input.apply(&#place)),
-                        (false, true) => quote!(#input.apply_t(&#place, train)),
-                        (true, false) => quote!(#input.apply_opt(&#place)),
-                        (true, true) => quote!(#input.apply_opt_t(&#place, train)),
-                    };
-                    return Code::new(tokens, CodeKind::Call);
+                    return self.apply(inputs[0], place, *optional, child.trains, root);
                 }
+                let place = member::place(self.context, self.index, place);
                 let arguments: Vec<TokenStream> = inputs.iter().map(|input| self.value(*input, root).reference()).collect();
                 let train = child.trains.then(|| quote!(train));
                 let method = method_name(child);
@@ -308,9 +314,18 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn is_option(&self, place: &[String]) -> bool {
-        let member = self.type_.members.iter().find(|(key, _)| place.first() == Some(key));
-        matches!(member, Some((_, crate::unify::Member::Module { presence: Some(_), .. })))
+    /// `input.apply(&self.place)`, or one of its relatives.
+    fn apply(&mut self, input: ValueId, place: &[String], optional: bool, trains: bool, root: usize) -> Code {
+        let input = self.value(input, root).receiver();
+        let is_option = self.type_.members.iter().any(|entry| place.first() == Some(&entry.key) && entry.presence.is_some());
+        let place = member::place(self.context, self.index, place);
+        let tokens = match (optional && is_option, trains) {
+            (false, false) => quote!(#input.apply(&#place)),
+            (false, true) => quote!(#input.apply_t(&#place, train)),
+            (true, false) => quote!(#input.apply_opt(&#place)),
+            (true, true) => quote!(#input.apply_opt_t(&#place, train)),
+        };
+        Code::new(tokens, CodeKind::Call)
     }
 
     fn operation(&mut self, kind: &Kind, root: usize) -> Code {
@@ -404,7 +419,7 @@ impl<'a> Writer<'a> {
             }
             Size::Product(sizes) => {
                 let sizes: Vec<TokenStream> = sizes.iter().map(|size| self.factor(size, root)).collect();
-                quote!(#(#sizes)* *)
+                quote!(#(#sizes)**)
             }
             Size::Sum(sizes) => {
                 let sizes: Vec<TokenStream> = sizes.iter().map(|size| self.size(size, root)).collect();

@@ -111,8 +111,8 @@ impl Helpers {
     pub(super) fn of(design: &Design) -> Self {
         let mut groups: BTreeMap<String, Vec<(Layer, Vec<Setting>)>> = BTreeMap::new();
         for type_ in &design.types {
-            for (_, member) in &type_.members {
-                if let Member::Layer(layer) = member
+            for entry in &type_.members {
+                if let Member::Layer(layer) = &entry.member
                     && let Some(settings) = settings(layer, &type_.slots, &type_.arguments)
                     && settings.iter().any(|setting| setting.role == Place::Config && !setting.is_default())
                 {

@@ -275,10 +275,10 @@ fn list_length(context: &Context<'_>, type_: &Type, place: &[String], key: &str)
     let mut members = &type_.members;
     let (last, around) = place.split_last()?;
     for part in around {
-        let Member::Module { type_, .. } = &members.iter().find(|(key, _)| key == part)?.1 else { return None };
+        let Member::Module { type_, .. } = &members.iter().find(|entry| entry.key == *part)?.member else { return None };
         members = &context.design.types[*type_].members;
     }
-    let member = &members.iter().find(|(key, _)| key == last)?.1;
+    let member = &members.iter().find(|entry| entry.key == *last)?.member;
     if !matches!(member, Member::List { .. } | Member::Stage { .. }) || super::member::element_index(context, member, key) != 0 {
         return None;
     }
