@@ -18,6 +18,8 @@ mod parts;
 pub mod project;
 mod scope;
 pub mod stamp;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod unify;
 pub mod weights;

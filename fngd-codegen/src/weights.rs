@@ -16,7 +16,8 @@ const STAMP: &str = "fngd-codegen";
 /// # Errors
 /// If a parameter has no stored values of its own.
 pub fn file(model: &OnnxModel, variables: &[Variable]) -> Result<Vec<u8>> {
-    let values = variables.iter().map(|one| Ok((one.path.as_str(), values(model, one)?))).collect::<Result<BTreeMap<_, _>>>()?;
+    let values =
+        variables.iter().map(|one| Ok((one.path.as_str(), values(model, one)?))).collect::<Result<BTreeMap<_, _>>>()?;
     let views = values.iter().map(|(path, data)| Ok((*path, view(data)?))).collect::<Result<Vec<_>>>()?;
     let sum = sum(values.iter().map(|(path, data)| (*path, data.bytes.as_slice())));
     let source = model.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -50,11 +51,8 @@ fn read(file: &[u8]) -> Option<(Stamp, bool)> {
     let (generator, source_sha256, found, source) = (words.next()?, words.next()?, words.next()?, words.next()?);
     let values: BTreeMap<String, TensorView<'_>> = tensors.tensors().into_iter().collect();
     let sum = sum(values.iter().map(|(path, view)| (path.as_str(), view.data())));
-    let stamp = Stamp {
-        generator: generator.to_owned(),
-        source: source.to_owned(),
-        source_sha256: source_sha256.to_owned(),
-    };
+    let stamp =
+        Stamp { generator: generator.to_owned(), source: source.to_owned(), source_sha256: source_sha256.to_owned() };
     Some((stamp, sum == found))
 }
 

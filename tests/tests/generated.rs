@@ -40,7 +40,11 @@ mod vit_b_16_torchscript;
 type Result = std::result::Result<(), Box<dyn Error>>;
 
 /// The generated model with the values of the file, loaded as a user loads them.
-fn load<M>(model: &OnnxModel, new: fn(&Path<'_>) -> M, kind: Kind) -> std::result::Result<(VarStore, M), Box<dyn Error>> {
+fn load<M>(
+    model: &OnnxModel,
+    new: fn(&Path<'_>) -> M,
+    kind: Kind,
+) -> std::result::Result<(VarStore, M), Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("model.safetensors");
     let generated = fngd_codegen::generate(model, &Default::default())?;
@@ -105,8 +109,7 @@ fn trains_the_same<M: ModuleT + FngdModule>(model: &OnnxModel, input: &Tensor, n
     imported.set_dropout(false);
     let (_variables, generated) = load(model, new, Kind::Double)?;
     let names = |module: &dyn FngdModule| {
-        let mut names: Vec<String> =
-            Inventory::of(module).layers.iter().map(|layer| layer.name().to_owned()).collect();
+        let mut names: Vec<String> = Inventory::of(module).layers.iter().map(|layer| layer.name().to_owned()).collect();
         names.sort();
         names
     };

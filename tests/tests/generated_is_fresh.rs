@@ -7,14 +7,19 @@ use fngd_tests::fixture::{self, Fixture};
 use fngd_tests::open_model;
 
 fn check(name: &str, model: &OnnxModel) -> usize {
-    let generated = fngd_codegen::generate(model, &Default::default()).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let generated =
+        fngd_codegen::generate(model, &Default::default()).unwrap_or_else(|error| panic!("{name}: {error}"));
     let text = generated.source;
     let path = fixture::folder().join(format!("{name}.rs"));
     if std::env::var_os("FNGD_WRITE").is_some() {
         std::fs::write(&path, &text).unwrap();
     }
     let found = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(found == text, "{} is not what is generated now: write it anew with FNGD_WRITE=1, and read it", path.display());
+    assert!(
+        found == text,
+        "{} is not what is generated now: write it anew with FNGD_WRITE=1, and read it",
+        path.display()
+    );
     text.lines().count()
 }
 

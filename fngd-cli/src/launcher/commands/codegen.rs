@@ -201,15 +201,10 @@ fn scaffold(
     let name = project::package_name(folder.as_deref().unwrap_or(module));
     // `lib` is where the library itself lies.
     let libtorch = libtorch::find(global.libtorch.as_deref()).ok();
-    let libtorch = libtorch.as_ref().and_then(|found| found.folder.parent()).filter(|folder| folder.join("include").is_dir());
-    let project = project::Project {
-        name: &name,
-        module,
-        model: &generated.name,
-        input: input(model),
-        fngd: &sources,
-        libtorch,
-    };
+    let libtorch =
+        libtorch.as_ref().and_then(|found| found.folder.parent()).filter(|folder| folder.join("include").is_dir());
+    let project =
+        project::Project { name: &name, module, model: &generated.name, input: input(model), fngd: &sources, libtorch };
     let mut written = Vec::new();
     for (path, content) in project.files() {
         let path = arguments.output.join(path);
