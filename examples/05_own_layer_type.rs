@@ -1,23 +1,18 @@
-//! A layer type of your own: a convolution over an image whose edges touch. `Layer` inside shows FNGD what flows through.
+//! A layer type of your own: a convolution over an image whose edges touch. `Layer` inside shows FNGD what flows
+//! through.
 
 use fngd_core::nn::{self, Module};
-use fngd_core::{Convolution, Fngd, FngdModule, Inventory, Layer, Path, Result, Visitor};
+use fngd_core::{Convolution, Fngd, FngdModule, Inventory, Layer, Result};
 use fngd_examples::Digits;
 use tch::{Device, Tensor};
 
-#[derive(Debug)]
+/// The only field of a tuple struct adds nothing to the path: the weight is `conv.weight`.
+#[derive(Debug, FngdModule)]
 struct CircularConv(Layer);
 
 impl Module for CircularConv {
     fn forward(&self, xs: &Tensor) -> Tensor {
         xs.pad([1, 1, 1, 1], "circular", None).apply(&self.0)
-    }
-}
-
-/// By hand, because the derive would call the weight `conv.0.weight`.
-impl FngdModule for CircularConv {
-    fn visit(&self, path: &Path, visitor: &mut dyn Visitor) {
-        self.0.visit(path, visitor);
     }
 }
 
@@ -37,8 +32,7 @@ fn main() -> Result<()> {
     let slope = vs.root().var("slope", &[8], nn::Init::Const(0.25));
     let net = Net { conv, slope, head: nn::linear(vs.root() / "head", 8 * 8 * 8, 10, Default::default()) };
     let forward = |xs: &Tensor| xs.apply(&net.conv).prelu(&net.slope).flat_view().apply(&net.head);
-    let names: Vec<String> = Inventory::of(&net).parameters.into_iter().map(|parameter| parameter.name).collect();
-    assert_eq!(names, ["conv.weight", "slope", "head.weight", "head.bias"]);
+    Inventory::of(&net).check(&vs)?; // every variable is shown, under its own name
     let mut optimizer = Fngd::builder(&net).with_learning_rate(0.03).build()?;
     for epoch in 0..8 {
         optimizer.begin_epoch(epoch)?;

@@ -27,13 +27,14 @@ fn train_until(steps: u64, seed: i64, file: &std::path::Path) -> Result<Tensor> 
         optimizer.load(file, &vs)?;
     }
     let (digits, _) = Digits::load();
-    for epoch in optimizer.epoch()..steps.div_ceil(46) {
+    'run: for epoch in optimizer.epoch().. {
         optimizer.begin_epoch(epoch)?;
         // The order of an epoch depends on its number alone, so what is done can be passed over.
         for (images, labels) in digits.batches(32, epoch).skip(optimizer.slot() as usize) {
-            if optimizer.steps() < steps {
-                optimizer.backward_step(&images.apply(&net).cross_entropy_for_logits(&labels))?;
+            if optimizer.steps() == steps {
+                break 'run;
             }
+            optimizer.backward_step(&images.apply(&net).cross_entropy_for_logits(&labels))?;
         }
     }
     optimizer.save(file, &vs)?;

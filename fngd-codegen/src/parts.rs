@@ -141,7 +141,17 @@ pub(crate) fn visit_layer(layer: &mut Layer, see: &mut dyn FnMut(Part<'_>)) {
             see(Part::Integer(in_features, role("in_features", Group::Width)));
             see(Part::Integer(out_features, role("out_features", Group::Width)));
         }
-        Layer::Convolution { in_channels, out_channels, kernel, stride, padding, dilation, groups, bias: _, output_padding } => {
+        Layer::Convolution {
+            in_channels,
+            out_channels,
+            kernel,
+            stride,
+            padding,
+            dilation,
+            groups,
+            bias: _,
+            output_padding,
+        } => {
             see(Part::Integer(in_channels, role("c_in", Group::Width)));
             see(Part::Integer(out_channels, role("c_out", Group::Width)));
             let mut all = |numbers: &mut Vec<i64>, role: Role| {
@@ -180,7 +190,9 @@ pub(crate) fn visit_layer(layer: &mut Layer, see: &mut dyn FnMut(Part<'_>)) {
 /// What the numbers of a call say.
 fn method_role(name: &str) -> Role {
     match name {
-        "view" | "reshape" | "expand" | "slice" | "narrow" | "split" | "split_with_sizes" => Role { name: "size", group: Group::Width },
+        "view" | "reshape" | "expand" | "slice" | "narrow" | "split" | "split_with_sizes" => {
+            Role { name: "size", group: Group::Width }
+        }
         "constant_pad_nd" | "pad" | "zero_pad2d" | "reflection_pad2d" => Role { name: "pad", group: Group::Width },
         "dropout" => Role { name: "dropout", group: Group::Other },
         "scaled_dot_product_attention" => Role { name: "scale", group: Group::Other },
@@ -229,7 +241,11 @@ mod tests {
             Size::Product(vec![Size::Of { tensor: b, axis: 0 }, Size::Known(8)]),
             Size::Quotient(Box::new(Size::Known(7)), Box::new(Size::Sum(vec![Size::Of { tensor: c, axis: 1 }]))),
         ];
-        let mut kind = Kind::Method { receiver: a, name: "view", arguments: vec![Argument::Integers(sizes), Argument::Float(0.5)] };
+        let mut kind = Kind::Method {
+            receiver: a,
+            name: "view",
+            arguments: vec![Argument::Integers(sizes), Argument::Float(0.5)],
+        };
         let mut seen = String::new();
         visit(&mut kind, &mut |part| match part {
             Part::Value(value, use_) => seen.push_str(&format!("{} {use_:?}, ", value.0)),

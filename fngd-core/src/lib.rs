@@ -12,7 +12,6 @@ mod config;
 mod contributions;
 mod error;
 mod factors;
-mod fngd;
 mod gram;
 mod inventory;
 mod layer;
@@ -21,6 +20,7 @@ mod module_collections;
 mod module_impls;
 pub mod nn;
 pub mod optimizer;
+mod preconditioner;
 pub mod random;
 mod samples;
 mod schedule;
@@ -51,3 +51,8 @@ pub use training::{Fngd, FngdBuilder, Report};
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;
+
+/// The code of the page for those who come from tch.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/five-minutes.md")]
+struct FiveMinutes;

@@ -4,8 +4,8 @@
 
 use fngd_core::nn::VarStore;
 use fngd_core::state;
-use fngd_module::author::{Existing, save};
 use fngd_models::{Entry, all, find};
+use fngd_module::author::{Existing, save};
 use std::path::Path;
 use tch::Device;
 

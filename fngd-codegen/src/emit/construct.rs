@@ -182,10 +182,20 @@ struct List<'a> {
 
 impl List<'_> {
     /// `path` is an expression that gives a path, or `vs` itself.
-    fn tokens(&self, context: &Context<'_>, slots: &[Expression], arguments: &[NewArgument], path: &TokenStream) -> TokenStream {
+    fn tokens(
+        &self,
+        context: &Context<'_>,
+        slots: &[Expression],
+        arguments: &[NewArgument],
+        path: &TokenStream,
+    ) -> TokenStream {
         let at = |slot: &usize| number::expression(&slots[*slot], arguments);
         let name = format_ident!("{}", context.design.types[self.child].name);
-        let each: Vec<usize> = self.columns.iter().filter_map(|column| if let Column::Each(slot) = column { Some(*slot) } else { None }).collect();
+        let each: Vec<usize> = self
+            .columns
+            .iter()
+            .filter_map(|column| if let Column::Each(slot) = column { Some(*slot) } else { None })
+            .collect();
         let named: Vec<_> = (context.design.types[self.child].arguments.iter().zip(self.columns))
             .filter(|(_, column)| matches!(column, Column::Each(_)))
             .map(|(argument, _)| number::argument(argument))
@@ -230,15 +240,21 @@ impl List<'_> {
 
     /// The arguments of the first element, if it has its own.
     fn first(&self, slots: &[Expression], arguments: &[NewArgument]) -> Option<Vec<TokenStream>> {
-        let differs = |column: &Column| matches!(column, Column::FirstAndRest(first, rest) if slots[*first] != slots[*rest]);
+        let differs =
+            |column: &Column| matches!(column, Column::FirstAndRest(first, rest) if slots[*first] != slots[*rest]);
         let has_each = self.columns.iter().any(|column| matches!(column, Column::Each(_)));
         if has_each || !self.columns.iter().any(differs) {
             return None;
         }
         let at = |slot: &usize| number::expression(&slots[*slot], arguments);
-        Some(self.columns.iter().map(|column| match column {
-            Column::Same(slot) | Column::FirstAndRest(slot, _) | Column::Each(slot) => at(slot),
-        }).collect())
+        Some(
+            self.columns
+                .iter()
+                .map(|column| match column {
+                    Column::Same(slot) | Column::FirstAndRest(slot, _) | Column::Each(slot) => at(slot),
+                })
+                .collect(),
+        )
     }
 
     fn element(&self, path: &TokenStream) -> TokenStream {

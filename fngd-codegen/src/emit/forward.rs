@@ -121,7 +121,8 @@ impl<'a> Writer<'a> {
         }
         self.hoist(self.plan.steps.len(), &mut body);
         let end = self.plan.steps.len();
-        let outputs: Vec<TokenStream> = self.type_.outputs.iter().map(|output| self.value(*output, end).owned()).collect();
+        let outputs: Vec<TokenStream> =
+            self.type_.outputs.iter().map(|output| self.value(*output, end).owned()).collect();
         match outputs.as_slice() {
             [output] => body.extend(quote!(#output)),
             _ => body.extend(quote!((#(#outputs),*))),
@@ -177,8 +178,11 @@ impl<'a> Writer<'a> {
     ) {
         let child = &self.context.design.types[self.context.design.type_of[module]];
         let start = self.value(inputs[carried], root).owned();
-        let others: Vec<Option<Code>> =
-            inputs.iter().enumerate().map(|(at, input)| (at != carried).then(|| self.value(*input, usize::MAX))).collect();
+        let others: Vec<Option<Code>> = inputs
+            .iter()
+            .enumerate()
+            .map(|(at, input)| (at != carried).then(|| self.value(*input, usize::MAX)))
+            .collect();
         let name = self.name(result, root);
         let place = |list: &Vec<String>| member::place(self.context, self.index, list);
         let first = lists.first().map(place).unwrap_or_default();
@@ -201,7 +205,12 @@ impl<'a> Writer<'a> {
     /// `block` for an element of type `BasicBlock`.
     fn element_name(&self, type_name: &str) -> String {
         let full = snake(type_name);
-        let word = full.trim_end_matches(|c: char| c.is_ascii_digit() || c == '_').rsplit('_').next().unwrap_or(&full).to_owned();
+        let word = full
+            .trim_end_matches(|c: char| c.is_ascii_digit() || c == '_')
+            .rsplit('_')
+            .next()
+            .unwrap_or(&full)
+            .to_owned();
         let name = snake(&word);
         let is_taken = self.holders.contains_key(&name) || self.sizes.values().any(|size| size == name.as_str());
         if is_taken { format!("{full}_") } else { name }
@@ -251,7 +260,8 @@ impl<'a> Writer<'a> {
             return Code::new(member::place(self.context, self.index, place), CodeKind::Place);
         }
         let tokens = self.names.get(&value).cloned().unwrap_or_default();
-        let is_input = self.type_.inputs.contains(&value) && self.inputs.iter().any(|input| *input == tokens.to_string());
+        let is_input =
+            self.type_.inputs.contains(&value) && self.inputs.iter().any(|input| *input == tokens.to_string());
         let kind = if is_input {
             CodeKind::Reference
         } else if !tokens.to_string().contains('[') && self.is_read_once(value, root) {
@@ -302,7 +312,8 @@ impl<'a> Writer<'a> {
                     return self.apply(inputs[0], place, *optional, child.trains, root);
                 }
                 let place = member::place(self.context, self.index, place);
-                let arguments: Vec<TokenStream> = inputs.iter().map(|input| self.value(*input, root).reference()).collect();
+                let arguments: Vec<TokenStream> =
+                    inputs.iter().map(|input| self.value(*input, root).reference()).collect();
                 let train = child.trains.then(|| quote!(train));
                 let method = method_name(child);
                 Code::new(quote!(#place.#method(#(#arguments,)* #train)), CodeKind::Call)
@@ -314,7 +325,8 @@ impl<'a> Writer<'a> {
     /// `input.apply(&self.place)`, or one of its relatives.
     fn apply(&mut self, input: ValueId, place: &[String], optional: bool, trains: bool, root: usize) -> Code {
         let input = self.value(input, root).receiver();
-        let is_option = self.type_.members.iter().any(|entry| place.first() == Some(&entry.key) && entry.presence.is_some());
+        let is_option =
+            self.type_.members.iter().any(|entry| place.first() == Some(&entry.key) && entry.presence.is_some());
         let place = member::place(self.context, self.index, place);
         let tokens = match (optional && is_option, trains) {
             (false, false) => quote!(#input.apply(&#place)),
@@ -340,7 +352,8 @@ impl<'a> Writer<'a> {
             }
             Kind::Function { name, arguments } => {
                 let name = format_ident!("{name}");
-                let arguments: Vec<TokenStream> = arguments.iter().map(|argument| self.argument(argument, root)).collect();
+                let arguments: Vec<TokenStream> =
+                    arguments.iter().map(|argument| self.argument(argument, root)).collect();
                 Code::new(quote!(Tensor::#name(#(#arguments),*)), CodeKind::Call)
             }
             Kind::Operator { symbol, left, right } => {
@@ -369,7 +382,8 @@ impl<'a> Writer<'a> {
         match argument {
             Argument::Tensor(value) => self.value(*value, root).reference(),
             Argument::Tensors(values) => {
-                let values: Vec<TokenStream> = values.iter().map(|value| self.value(*value, root).reference()).collect();
+                let values: Vec<TokenStream> =
+                    values.iter().map(|value| self.value(*value, root).reference()).collect();
                 quote!(&[#(#values),*])
             }
             Argument::SomeTensor(value) => {
@@ -459,7 +473,11 @@ impl<'a> Writer<'a> {
         match expression {
             Some(Expression::Literal(value)) => number::value(value),
             Some(other) => {
-                let name = self.constants.iter().find(|(_, expression)| expression == other).map(|(name, _)| format_ident!("{name}"));
+                let name = self
+                    .constants
+                    .iter()
+                    .find(|(_, expression)| expression == other)
+                    .map(|(name, _)| format_ident!("{name}"));
                 quote!(self.#name)
             }
             None => number::value(&Value::Integer(slot)),

@@ -83,7 +83,9 @@ pub(super) fn constants(type_: &Type) -> Vec<(String, Expression)> {
         }
         let wanted = match expression {
             Expression::Argument(index) => type_.arguments[*index].name.clone(),
-            Expression::Times(_, index) | Expression::Over(index, _) => format!("{}_part", type_.arguments[*index].name),
+            Expression::Times(_, index) | Expression::Over(index, _) => {
+                format!("{}_part", type_.arguments[*index].name)
+            }
             _ => "pad".to_owned(),
         };
         found.push((names.take(&wanted), expression.clone()));

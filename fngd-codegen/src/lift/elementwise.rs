@@ -33,36 +33,42 @@ pub(super) fn arithmetic(reader: &mut Reader, node: &Node) -> Result<()> {
     };
     let (a, b) = (reader.fact(node, 0)?.clone(), reader.fact(node, 1)?.clone());
     let dims = broadcast(&a.dims, &b.dims);
-    let (mut left, mut right) = (reader.operand(node, 0)?, reader.operand(node, 1)?);
     if symbol == '/' && !a.element.is_float() {
         return integer_division(reader, node, a.element, dims);
     }
-    let is_number = |argument: &Argument| matches!(argument, Argument::Float(_));
-    if is_number(&left) && is_number(&right) {
-        right = Argument::Tensor(reader.tensor(node, 1)?);
-    }
-    // A number changes no dimensions as long as it has no more of them.
-    for (argument, fact, position) in [(&mut left, &a, 0), (&mut right, &b, 1)] {
-        if is_number(argument)
-            && fact.dims.len() > dims.len().min(a.dims.len().min(b.dims.len()))
-            && a.dims.len() != b.dims.len()
-        {
-            *argument = Argument::Tensor(reader.tensor(node, position)?);
-        }
-    }
-    let neutral = match symbol {
-        '+' | '-' => 0.0,
-        _ => 1.0,
+    // A number that has more dimensions than the other operand would give it those: then it stays a tensor.
+    let left = if a.dims.len() <= b.dims.len() { reader.operand(node, 0)? } else { tensor(reader, node, 0)? };
+    let right = match &left {
+        Argument::Tensor(_) if b.dims.len() <= a.dims.len() => reader.operand(node, 1)?,
+        _ => tensor(reader, node, 1)?,
     };
+    let neutral = if matches!(symbol, '+' | '-') { 0.0 } else { 1.0 };
     match (&left, &right) {
         // `x + 0`, `x * 1`.
-        (Argument::Tensor(x), Argument::Float(number)) if *number == neutral => {
+        (Argument::Tensor(x), number) if value(number) == Some(neutral) => {
+            let same = *x;
+            reader.rename(node, same);
+        }
+        (number, Argument::Tensor(x)) if value(number) == Some(neutral) && matches!(symbol, '+' | '*') => {
             let same = *x;
             reader.rename(node, same);
         }
         _ => reader.give(node, 0, Kind::Operator { symbol, left, right }, a.element, dims),
     }
     Ok(())
+}
+
+fn tensor(reader: &mut Reader, node: &Node, position: usize) -> Result<Argument> {
+    Ok(Argument::Tensor(reader.tensor(node, position)?))
+}
+
+/// The number that an operand is.
+fn value(argument: &Argument) -> Option<f64> {
+    match argument {
+        Argument::Float(number) => Some(*number),
+        Argument::Integer(Size::Known(number)) => Some(*number as f64),
+        _ => None,
+    }
 }
 
 fn integer_division(reader: &mut Reader, node: &Node, element: ElementType, dims: Vec<Expression>) -> Result<()> {
@@ -89,10 +95,7 @@ pub(super) fn comparison(reader: &mut Reader, node: &Node) -> Result<()> {
     let receiver = reader.tensor(node, 0)?;
     let (name, argument) = match (with_number, reader.operand(node, 1)?) {
         ("", _) => (with_tensor, Argument::Tensor(reader.tensor(node, 1)?)),
-        (name, Argument::Float(number)) if !a.element.is_float() => {
-            (name, Argument::Integer(Size::Known(number as i64)))
-        }
-        (name, Argument::Float(number)) => (name, Argument::Float(number)),
+        (name, number @ (Argument::Float(_) | Argument::Integer(_))) => (name, number),
         (_, other) => (with_tensor, other),
     };
     reader.give(node, 0, Kind::Method { receiver, name, arguments: vec![argument] }, ElementType::Bool, dims);
@@ -139,9 +142,9 @@ fn predicate(reader: &mut Reader, node: &Node, name: &'static str) -> Result<()>
 pub(super) fn power(reader: &mut Reader, node: &Node) -> Result<()> {
     let (a, b) = (reader.fact(node, 0)?.clone(), reader.fact(node, 1)?.clone());
     match reader.operand(node, 1)? {
-        Argument::Float(number) if number == 2.0 => reader.map(node, "square", Vec::new()),
-        Argument::Float(number) if number == 0.5 => reader.map(node, "sqrt", Vec::new()),
-        Argument::Float(number) => reader.map(node, "pow_tensor_scalar", vec![Argument::Float(number)]),
+        number if value(&number) == Some(2.0) => reader.map(node, "square", Vec::new()),
+        number if value(&number) == Some(0.5) => reader.map(node, "sqrt", Vec::new()),
+        number if value(&number).is_some() => reader.map(node, "pow_tensor_scalar", vec![number]),
         exponent => {
             let receiver = reader.tensor(node, 0)?;
             let kind = Kind::Method { receiver, name: "pow", arguments: vec![exponent] };
@@ -187,8 +190,8 @@ pub(super) fn select(reader: &mut Reader, node: &Node) -> Result<()> {
     let dims = broadcast(&condition.dims, &broadcast(&a.dims, &b.dims));
     let mask = reader.tensor(node, 0)?;
     let (first, second) = (reader.operand(node, 1)?, reader.operand(node, 2)?);
-    if let (Argument::Float(number), Argument::Tensor(receiver), true) = (&first, &second, b.dims == dims) {
-        let arguments = vec![Argument::Tensor(mask), Argument::Float(*number)];
+    if let (Some(_), Argument::Tensor(receiver), true) = (value(&first), &second, b.dims == dims) {
+        let arguments = vec![Argument::Tensor(mask), first];
         let kind = Kind::Method { receiver: *receiver, name: "masked_fill", arguments };
         reader.give(node, 0, kind, b.element, dims);
         return Ok(());

@@ -12,6 +12,16 @@ pub(super) struct Fact {
     pub element: ElementType,
     pub dims: Vec<Expression>,
     pub content: Option<Content>,
+    /// How its elements, integers, depend on where they are.
+    pub affine: Option<Affine>,
+}
+
+/// Element `[i, j, ...]` is `offset + i · coefficients[0] + j · coefficients[1] + ...`.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Affine {
+    pub offset: Expression,
+    /// One for each axis.
+    pub coefficients: Vec<Expression>,
 }
 
 /// The elements, in row-major order.
@@ -25,7 +35,7 @@ pub(super) enum Content {
 
 impl Fact {
     pub fn of(element: ElementType, dims: Vec<Expression>) -> Self {
-        Self { element, dims, content: None }
+        Self { element, dims, content: None, affine: None }
     }
 
     /// Of a constant, with its elements if they are few.
@@ -33,12 +43,17 @@ impl Fact {
         let dims = data.dims.iter().map(|size| i64::try_from(*size).unwrap_or(i64::MAX).into()).collect();
         let element = if data.element_type.is_float() { ElementType::Float32 } else { data.element_type };
         let content = (data.elements() <= MOST_ELEMENTS).then(|| Content::of(data)).flatten();
-        Self { element, dims, content }
+        Self { element, dims, content, affine: None }
     }
 
     /// Integers in a list or, without dimensions, one.
     pub fn integers(dims: Vec<Expression>, all: Vec<Expression>) -> Self {
-        Self { element: ElementType::Int64, dims, content: Some(Content::Integers(all)) }
+        Self { content: Some(Content::Integers(all)), ..Self::of(ElementType::Int64, dims) }
+    }
+
+    /// With these elements.
+    pub fn with(self, content: Content) -> Self {
+        Self { content: Some(content), ..self }
     }
 
     /// The dimensions, if all are numbers.
@@ -94,6 +109,8 @@ impl Content {
 
 /// The number that a person wrote before it was rounded to float32: 0.1, not 0.10000000149.
 pub(super) fn shortest(number: f32) -> f64 {
-    // OK because every float32 is written as a float64 that can be read.
-    number.to_string().parse().unwrap_or(f64::from(number))
+    let exact = f64::from(number);
+    let short = number.to_string().parse().unwrap_or(exact);
+    // The largest float32 would be written as something larger.
+    if short.abs() > f64::from(f32::MAX) { exact } else { short }
 }

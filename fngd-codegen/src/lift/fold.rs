@@ -2,6 +2,7 @@
 
 use super::facts::{Content, Fact, MOST_ELEMENTS};
 use super::reader::Reader;
+use super::shape::axis_of;
 use super::sizes::{Expression, Symbol};
 use fngd_onnx::graph::{Attribute, ElementType, Node};
 
@@ -19,6 +20,8 @@ pub(super) fn fold(reader: &Reader, node: &Node) -> Option<Fact> {
         "CastLike" => cast(&inputs, reader.fact(node, 1).ok()?.element),
         "Gather" => gather(&inputs),
         "Concat" => concat(&inputs),
+        "Transpose" => transpose(&inputs),
+        "Trilu" => triangle(&inputs),
         "Unsqueeze" | "Squeeze" | "Reshape" | "Flatten" => reshaped(&inputs),
         "Slice" => slice(&inputs),
         "Range" => range(&inputs),
@@ -87,71 +90,142 @@ fn cast(inputs: &Inputs, to: ElementType) -> Option<Fact> {
         Content::Integers(all) => Content::Integers(all.clone()),
     };
     let element = if to.is_float() { ElementType::Float32 } else { to };
-    Some(Fact { element, dims: fact.dims.clone(), content: Some(content) })
+    Some(Fact::of(element, fact.dims.clone()).with(content))
 }
 
 fn gather(inputs: &Inputs) -> Option<Fact> {
-    let (fact, content) = inputs.content(0)?;
-    let [size] = fact.known_dims()?[..] else { return None };
-    if !matches!(inputs.node.int("axis", 0), 0 | -1) {
+    let (data, indices) = (inputs.content(0)?.0, inputs.content(1)?.0);
+    let axis = axis_of(inputs.node.int("axis", 0), data.dims.len()).ok()?;
+    let (from, places) = (data.known_dims()?, indices.known_dims()?);
+    let size = i64::try_from(*from.get(axis)?).ok()?;
+    let place = |index: i64| usize::try_from(if index < 0 { index.saturating_add(size) } else { index }).ok();
+    let chosen: Vec<usize> = inputs.numbers(1)?.into_iter().map(place).collect::<Option<_>>()?;
+    let dims = [&from[..axis], &places, &from[axis + 1..]].concat();
+    rearranged(data, &dims, |at| {
+        let (before, rest) = at.split_at(axis);
+        let (within, behind) = rest.split_at(places.len());
+        let flat = within.iter().zip(&places).fold(0, |flat, (at, size)| flat * size + at);
+        Some([before, &[*chosen.get(flat)?], behind].concat())
+    })
+}
+
+/// The fact of a tensor of `dims` whose element at each place is that of `fact` at `source`.
+fn rearranged(fact: &Fact, dims: &[usize], source: impl Fn(&[usize]) -> Option<Vec<usize>>) -> Option<Fact> {
+    let (content, from) = (fact.content.as_ref()?, fact.known_dims()?);
+    let count = dims.iter().try_fold(1usize, |product, size| product.checked_mul(*size))?;
+    if count > MOST_ELEMENTS {
         return None;
     }
-    let place =
-        |index: i64| usize::try_from(if index < 0 { index.checked_add_unsigned(size as u64)? } else { index }).ok();
-    let positions: Vec<usize> = inputs.numbers(1)?.into_iter().map(place).collect::<Option<_>>()?;
-    let dims = inputs.reader.dims(inputs.node, 1).ok()?;
-    Some(Fact { element: fact.element, dims, content: Some(content.pick(&positions)?) })
+    let position = |mut element: usize| {
+        let mut at = vec![0; dims.len()];
+        for (place, size) in at.iter_mut().zip(dims).rev() {
+            *place = element.checked_rem(*size)?;
+            element /= size;
+        }
+        let at = source(&at)?;
+        (at.len() == from.len()).then(|| at.iter().zip(&from).fold(0, |flat, (at, size)| flat * size + at))
+    };
+    let positions: Vec<usize> = (0..count).map(position).collect::<Option<_>>()?;
+    let dims = dims.iter().map(|size| i64::try_from(*size).ok().map(Expression::from)).collect::<Option<_>>()?;
+    Some(Fact::of(fact.element, dims).with(content.pick(&positions)?))
 }
 
 fn concat(inputs: &Inputs) -> Option<Fact> {
-    let (mut integers, mut element) = (Vec::new(), ElementType::Int64);
-    for position in 0..inputs.node.inputs.len() {
-        let fact = inputs.content(position)?.0;
-        if fact.dims.len() != 1 {
-            return None;
-        }
-        integers.extend(fact.as_integers()?.iter().cloned());
-        element = fact.element;
+    let all = (0..inputs.node.inputs.len()).map(|position| inputs.content(position).map(|(fact, _)| fact));
+    let all: Vec<&Fact> = all.collect::<Option<_>>()?;
+    let first = all.first()?;
+    if first.dims.len() == 1 {
+        let parts = all.iter().map(|fact| fact.as_integers()).collect::<Option<Vec<_>>>()?;
+        let integers = parts.concat();
+        let dims = vec![i64::try_from(integers.len()).ok()?.into()];
+        return Some(Fact::of(first.element, dims).with(Content::Integers(integers)));
     }
-    let dims = vec![i64::try_from(integers.len()).ok()?.into()];
-    Some(Fact { element, dims, content: Some(Content::Integers(integers)) })
+    None
 }
 
 fn reshaped(inputs: &Inputs) -> Option<Fact> {
     let (fact, content) = inputs.content(0)?;
     let dims = super::shape::target(inputs.reader, inputs.node).ok()?;
-    Some(Fact { element: fact.element, dims, content: Some(content.clone()) })
+    Some(Fact::of(fact.element, dims).with(content.clone()))
 }
 
 fn slice(inputs: &Inputs) -> Option<Fact> {
-    let (fact, content) = inputs.content(0)?;
-    let [size] = fact.known_dims()?[..] else { return None };
-    let size = i64::try_from(size).ok()?;
-    let (start, end) = match inputs.node.ints("starts") {
-        Some(starts) => (*starts.first()?, *inputs.node.ints("ends")?.first()?),
-        None => (*inputs.numbers(1)?.first()?, *inputs.numbers(2)?.first()?),
+    let mut fact = inputs.content(0)?.0.clone();
+    let starts = inputs.node.ints("starts").map(<[_]>::to_vec).or_else(|| inputs.numbers(1))?;
+    let ends = inputs.node.ints("ends").map(<[_]>::to_vec).or_else(|| inputs.numbers(2))?;
+    let default = || (0..i64::try_from(starts.len()).ok()?).map(Some).collect();
+    let axes = match inputs.node.input(3) {
+        Some(_) => inputs.numbers(3)?,
+        None => inputs.node.ints("axes").map(<[_]>::to_vec).or_else(default)?,
     };
-    let step = if inputs.node.input(4).is_some() { *inputs.numbers(4)?.first()? } else { 1 };
-    let bound =
-        |value: i64, low: i64, high: i64| (if value < 0 { value.saturating_add(size) } else { value }).clamp(low, high);
-    let mut positions = Vec::new();
-    if step > 0 {
-        let mut at = bound(start, 0, size);
-        while at < bound(end, 0, size) {
-            positions.push(usize::try_from(at).ok()?);
-            at = at.saturating_add(step);
-        }
-    } else if step < 0 {
-        let mut at = bound(start, -1, size - 1);
-        while at > bound(end, -1, size - 1) {
-            positions.push(usize::try_from(at).ok()?);
-            at = at.saturating_add(step);
-        }
-    } else {
-        return None;
+    let steps = if inputs.node.input(4).is_some() { inputs.numbers(4)? } else { vec![1; starts.len()] };
+    for (((start, end), axis), step) in starts.iter().zip(&ends).zip(&axes).zip(&steps) {
+        let axis = axis_of(*axis, fact.dims.len()).ok()?;
+        let mut dims = fact.known_dims()?;
+        let positions = steps_between(*start, *end, *step, i64::try_from(dims[axis]).ok()?)?;
+        dims[axis] = positions.len();
+        fact = rearranged(&fact, &dims, |at| {
+            let mut from = at.to_vec();
+            from[axis] = *positions.get(at[axis])?;
+            Some(from)
+        })?;
     }
-    let dims = vec![i64::try_from(positions.len()).ok()?.into()];
-    Some(Fact { element: fact.element, dims, content: Some(content.pick(&positions)?) })
+    Some(fact)
+}
+
+/// The positions that a slice takes of `size`.
+fn steps_between(start: i64, end: i64, step: i64, size: i64) -> Option<Vec<usize>> {
+    let bound = |value: i64, low: i64, high: i64| {
+        (if value < 0 { value.saturating_add(size) } else { value }).clamp(low, high.max(low))
+    };
+    let mut positions = Vec::new();
+    let (mut at, end) = match step {
+        1.. => (bound(start, 0, size), bound(end, 0, size)),
+        0 => return None,
+        _ => (bound(start, -1, size - 1), bound(end, -1, size - 1)),
+    };
+    while if step > 0 { at < end } else { at > end } {
+        positions.push(usize::try_from(at).ok()?);
+        at = at.saturating_add(step);
+    }
+    Some(positions)
+}
+
+fn transpose(inputs: &Inputs) -> Option<Fact> {
+    let fact = inputs.content(0)?.0;
+    let from = fact.known_dims()?;
+    let order: Vec<usize> = match inputs.node.ints("perm") {
+        Some(order) => order.iter().map(|axis| axis_of(*axis, from.len()).ok()).collect::<Option<_>>()?,
+        None => (0..from.len()).rev().collect(),
+    };
+    let dims: Vec<usize> = order.iter().map(|axis| from[*axis]).collect();
+    rearranged(fact, &dims, |at| {
+        let mut source = vec![0; from.len()];
+        order.iter().zip(at).for_each(|(axis, place)| source[*axis] = *place);
+        Some(source)
+    })
+}
+
+/// Trilu.
+fn triangle(inputs: &Inputs) -> Option<Fact> {
+    let (fact, content) = inputs.content(0)?;
+    let [.., rows, columns] = fact.known_dims()?[..] else { return None };
+    let diagonal = if inputs.node.input(1).is_some() { *inputs.numbers(1)?.first()? } else { 0 };
+    let upper = inputs.node.int("upper", 1) != 0;
+    let keeps = |position: usize| {
+        let (row, column) = (position / columns % rows, position % columns);
+        let distance = column as i64 - row as i64;
+        if upper { distance >= diagonal } else { distance <= diagonal }
+    };
+    let content = match content {
+        Content::Integers(all) => Content::Integers(masked(all, keeps, &0.into())),
+        Content::Floats(all) => Content::Floats(masked(all, keeps, &0.0)),
+    };
+    Some(fact.clone().with(content))
+}
+
+fn masked<T: Clone>(all: &[T], keeps: impl Fn(usize) -> bool, zero: &T) -> Vec<T> {
+    all.iter().enumerate().map(|(position, one)| if keeps(position) { one.clone() } else { zero.clone() }).collect()
 }
 
 fn range(inputs: &Inputs) -> Option<Fact> {
@@ -178,42 +252,24 @@ fn constant_of_shape(inputs: &Inputs) -> Option<Fact> {
     }
     let fill = match inputs.node.attributes.get("value") {
         Some(Attribute::Tensor(data)) => Fact::constant(data),
-        _ => Fact { element: ElementType::Float32, dims: Vec::new(), content: Some(Content::Floats(vec![0.0])) },
+        _ => Fact::of(ElementType::Float32, Vec::new()).with(Content::Floats(vec![0.0])),
     };
-    Some(Fact { element: fill.element, dims, content: Some(fill.content?.pick(&vec![0; count])?) })
+    Some(Fact::of(fill.element, dims).with(fill.content?.pick(&vec![0; count])?))
 }
 
 fn expand(inputs: &Inputs) -> Option<Fact> {
-    let (fact, content) = inputs.content(0)?;
-    let target: Vec<Expression> = inputs.content(1)?.0.as_integers()?.to_vec();
-    let target = super::elementwise::broadcast(&fact.dims, &target);
-    let result = Fact { element: fact.element, dims: target, content: None };
-    let positions = positions(fact, &result)?;
-    Some(Fact { content: Some(content.pick(&positions)?), ..result })
+    let fact = inputs.content(0)?.0;
+    let dims = super::elementwise::broadcast(&fact.dims, inputs.content(1)?.0.as_integers()?);
+    broadcast_to(fact, &dims)
 }
 
-/// For each element of `result`, the element of `fact` that is broadcast to it.
-fn positions(fact: &Fact, result: &Fact) -> Option<Vec<usize>> {
-    let (from, to) = (fact.known_dims()?, result.known_dims()?);
-    let count = to.iter().try_fold(1usize, |product, size| product.checked_mul(*size))?;
-    if count > MOST_ELEMENTS || from.len() > to.len() {
-        return None;
-    }
-    let offset = to.len() - from.len();
-    let place = |mut element: usize| {
-        let (mut place, mut stride) = (0, 1);
-        for axis in (0..to.len()).rev() {
-            let at = element.checked_rem(to[axis])?;
-            element /= to[axis];
-            if axis >= offset {
-                let size = from[axis - offset];
-                place += stride * if size == 1 { 0 } else { at };
-                stride *= size;
-            }
-        }
-        Some(place)
-    };
-    (0..count).map(place).collect()
+/// `fact` broadcast to `dims`.
+fn broadcast_to(fact: &Fact, dims: &[Expression]) -> Option<Fact> {
+    let (from, to) = (fact.known_dims()?, Fact::of(fact.element, dims.to_vec()).known_dims()?);
+    let offset = to.len().checked_sub(from.len())?;
+    rearranged(fact, &to, |at| {
+        Some(at[offset..].iter().zip(&from).map(|(place, size)| if *size == 1 { 0 } else { *place }).collect())
+    })
 }
 
 /// Inputs `left` and `right`, each broadcast to the dimensions of both.
@@ -223,9 +279,8 @@ fn both(inputs: &Inputs, left: usize, right: usize) -> Option<(Vec<Expression>, 
         return Some((a.dims.clone(), of_a.clone(), of_b.clone()));
     }
     let dims = super::elementwise::broadcast(&a.dims, &b.dims);
-    let result = Fact::of(a.element, dims);
-    let (a, b) = (of_a.pick(&positions(a, &result)?)?, of_b.pick(&positions(b, &result)?)?);
-    Some((result.dims, a, b))
+    let (a, b) = (broadcast_to(a, &dims)?, broadcast_to(b, &dims)?);
+    Some((dims, a.content?, b.content?))
 }
 
 fn arithmetic(inputs: &Inputs) -> Option<Fact> {
@@ -245,7 +300,7 @@ fn arithmetic(inputs: &Inputs) -> Option<Fact> {
         }
         _ => return None,
     };
-    Some(Fact { element, dims, content: Some(content) })
+    Some(Fact::of(element, dims).with(content))
 }
 
 fn integer(op_type: &str, a: &Expression, b: &Expression) -> Option<Expression> {
@@ -298,30 +353,56 @@ fn order(a: &Expression, b: &Expression) -> Option<std::cmp::Ordering> {
 
 fn comparison(inputs: &Inputs) -> Option<Fact> {
     let (dims, left, right) = both(inputs, 0, 1)?;
-    let (Content::Integers(a), Content::Integers(b)) = (left, right) else { return None };
+    let (a, b) = match (left, right) {
+        (Content::Integers(a), Content::Integers(b)) => (a, b),
+        (Content::Floats(a), Content::Floats(b)) => {
+            let all = a
+                .iter()
+                .zip(&b)
+                .map(|(a, b)| Some(i64::from(compared(&inputs.node.op_type, a.partial_cmp(b)?)?).into()));
+            let fact = Fact::of(ElementType::Bool, dims);
+            return Some(fact.with(Content::Integers(all.collect::<Option<_>>()?)));
+        }
+        _ => return None,
+    };
     let compare = |(a, b): (&Expression, &Expression)| {
         let truth = match inputs.node.op_type.as_str() {
             "And" => a.known()? != 0 && b.known()? != 0,
             "Or" => a.known()? != 0 || b.known()? != 0,
-            "Equal" => order(a, b)?.is_eq(),
-            "Less" => order(a, b)?.is_lt(),
-            "LessOrEqual" => order(a, b)?.is_le(),
-            "Greater" => order(a, b)?.is_gt(),
-            _ => order(a, b)?.is_ge(),
+            other => compared(other, order(a, b)?)?,
         };
         Some(i64::from(truth).into())
     };
     let all = a.iter().zip(&b).map(compare).collect::<Option<_>>()?;
-    Some(Fact { element: ElementType::Bool, dims, content: Some(Content::Integers(all)) })
+    Some(Fact::of(ElementType::Bool, dims).with(Content::Integers(all)))
+}
+
+/// What a comparison says of two numbers in this order.
+fn compared(op_type: &str, order: std::cmp::Ordering) -> Option<bool> {
+    Some(match op_type {
+        "Equal" => order.is_eq(),
+        "Less" => order.is_lt(),
+        "LessOrEqual" => order.is_le(),
+        "Greater" => order.is_gt(),
+        "GreaterOrEqual" => order.is_ge(),
+        _ => return None,
+    })
 }
 
 fn select(inputs: &Inputs) -> Option<Fact> {
-    let condition = inputs.content(0)?.0;
-    let (dims, left, right) = both(inputs, 1, 2)?;
-    let element = inputs.content(1)?.0.element;
-    if condition.dims != dims {
-        return None;
-    }
+    let (dims, ..) = both(inputs, 1, 2)?;
+    let dims = super::elementwise::broadcast(&inputs.content(0)?.0.dims, &dims);
+    let [condition, a, b] = [0, 1, 2].map(|position| broadcast_to(inputs.content(position)?.0, &dims));
+    let (condition, a, b) = match (condition, a, b) {
+        (Some(condition), Some(a), Some(b)) => (condition, a, b),
+        // Sizes, of which there are few, in a list: nothing is broadcast.
+        _ => {
+            let [condition, a, b] = [0, 1, 2].map(|position| inputs.content(position).map(|(fact, _)| fact.clone()));
+            let all = (condition?, a?, b?);
+            [&all.0, &all.1, &all.2].iter().all(|fact| fact.dims == dims).then_some(all)?
+        }
+    };
+    let (element, left, right) = (a.element, a.content?, b.content?);
     let condition: Vec<bool> =
         condition.as_integers()?.iter().map(|one| Some(one.known()? != 0)).collect::<Option<_>>()?;
     let content = match (left, right) {
@@ -329,7 +410,7 @@ fn select(inputs: &Inputs) -> Option<Fact> {
         (Content::Floats(a), Content::Floats(b)) => Content::Floats(choose(&condition, a, b)),
         _ => return None,
     };
-    Some(Fact { element, dims, content: Some(content) })
+    Some(Fact::of(element, dims).with(content))
 }
 
 fn choose<T>(condition: &[bool], a: Vec<T>, b: Vec<T>) -> Vec<T> {
@@ -376,7 +457,7 @@ fn product(inputs: &Inputs) -> Option<Fact> {
         return None;
     }
     let dims = if inputs.node.int("keepdims", 1) != 0 { vec![1.into()] } else { Vec::new() };
-    Some(Fact { content: Some(Content::Integers(vec![Expression::product(all)])), dims, element: fact.element })
+    Some(Fact::of(fact.element, dims).with(Content::Integers(vec![Expression::product(all)])))
 }
 
 impl Expression {

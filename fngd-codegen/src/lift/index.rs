@@ -1,6 +1,8 @@
 //! Parts of tensors, and tensors from parts: Gather, Slice, Split, Concat, Pad, and what makes tensors of numbers.
 
+use super::affine;
 use super::reader::Reader;
+use super::rearrangement::Rearrangement;
 use super::shape::axis_of;
 use super::sizes::Expression;
 use crate::operation::{Argument, Kind, Layer, Size};
@@ -30,6 +32,12 @@ pub(super) fn gather(reader: &mut Reader, node: &Node) -> Result<()> {
     }
     if axis == 0 && embedding(reader, node, &dims)? {
         return Ok(());
+    }
+    if let Some(affine) = affine::of_fact(&indices).filter(|_| axis == 0 && data.dims.len() == 1)
+        && affine.counts(&indices.dims)
+        && let Some(how) = Rearrangement::reshape(&data.dims, &indices.dims)
+    {
+        return reader.rearrange(node, how, dims);
     }
     let index = reader.tensor(node, 1)?;
     let receiver = reader.tensor(node, 0)?;
@@ -69,6 +77,42 @@ fn embedding(reader: &mut Reader, node: &Node, dims: &[Expression]) -> Result<bo
     let kind = Kind::Layer { layer: Layer::Embedding { words, width }, input, parameters: vec![parameter] };
     reader.give(node, 0, kind, ElementType::Float32, dims.to_vec());
     Ok(true)
+}
+
+/// GatherND with indices that count along axes of their own, `mask[batch, position]`: the tensor in another form.
+pub(super) fn gather_nd(reader: &mut Reader, node: &Node) -> Result<()> {
+    let refused = || Error::unsupported("its indices do not simply count; no Rust can be written for that yet");
+    let fact = reader.fact(node, 0)?.clone();
+    let index = reader.input(node, 1)?;
+    let places = reader.dims(node, 1)?.split_last().map(|(_, places)| places.to_vec()).ok_or_else(refused)?;
+    let parts = reader.producer(index).filter(|node| node.op_type == "Concat").ok_or_else(refused)?.clone();
+    let rest = fact.dims.get(parts.inputs.len()..).ok_or_else(refused)?.to_vec();
+    let is_stack = axis_of(parts.int("axis", 0), places.len() + 1)? == places.len();
+    if node.int("batch_dims", 0) != 0 || !is_stack {
+        return Err(refused());
+    }
+    let mut along = Vec::new();
+    for position in 0..parts.inputs.len() {
+        let part = reader.fact(&parts, position)?;
+        let axis = affine::of_fact(part).and_then(|affine| affine.axis(&part.dims)).ok_or_else(refused)?;
+        if part.dims.last().is_none_or(|last| !last.is(1)) || part.dims[axis] != fact.dims[position] {
+            return Err(refused());
+        }
+        along.push(axis);
+    }
+    let mut order: Vec<usize> = (0..along.len()).collect();
+    order.sort_by_key(|part| along[*part]);
+    let is_distinct = order.windows(2).all(|two| along[two[0]] != along[two[1]]);
+    order.extend(along.len()..fact.dims.len());
+    let turned = Rearrangement::permutation(&fact.dims, &order).filter(|_| is_distinct).ok_or_else(refused)?;
+    let size = |(axis, dim): (usize, &Expression)| if along.contains(&axis) { dim.clone() } else { 1.into() };
+    let spread = [places.iter().enumerate().map(size).collect(), rest.clone()].concat();
+    let spaced = Rearrangement::reshape(&turned.dims(), &spread).ok_or_else(refused)?;
+    let how = turned.then(&spaced).ok_or_else(refused)?;
+    if spread != [places, rest].concat() {
+        return Err(refused());
+    }
+    reader.rearrange(node, how, spread)
 }
 
 /// GatherElements.

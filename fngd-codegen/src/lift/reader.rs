@@ -4,8 +4,8 @@ use super::facts::{Fact, MOST_ELEMENTS};
 use super::rearrangement::Rearrangement;
 use super::sizes::Expression;
 use super::steps::{Call, Draft, Step};
-use super::{fold, table};
-use crate::operation::{Argument, Kind, Parameter};
+use super::{affine, fold, table};
+use crate::operation::{Argument, Kind, Parameter, Size};
 use crate::{Error, Result};
 use fngd_onnx::OnnxModel;
 use fngd_onnx::analysis::LayerInfo;
@@ -72,6 +72,12 @@ impl<'a> Reader<'a> {
             } else if let Err(error) = self.compute(node) {
                 refused.entry(node.op_type.clone()).or_default().push(error.at(node.describe()).to_string());
                 unread.extend(node.outputs.iter().flatten());
+                continue;
+            }
+            if let (Some(affine), Some(output)) = (affine::of(&self, node), node.output(0))
+                && let Some(fact) = self.draft.facts.get_mut(&output)
+            {
+                fact.affine = Some(affine);
             }
         }
         if !refused.is_empty() {
@@ -118,8 +124,9 @@ impl<'a> Reader<'a> {
     pub fn operand(&mut self, node: &Node, position: usize) -> Result<Argument> {
         let fact = self.fact(node, position)?;
         match fact.uniform().filter(|_| fact.dims.iter().all(|dim| dim.is(1))) {
-            Some(number) => Ok(Argument::Float(number)),
-            None => Ok(Argument::Tensor(self.tensor(node, position)?)),
+            Some(number) if fact.element.is_float() => Ok(Argument::Float(number)),
+            Some(number) if fact.element != ElementType::Bool => Ok(Argument::Integer(Size::Known(number as i64))),
+            _ => Ok(Argument::Tensor(self.tensor(node, position)?)),
         }
     }
 
@@ -135,6 +142,11 @@ impl<'a> Reader<'a> {
     pub fn numbers(&self, node: &Node, position: usize) -> Result<Vec<i64>> {
         let numbers = self.integers(node, position)?.iter().map(Expression::known).collect::<Option<_>>();
         numbers.ok_or_else(|| Error::unsupported(format!("input {position} depends on a size of the model's input")))
+    }
+
+    /// The node that computes `id`.
+    pub fn producer(&self, id: ValueId) -> Option<&'a Node> {
+        self.graph.nodes.get(*self.producers.get(&id)?)
     }
 
     /// The layer that `node` is.
@@ -306,7 +318,7 @@ impl<'a> Reader<'a> {
             let number = if fact.element.is_float() {
                 Argument::Float(number)
             } else {
-                Argument::Integer(crate::operation::Size::Known(number as i64))
+                Argument::Integer(Size::Known(number as i64))
             };
             Kind::Function { name: "full", arguments: vec![Argument::Integers(sizes), number, options] }
         } else {

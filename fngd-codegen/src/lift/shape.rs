@@ -101,7 +101,7 @@ pub(super) fn expand(reader: &mut Reader, node: &Node) -> Result<()> {
     let offset = target.len() - fact.dims.len();
     // -1 is what the axis has already.
     let size = |(axis, size): (usize, &Expression)| {
-        let is_same = axis >= offset && fact.dims.get(axis - offset) == Some(size) && size.known().is_none();
+        let is_same = axis >= offset && fact.dims.get(axis - offset) == Some(size);
         if is_same { Size::Known(-1) } else { size.spelled() }
     };
     let sizes = target.iter().enumerate().map(size).collect();

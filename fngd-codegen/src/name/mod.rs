@@ -4,8 +4,30 @@ use std::collections::BTreeSet;
 
 /// Names that a generated file must not give to its own types: what it imports, and the prelude it relies on.
 const TAKEN_TYPES: [&str; 24] = [
-    "Box", "Clone", "Copy", "Debug", "Default", "Device", "Drop", "Err", "FngdModule", "From", "Into", "Iterator", "Kind",
-    "Module", "ModuleT", "None", "Ok", "Option", "Result", "Some", "String", "Tensor", "ToString", "Vec",
+    "Box",
+    "Clone",
+    "Copy",
+    "Debug",
+    "Default",
+    "Device",
+    "Drop",
+    "Err",
+    "FngdModule",
+    "From",
+    "Into",
+    "Iterator",
+    "Kind",
+    "Module",
+    "ModuleT",
+    "None",
+    "Ok",
+    "Option",
+    "Result",
+    "Some",
+    "String",
+    "Tensor",
+    "ToString",
+    "Vec",
 ];
 
 /// Words that a local variable or an argument of a generated function may not be called.
@@ -93,10 +115,11 @@ pub(crate) fn camel(text: &str) -> String {
 /// Strict and reserved keywords of every edition, and `_`.
 pub(crate) fn is_keyword(name: &str) -> bool {
     const KEYWORDS: &[&str] = &[
-        "abstract", "as", "async", "await", "become", "box", "break", "const", "continue", "crate", "do", "dyn", "else", "enum",
-        "extern", "false", "final", "fn", "for", "gen", "if", "impl", "in", "let", "loop", "macro", "match", "mod", "move",
-        "mut", "override", "priv", "pub", "ref", "return", "self", "static", "struct", "super", "trait", "true", "try", "type",
-        "typeof", "union", "unsafe", "unsized", "use", "virtual", "where", "while", "yield", "_",
+        "abstract", "as", "async", "await", "become", "box", "break", "const", "continue", "crate", "do", "dyn",
+        "else", "enum", "extern", "false", "final", "fn", "for", "gen", "if", "impl", "in", "let", "loop", "macro",
+        "match", "mod", "move", "mut", "override", "priv", "pub", "ref", "return", "self", "static", "struct", "super",
+        "trait", "true", "try", "type", "typeof", "union", "unsafe", "unsized", "use", "virtual", "where", "while",
+        "yield", "_",
     ];
     KEYWORDS.contains(&name)
 }

@@ -38,7 +38,8 @@ impl Scopes {
             }
         }
         let real = owners.modules();
-        let mut modules: Vec<Option<String>> = known.iter().map(|path| Some(deepest(path.as_deref()?, &real))).collect();
+        let mut modules: Vec<Option<String>> =
+            known.iter().map(|path| Some(deepest(path.as_deref()?, &real))).collect();
         let mut keys = vec![None; modules.len()];
         for (index, path) in &owners.paths {
             let (module, key) = split(path);
@@ -112,12 +113,7 @@ struct Owners {
 type Identity = (Option<Layer>, Vec<(String, ValueId)>);
 
 impl Owners {
-    fn of(
-        graph: &Graph,
-        program: &Program,
-        scopes: &[Option<String>],
-        classes: &BTreeMap<String, String>,
-    ) -> Self {
+    fn of(graph: &Graph, program: &Program, scopes: &[Option<String>], classes: &BTreeMap<String, String>) -> Self {
         let mut owners = Self { paths: BTreeMap::new() };
         let mut known: BTreeMap<String, Identity> = BTreeMap::new();
         for (index, operation) in program.operations.iter().enumerate() {
@@ -201,7 +197,9 @@ fn own_scope(
         Some(class) => node::is_layer(class),
         None => {
             let others = program.operations.iter().zip(scopes).enumerate().filter(|(other, (operation, path))| {
-                *other != index && identity(operation).is_some() && path.as_deref().is_some_and(|path| is_within(path, scope))
+                *other != index
+                    && identity(operation).is_some()
+                    && path.as_deref().is_some_and(|path| is_within(path, scope))
             });
             others.count() == 0
         }

@@ -20,7 +20,15 @@ pub(super) fn scope(node: &Node) -> Option<Scope> {
 /// Whether `class` is one of PyTorch's layers, and not a module of several.
 pub(super) fn is_layer(class: &str) -> bool {
     const LAYERS: [&str; 10] = [
-        "Linear", "Conv1d", "Conv2d", "Conv3d", "LayerNorm", "GroupNorm", "Embedding", "BatchNorm1d", "BatchNorm2d",
+        "Linear",
+        "Conv1d",
+        "Conv2d",
+        "Conv3d",
+        "LayerNorm",
+        "GroupNorm",
+        "Embedding",
+        "BatchNorm1d",
+        "BatchNorm2d",
         "BatchNorm3d",
     ];
     let name = class.rsplit('.').next().unwrap_or(class);
@@ -78,7 +86,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     fn node(name: &str, metadata: &[(&str, &str)]) -> Node {
-        let metadata = metadata.iter().map(|(key, value)| (format!("pkg.torch.onnx.{key}"), (*value).to_owned())).collect();
+        let metadata =
+            metadata.iter().map(|(key, value)| (format!("pkg.torch.onnx.{key}"), (*value).to_owned())).collect();
         Node {
             index: None,
             name: name.to_owned(),
@@ -100,7 +109,8 @@ mod tests {
     fn the_dynamo_exporter_lists_modules_and_classes() {
         let names = "['', 'layer1', 'layer1.0', 'layer1.0.conv1', 'conv2d_1']";
         let classes = "['a.Net', 'torch.nn.modules.container.Sequential', 'a.Block', 'torch.nn.modules.conv.Conv2d', 'aten.conv2d.default']";
-        let found = scope(&node("node_conv2d_1", &[("name_scopes", names), ("class_hierarchy", classes)])).unwrap_or_default();
+        let found =
+            scope(&node("node_conv2d_1", &[("name_scopes", names), ("class_hierarchy", classes)])).unwrap_or_default();
         assert_eq!(found.path, "layer1.0.conv1");
         assert_eq!(found.classes[2], ("layer1.0".to_owned(), "a.Block".to_owned()));
         assert_eq!(found.classes.len(), 4);
@@ -108,7 +118,10 @@ mod tests {
 
     #[test]
     fn a_second_call_is_of_the_same_module() {
-        assert_eq!(path(&node("n", &[("name_scopes", "['', 'cell@1', 'cell@1.gate', 'x']")])), Some("cell.gate".to_owned()));
+        assert_eq!(
+            path(&node("n", &[("name_scopes", "['', 'cell@1', 'cell@1.gate', 'x']")])),
+            Some("cell.gate".to_owned())
+        );
     }
 
     #[test]

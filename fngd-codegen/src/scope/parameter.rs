@@ -16,8 +16,23 @@ pub(super) fn path(graph: &Graph, operation: &Operation) -> Option<String> {
 /// `layer1.0.conv1.weight` gives `layer1.0.conv1`, `attention.in_proj_weight` gives `attention.in_proj`.
 fn of_layer(name: &str) -> Option<String> {
     const LOCALS: [&str; 17] = [
-        "weight", "bias", "running_mean", "running_var", "kernel", "gamma", "beta", "scale", "moving_mean", "moving_variance",
-        "embeddings", "w", "b", "W", "B", "weights", "biases",
+        "weight",
+        "bias",
+        "running_mean",
+        "running_var",
+        "kernel",
+        "gamma",
+        "beta",
+        "scale",
+        "moving_mean",
+        "moving_variance",
+        "embeddings",
+        "w",
+        "b",
+        "W",
+        "B",
+        "weights",
+        "biases",
     ];
     let name = full(name)?;
     if let Some((layer, local)) = name.rsplit_once('.')

@@ -52,7 +52,8 @@ impl Maker {
     }
 
     pub fn layer(&mut self, path: &str, layer: Layer, input: ValueId, parameters: &[(&str, &[i64])]) -> ValueId {
-        let parameters = parameters.iter().map(|(name, dims)| self.owned(&format!("{path}.{name}"), name, dims)).collect();
+        let parameters =
+            parameters.iter().map(|(name, dims)| self.owned(&format!("{path}.{name}"), name, dims)).collect();
         self.push(path, Kind::Layer { layer, input, parameters })
     }
 
@@ -88,7 +89,10 @@ impl Maker {
         for part in scope.split('.').filter(|part| !part.is_empty()) {
             path = crate::scope::join(&path, part);
             names.push(format!("'{path}'"));
-            classes.push(format!("'{}'", self.classes.get(&path).map_or("torch.nn.modules.container.Sequential", String::as_str)));
+            classes.push(format!(
+                "'{}'",
+                self.classes.get(&path).map_or("torch.nn.modules.container.Sequential", String::as_str)
+            ));
         }
         names.push("'op'".to_owned());
         let metadata = BTreeMap::from([

@@ -124,7 +124,10 @@ fn training_and_new_tensors() {
     let text = maker.text();
     assert_contains(&text, "use tch::{Kind, Tensor};\n");
     assert_contains(&text, "    fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {\n");
-    assert_contains(&text, "xs.apply(&self.fc).dropout(0.1, train)\n            + Tensor::arange(4, (Kind::Int64, xs.device()))\n");
+    assert_contains(
+        &text,
+        "xs.apply(&self.fc).dropout(0.1, train)\n            + Tensor::arange(4, (Kind::Int64, xs.device()))\n",
+    );
 }
 
 #[test]

@@ -11,8 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The tree of a program. The modules at `lists` hold alike ones and nothing else: their parent calls those itself.
 pub(crate) fn build(prepared: &Prepared, lists: &BTreeSet<String>) -> Tree {
     let mut builder = Builder::new(prepared, lists);
-    let operations: Vec<usize> =
-        (0..prepared.program.operations.len()).filter(|index| !is_parameter(&prepared.program.operations[*index])).collect();
+    let operations: Vec<usize> = (0..prepared.program.operations.len())
+        .filter(|index| !is_parameter(&prepared.program.operations[*index]))
+        .collect();
     builder.module("", &operations);
     Tree { modules: builder.modules }
 }
@@ -124,9 +125,8 @@ impl<'a> Builder<'a> {
             }
         }
         let results = operations.iter().flat_map(|index| program.operations[*index].results.iter().copied());
-        let is_output = |value: &ValueId| {
-            self.readers.get(value).copied().unwrap_or(0) > read.get(value).copied().unwrap_or(0)
-        };
+        let is_output =
+            |value: &ValueId| self.readers.get(value).copied().unwrap_or(0) > read.get(value).copied().unwrap_or(0);
         (inputs, results.filter(is_output).collect())
     }
 

@@ -31,7 +31,11 @@ impl Builder<'_> {
             }
         };
         for index in operations {
-            program.operations[*index].operands().iter().filter_map(|value| parameters.get(value)).for_each(|index| note(*index));
+            program.operations[*index]
+                .operands()
+                .iter()
+                .filter_map(|value| parameters.get(value))
+                .for_each(|index| note(*index));
             note(*index);
         }
         // Parameters that only others read.
@@ -77,7 +81,8 @@ impl Builder<'_> {
                 let key = rest(found, path).split('.').next().unwrap_or_default().to_owned();
                 if !elements.iter().any(|(other, _)| *other == key) {
                     let element = join(path, &key);
-                    let within: Vec<_> = owned.iter().filter(|(found, _)| is_within(found, &element)).cloned().collect();
+                    let within: Vec<_> =
+                        owned.iter().filter(|(found, _)| is_within(found, &element)).cloned().collect();
                     elements.push((key, self.own_module(&element, &within)));
                 }
             }
@@ -99,7 +104,11 @@ impl Builder<'_> {
 }
 
 /// The modules that may be lists: their members are modules numbered without a gap, and they compute nothing themselves.
-pub(crate) fn possible_lists(operations: &[Operation], modules: &[String], keys: &[Option<String>]) -> BTreeSet<String> {
+pub(crate) fn possible_lists(
+    operations: &[Operation],
+    modules: &[String],
+    keys: &[Option<String>],
+) -> BTreeSet<String> {
     let mut members: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     let mut busy: BTreeSet<&str> = BTreeSet::new();
     for ((operation, module), key) in operations.iter().zip(modules).zip(keys) {
@@ -113,7 +122,8 @@ pub(crate) fn possible_lists(operations: &[Operation], modules: &[String], keys:
             path = parent;
         }
     }
-    let is_list = |(path, keys): &(&str, BTreeSet<&str>)| !path.is_empty() && !busy.contains(path) && are_numbered(keys);
+    let is_list =
+        |(path, keys): &(&str, BTreeSet<&str>)| !path.is_empty() && !busy.contains(path) && are_numbered(keys);
     members.into_iter().filter(is_list).map(|(path, _)| path.to_owned()).collect()
 }
 

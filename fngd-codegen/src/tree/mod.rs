@@ -53,7 +53,10 @@ pub(crate) struct Field {
 pub(crate) enum Content {
     Layer(Layer),
     /// A parameter by itself, or a buffer.
-    Tensor { dims: Vec<i64>, trainable: bool },
+    Tensor {
+        dims: Vec<i64>,
+        trainable: bool,
+    },
     /// Index in [`Tree::modules`].
     Module(usize),
     /// Alike modules by key.

@@ -36,7 +36,9 @@ pub(super) fn align(tree: &mut Tree) {
                     field.presence.get_or_insert(true);
                 }
                 for statement in &mut tree.modules[*member].body {
-                    if let Call::Module { place, optional, .. } | Call::Layer { place, optional, .. } = &mut statement.call {
+                    if let Call::Module { place, optional, .. } | Call::Layer { place, optional, .. } =
+                        &mut statement.call
+                    {
                         *optional |= place.len() == 1 && missing.contains(&place[0]);
                     }
                 }
@@ -77,7 +79,8 @@ fn groups(tree: &Tree) -> Vec<Vec<usize>> {
 
 /// Operations without parameters that `large` has in one piece and `small` has not, if one value goes in and one comes out.
 fn loose_span(large: &Module, small: &Module) -> Option<std::ops::Range<usize>> {
-    let (left, right): (Vec<_>, Vec<_>) = (large.body.iter().map(token).collect(), small.body.iter().map(token).collect());
+    let (left, right): (Vec<_>, Vec<_>) =
+        (large.body.iter().map(token).collect(), small.body.iter().map(token).collect());
     let extra = left.len().checked_sub(right.len()).filter(|extra| *extra > 0)?;
     let begin = left.iter().zip(&right).take_while(|(left, right)| left == right).count();
     let end = left.iter().rev().zip(right.iter().rev()).take_while(|(left, right)| left == right).count();
@@ -129,8 +132,7 @@ fn enclose(tree: &mut Tree, index: usize, span: std::ops::Range<usize>) {
 /// The children that `small` lacks, if it is `large` without them.
 fn missing(large: &Module, small: &Module) -> Option<Vec<String>> {
     let has = |key: &str| small.fields.iter().any(|field| field.key == key);
-    let missing: Vec<String> =
-        large.fields.iter().map(|field| field.key.clone()).filter(|key| !has(key)).collect();
+    let missing: Vec<String> = large.fields.iter().map(|field| field.key.clone()).filter(|key| !has(key)).collect();
     let (shorter, _) = without(large, &missing)?;
     let is_same = !missing.is_empty() && body(&shorter, &shorter.body) == body(small, &small.body);
     is_same.then_some(missing)
@@ -153,7 +155,9 @@ fn without(module: &Module, missing: &[String]) -> Option<(Module, BTreeMap<Valu
             }),
         }
         match &statement.call {
-            Call::Module { place, .. } | Call::Layer { place, .. } if place.first().is_some_and(|key| missing.contains(key)) => {
+            Call::Module { place, .. } | Call::Layer { place, .. }
+                if place.first().is_some_and(|key| missing.contains(key)) =>
+            {
                 let (inputs, results) = (statement.call.operands(), &statement.results);
                 let ([input], [result], 1) = (inputs.as_slice(), results.as_slice(), place.len()) else { return None };
                 through.insert(*result, *input);
@@ -182,7 +186,9 @@ fn completed(large: &Module, small: &Module, missing: &[String], next: &mut usiz
     let mut rest = small.body.iter();
     for statement in &large.body {
         let mut added = match &statement.call {
-            Call::Module { place, .. } | Call::Layer { place, .. } if place.first().is_some_and(|key| missing.contains(key)) => {
+            Call::Module { place, .. } | Call::Layer { place, .. }
+                if place.first().is_some_and(|key| missing.contains(key)) =>
+            {
                 let mut added = statement.clone();
                 added.results = vec![ValueId(*next)];
                 *next += 1;
@@ -194,7 +200,8 @@ fn completed(large: &Module, small: &Module, missing: &[String], next: &mut usiz
             // OK because `missing` found both to have the same statements otherwise.
             _ => rest.next().cloned().unwrap_or_else(|| statement.clone()),
         };
-        let wanted: Vec<ValueId> = statement.call.operands().iter().map(|value| same.get(value).copied().unwrap_or(*value)).collect();
+        let wanted: Vec<ValueId> =
+            statement.call.operands().iter().map(|value| same.get(value).copied().unwrap_or(*value)).collect();
         let mut wanted = wanted.into_iter();
         let mut set = |value: &mut ValueId| *value = wanted.next().unwrap_or(*value);
         match &mut added.call {

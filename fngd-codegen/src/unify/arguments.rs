@@ -66,16 +66,15 @@ pub(crate) fn decide(slots: &[Slot], related: &[(usize, Vec<usize>)]) -> (Vec<Ne
     let mut expressions = vec![Expression::Literal(Value::Integer(0)); slots.len()];
     let is_presence = |slot: &Slot| slot.role.group == Group::Presence;
     for (index, slot) in slots.iter().enumerate().filter(|(_, slot)| !is_presence(slot)) {
-        expressions[index] = constant(slot).or_else(|| known(slot, &arguments)).unwrap_or_else(|| {
-            add(slot, &mut names, &mut arguments)
-        });
+        expressions[index] =
+            constant(slot).or_else(|| known(slot, &arguments)).unwrap_or_else(|| add(slot, &mut names, &mut arguments));
     }
     for (index, slot) in slots.iter().enumerate().filter(|(_, slot)| is_presence(slot)) {
         let of_it = related.iter().find(|(presence, _)| *presence == index).map(|(_, slots)| slots.as_slice());
         let sizes: Vec<&Expression> = of_it.unwrap_or_default().iter().map(|slot| &expressions[*slot]).collect();
-        expressions[index] = constant(slot).or_else(|| condition(slot, &arguments, &sizes)).unwrap_or_else(|| {
-            add(slot, &mut names, &mut arguments)
-        });
+        expressions[index] = constant(slot)
+            .or_else(|| condition(slot, &arguments, &sizes))
+            .unwrap_or_else(|| add(slot, &mut names, &mut arguments));
     }
     (arguments, expressions)
 }
@@ -93,24 +92,27 @@ fn add(slot: &Slot, names: &mut Names, arguments: &mut Vec<NewArgument>) -> Expr
 
 /// The slot in terms of arguments that are there already.
 fn known(slot: &Slot, arguments: &[NewArgument]) -> Option<Expression> {
-    let fits = |wanted: Group| {
-        arguments.iter().enumerate().filter(move |(_, argument)| argument.role.group == wanted)
-    };
+    let fits = |wanted: Group| arguments.iter().enumerate().filter(move |(_, argument)| argument.role.group == wanted);
     let mut candidates: Vec<(usize, &NewArgument)> = fits(slot.role.group).collect();
     if slot.role.group == Group::Groups {
         candidates.extend(fits(Group::Width));
     }
     let agrees = |expression: &Expression| {
-        slot.values.iter().enumerate().all(|(at, value)| value.is_none() || evaluate(expression, arguments, at) == *value)
+        slot.values
+            .iter()
+            .enumerate()
+            .all(|(at, value)| value.is_none() || evaluate(expression, arguments, at) == *value)
     };
     let plain = candidates.iter().map(|(index, _)| Expression::Argument(*index)).find(|expression| agrees(expression));
     if plain.is_some() || !matches!(slot.role.group, Group::Width | Group::Groups) {
         return plain;
     }
     let pairs = || candidates.iter().flat_map(|left| candidates.iter().map(move |right| (left.0, right.0)));
-    let differences = pairs().map(|(left, right)| Expression::HalfDifference(left, right)).filter(|_| slot.role.name == "pad");
+    let differences =
+        pairs().map(|(left, right)| Expression::HalfDifference(left, right)).filter(|_| slot.role.name == "pad");
     // Twice as many channels out as in is a choice, four times is an expansion.
-    let says_something = |factor: i64, index: usize| factor > 2 || !matches!(arguments[index].role.name, "c_in" | "in_features");
+    let says_something =
+        |factor: i64, index: usize| factor > 2 || !matches!(arguments[index].role.name, "c_in" | "in_features");
     let factors = || (2..=8).flat_map(|factor| candidates.iter().map(move |(index, _)| (factor, *index)));
     let factors = || factors().filter(|(factor, index)| slot.role.name == "pad" || says_something(*factor, *index));
     let times = factors().map(|(factor, index)| Expression::Times(factor, index));
@@ -125,14 +127,17 @@ fn condition(slot: &Slot, arguments: &[NewArgument], sizes: &[&Expression]) -> O
         _ => false,
     };
     let all = || (0..arguments.len()).map(Expression::Argument);
-    let step = all().find(|argument| is(argument, Group::Stride)).map(|step| (step, Expression::Literal(Value::Integer(1))));
-    let mut widths: Vec<Expression> = sizes.iter().filter(|size| is(size, Group::Width)).map(|size| (*size).clone()).collect();
+    let step =
+        all().find(|argument| is(argument, Group::Stride)).map(|step| (step, Expression::Literal(Value::Integer(1))));
+    let mut widths: Vec<Expression> =
+        sizes.iter().filter(|size| is(size, Group::Width)).map(|size| (*size).clone()).collect();
     widths.extend(all().filter(|argument| is(argument, Group::Width)));
     widths.dedup();
     let pairs = (0..widths.len()).flat_map(|left| (left + 1..widths.len()).map(move |right| (left, right)));
     let pairs: Vec<_> = pairs.map(|(left, right)| (widths[left].clone(), widths[right].clone())).collect();
     let both = pairs.iter().filter_map(|pair| Some(vec![step.clone()?, pair.clone()]));
-    let candidates = both.chain(pairs.iter().map(|pair| vec![pair.clone()])).chain(step.iter().map(|step| vec![step.clone()]));
+    let candidates =
+        both.chain(pairs.iter().map(|pair| vec![pair.clone()])).chain(step.iter().map(|step| vec![step.clone()]));
     candidates.map(Expression::Unequal).find(|expression| {
         let agrees = |(at, value): (usize, &Option<Value>)| evaluate(expression, arguments, at) == *value;
         slot.values.iter().enumerate().all(agrees)
@@ -220,8 +225,11 @@ mod tests {
 
     #[test]
     fn padding_with_channels_is_half_of_what_is_new() {
-        let slots =
-            [slot("c_in", Group::Width, &[16, 32]), slot("c_out", Group::Width, &[32, 64]), slot("pad", Group::Width, &[8, 16])];
+        let slots = [
+            slot("c_in", Group::Width, &[16, 32]),
+            slot("c_out", Group::Width, &[32, 64]),
+            slot("pad", Group::Width, &[8, 16]),
+        ];
         let (arguments, expressions) = decide(&slots, &[]);
         assert_eq!(names(&arguments), ["c_in", "c_out"]);
         assert_eq!(expressions[2], Expression::HalfDifference(1, 0));

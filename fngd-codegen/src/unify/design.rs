@@ -188,11 +188,24 @@ fn sizes(tree: &Tree) -> Vec<i64> {
     for module in &tree.modules {
         let of_content = |content: &Content| match content {
             Content::Layer(layer) => elements(layer),
-            Content::Tensor { dims, trainable } => if *trainable { dims.iter().product() } else { 0 },
+            Content::Tensor { dims, trainable } => {
+                if *trainable {
+                    dims.iter().product()
+                } else {
+                    0
+                }
+            }
             Content::Module(index) => sizes[*index],
             Content::List(list) => list.iter().map(|(_, index)| sizes[*index]).sum(),
         };
-        sizes.push(module.fields.iter().filter(|field| field.presence != Some(false)).map(|field| of_content(&field.content)).sum());
+        sizes.push(
+            module
+                .fields
+                .iter()
+                .filter(|field| field.presence != Some(false))
+                .map(|field| of_content(&field.content))
+                .sum(),
+        );
     }
     sizes
 }
@@ -200,9 +213,12 @@ fn sizes(tree: &Tree) -> Vec<i64> {
 /// Elements of a layer's trained parameters.
 fn elements(layer: &Layer) -> i64 {
     match layer {
-        Layer::Linear { in_features, out_features, bias } => in_features * out_features + i64::from(*bias) * out_features,
+        Layer::Linear { in_features, out_features, bias } => {
+            in_features * out_features + i64::from(*bias) * out_features
+        }
         Layer::Convolution { in_channels, out_channels, kernel, groups, bias, .. } => {
-            in_channels * out_channels * kernel.iter().product::<i64>() / groups.max(&1) + i64::from(*bias) * out_channels
+            in_channels * out_channels * kernel.iter().product::<i64>() / groups.max(&1)
+                + i64::from(*bias) * out_channels
         }
         Layer::BatchNorm { features, .. } | Layer::GroupNorm { features, .. } => 2 * features,
         Layer::LayerNorm { shape, .. } => 2 * shape.iter().product::<i64>(),

@@ -55,7 +55,8 @@ impl Layout {
             }
             Content::Tensor { dims, trainable } => {
                 let role = Role { name: "size", group: Group::Width };
-                let dims = dims.iter().map(|dim| self.number(self.slots.len(), role, Some(Value::Integer(*dim)))).collect();
+                let dims =
+                    dims.iter().map(|dim| self.number(self.slots.len(), role, Some(Value::Integer(*dim)))).collect();
                 Member::Tensor { dims, trainable: *trainable }
             }
             Content::Module(child) => {

@@ -42,7 +42,8 @@ impl Found {
         let lists: Vec<_> = self.sites(type_).iter().map(|site| self.rows(type_, site.elements)).collect();
         let form = |column: usize| {
             let of_list = |rows: &Vec<Vec<Option<Value>>>| {
-                let is_same = |rows: &[Vec<Option<Value>>]| rows.windows(2).all(|pair| pair[0][column] == pair[1][column]);
+                let is_same =
+                    |rows: &[Vec<Option<Value>>]| rows.windows(2).all(|pair| pair[0][column] == pair[1][column]);
                 match () {
                     () if is_same(rows) => Form::Same,
                     () if is_same(rows.get(1..).unwrap_or_default()) => Form::FirstAndRest,

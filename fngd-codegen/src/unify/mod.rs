@@ -66,12 +66,27 @@ pub(crate) struct Entry {
 #[derive(Debug, Clone)]
 pub(crate) enum Member {
     Layer(Layer),
-    Tensor { dims: Vec<i64>, trainable: bool },
-    Module { type_: usize, arguments: Vec<usize> },
+    Tensor {
+        dims: Vec<i64>,
+        trainable: bool,
+    },
+    Module {
+        type_: usize,
+        arguments: Vec<usize>,
+    },
     /// `begin` and `start`: the first element is called `encoder_layer_0`.
-    List { type_: usize, begin: String, start: u64, count: usize, columns: Vec<Column> },
+    List {
+        type_: usize,
+        begin: String,
+        start: u64,
+        count: usize,
+        columns: Vec<Column>,
+    },
     /// The same, made by the function that [`Design::stages`] has for the type.
-    Stage { type_: usize, arguments: Vec<usize> },
+    Stage {
+        type_: usize,
+        arguments: Vec<usize>,
+    },
 }
 
 /// An argument of a list's elements, as slots.

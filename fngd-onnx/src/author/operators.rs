@@ -154,11 +154,6 @@ impl<'g> Value<'g> {
         self.operator("Cast").attribute("to", i64::from(element_type.number())).result(self.rank)
     }
 
-    /// Each element times `factor`.
-    pub fn scale(self, factor: f64) -> Self {
-        self * self.graph.constant(TensorData::from_floats(Vec::new(), &[factor as f32]))
-    }
-
     /// The graph that it belongs to.
     pub fn graph(self) -> &'g GraphBuilder {
         self.graph

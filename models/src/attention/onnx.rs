@@ -1,5 +1,5 @@
 use super::MultiheadAttention;
-use fngd_module::author::{Apply, Value, linear, parameter};
+use fngd_module::author::{Apply, GraphBuilder, Value, linear, parameter};
 use fngd_onnx::graph::TensorData;
 
 impl MultiheadAttention {
@@ -51,7 +51,7 @@ pub(crate) fn multi_head<'g>(
 ) -> Value<'g> {
     let head_width = width / heads;
     let [queries, keys, values] = qkv.map(|xs| xs.reshape(&[0, 0, heads, head_width]));
-    let queries = queries.transpose(&[0, 2, 1, 3]).scale(1.0 / (head_width as f64).sqrt());
+    let queries = queries.transpose(&[0, 2, 1, 3]) / root(queries.graph(), head_width);
     let scores = queries.matmul(keys.transpose(&[0, 2, 3, 1]));
     let scores = match mask {
         Some(mask) => {
@@ -63,4 +63,9 @@ pub(crate) fn multi_head<'g>(
     let weights = scores.softmax(-1);
     let weights = if dropout > 0.0 { weights.dropout(dropout) } else { weights };
     weights.matmul(values.transpose(&[0, 2, 1, 3])).transpose(&[0, 2, 1, 3]).reshape(&[0, 0, width])
+}
+
+/// √number, computed by the graph: no digits are lost.
+pub(crate) fn root(graph: &GraphBuilder, number: i64) -> Value<'_> {
+    graph.constant(TensorData::from_floats(Vec::new(), &[number as f32])).operator("Sqrt").result(0)
 }

@@ -1,4 +1,5 @@
 use super::{EncoderDecoder, LayerConfig, NormPlacement, Tables, Transformer};
+use crate::attention::onnx::root;
 use fngd_core::nn;
 use fngd_module::author::{Apply, GraphBuilder, Value, linear, parameter};
 use fngd_onnx::graph::ElementType::{Float32, Float64};
@@ -34,7 +35,7 @@ impl Transformer {
 
     fn export_embed<'g>(&self, name: &str, table: &nn::Embedding, tokens: Value<'g>) -> Value<'g> {
         let width = self.config.layer.width;
-        let scaled = tokens.apply(name, table).scale((width as f64).sqrt());
+        let scaled = tokens.apply(name, table) * root(tokens.graph(), width);
         self.config.layer.export_dropout(scaled + sinusoids(tokens.graph(), tokens.size(1), width))
     }
 
