@@ -12,23 +12,7 @@ import torch
 import torchvision
 
 FOLDER = pathlib.Path(__file__).parent / "architectures"
-KEEP = ("pkg.torch.onnx.name_scopes", "pkg.torch.onnx.class_hierarchy")
-
-
-class Tied(torch.nn.Module):
-    """A language model whose output layer is its embedding, with a mask that all layers read."""
-
-    def __init__(self, words=100, width=32):
-        super().__init__()
-        self.embedding = torch.nn.Embedding(words, width)
-        self.position = torch.nn.Parameter(torch.zeros(1, 16, width))
-        layer = torch.nn.TransformerEncoderLayer(width, 4, 64, batch_first=True)
-        self.encoder = torch.nn.TransformerEncoder(layer, 3)
-        self.head = torch.nn.Linear(width, words, bias=False)
-        self.head.weight = self.embedding.weight
-
-    def forward(self, ids, mask):
-        return self.head(self.encoder(self.embedding(ids) + self.position, mask=mask))
+SCOPES, CLASSES = "pkg.torch.onnx.name_scopes", "pkg.torch.onnx.class_hierarchy"
 
 
 def images(size=224):
@@ -40,8 +24,6 @@ MODELS = {
     "resnet50": (torchvision.models.resnet50, images()),
     "vit_b_16": (torchvision.models.vit_b_16, images()),
     "mobilenet_v2": (torchvision.models.mobilenet_v2, images()),
-    "vgg11_bn": (torchvision.models.vgg11_bn, images()),
-    "tied": (Tied, (torch.zeros(2, 16, dtype=torch.int64), torch.zeros(16, 16))),
 }
 FORMS = {
     "default": dict(dynamo=True, external_data=False),
@@ -50,31 +32,35 @@ FORMS = {
 }
 WANTED = {
     "resnet18": ("default", "training", "torchscript"),
-    "vit_b_16": ("default", "training", "torchscript"),
+    "vit_b_16": ("default",),
     "resnet50": ("default",),
     "mobilenet_v2": ("default",),
-    "vgg11_bn": ("training",),
-    "tied": ("training",),
 }
 
 
 def export(model, inputs, form):
     options = dict(FORMS[form])
-    names = ["input", "mask"][: len(inputs)]
     if options["dynamo"]:
-        batch = torch.export.Dim("batch")
-        shapes = tuple({0: batch} if index == 0 else {} for index in range(len(inputs)))
-        return torch.onnx.export(model, inputs, dynamic_shapes=shapes, input_names=names, opset_version=20, **options).model_proto
+        shapes = ({0: torch.export.Dim("batch")},)
+        return torch.onnx.export(model, inputs, dynamic_shapes=shapes, input_names=["input"], opset_version=20,
+                                 **options).model_proto
     buffer = io.BytesIO()
-    torch.onnx.export(model, inputs, buffer, input_names=names, dynamic_axes={names[0]: {0: "batch"}}, opset_version=17,
+    torch.onnx.export(model, inputs, buffer, input_names=["input"], dynamic_axes={"input": {0: "batch"}}, opset_version=17,
                       training=torch.onnx.TrainingMode.EVAL, do_constant_folding=False, **options)
     return onnx.load_from_string(buffer.getvalue())
 
 
 def strip(proto):
+    classes = set()
     for node in proto.graph.node:
         node.doc_string = ""
-        keep = [entry for entry in node.metadata_props if entry.key in KEEP]
+        keep = [entry for entry in node.metadata_props if entry.key == SCOPES]
+        for entry in [entry for entry in node.metadata_props if entry.key == CLASSES]:
+            # One node of each module names its class.
+            modules = entry.value.rpartition(",")[0], *(scope.value.rpartition(",")[0] for scope in keep)
+            if modules not in classes:
+                keep.append(entry)
+            classes.add(modules)
         del node.metadata_props[:]
         node.metadata_props.extend(keep)
     for value in [*proto.graph.value_info, *proto.graph.input, *proto.graph.output]:
@@ -109,7 +95,7 @@ def main():
             strip(proto)
             path = FOLDER / f"{name}-{form}.onnx"
             path.write_bytes(proto.SerializeToString())
-            print(path.name, path.stat().st_size, max(len(t.external_data) and int(t.external_data[2].value) for t in proto.graph.initializer))
+            print(path.name, path.stat().st_size)
 
 
 main()

@@ -109,15 +109,12 @@ impl<'a> Writer<'a> {
 
     fn body(&mut self) -> TokenStream {
         let mut body = TokenStream::new();
-        let roots = self.plan.roots();
-        for (position, root) in roots.iter().copied().enumerate() {
+        for root in self.plan.roots() {
             self.hoist(root, &mut body);
             let step = self.plan.steps[root].clone();
-            let is_end = position + 1 == roots.len();
             match &step {
                 Step::Single(statement) => self.binding(root, statement, &mut body),
                 Step::Loop { lists, module, carried, inputs, result } => {
-                    let _ = is_end;
                     self.repetition(root, lists, *module, *carried, inputs, *result, &mut body);
                 }
             }
@@ -344,10 +341,14 @@ impl<'a> Writer<'a> {
         match kind {
             Kind::Method { receiver, name, arguments } => {
                 let receiver = self.value(*receiver, root).receiver();
-                let name = format_ident!("{name}");
-                let arguments: Vec<TokenStream> =
-                    arguments.iter().map(|argument| self.argument(argument, root)).collect();
-                Code::new(quote!(#receiver.#name(#(#arguments),*)), CodeKind::Call)
+                let method = format_ident!("{name}");
+                let arguments: Vec<TokenStream> = (arguments.iter())
+                    .map(|argument| match argument {
+                        Argument::Integers(sizes) if SLICES.contains(name) => self.slice(sizes, root),
+                        other => self.argument(other, root),
+                    })
+                    .collect();
+                Code::new(quote!(#receiver.#method(#(#arguments),*)), CodeKind::Call)
             }
             Kind::Function { name, arguments } => {
                 let name = format_ident!("{name}");
@@ -421,6 +422,19 @@ impl<'a> Writer<'a> {
         }
     }
 
+    /// `&[2i64, 3][..]`.
+    fn slice(&mut self, sizes: &[Size], root: usize) -> TokenStream {
+        let sizes: Vec<TokenStream> = sizes.iter().map(|size| self.size(size, root)).collect();
+        match sizes.as_slice() {
+            [first, rest @ ..] if first.to_string().bytes().all(|byte| byte.is_ascii_digit()) => {
+                // OK because digits and a type are a literal.
+                let first: TokenStream = format!("{first}i64").parse().unwrap_or_default();
+                quote!(&[#first #(, #rest)*][..])
+            }
+            _ => quote!(&[#(#sizes as i64),*][..]),
+        }
+    }
+
     fn size(&mut self, size: &Size, root: usize) -> TokenStream {
         match size {
             Size::Known(slot) => self.number(*slot),
@@ -433,8 +447,9 @@ impl<'a> Writer<'a> {
                 quote!(#tensor.size()[#at])
             }
             Size::Product(sizes) => {
-                let sizes: Vec<TokenStream> = sizes.iter().map(|size| self.factor(size, root)).collect();
-                quote!(#(#sizes)**)
+                let mut factors = sizes.iter().map(|size| self.factor(size, root)).collect::<Vec<_>>().into_iter();
+                let first = factors.next().unwrap_or_else(|| quote!(1));
+                factors.fold(first, |product, factor| quote!(#product * #factor))
             }
             Size::Sum(sizes) => {
                 let sizes: Vec<TokenStream> = sizes.iter().map(|size| self.size(size, root)).collect();
@@ -472,6 +487,10 @@ impl<'a> Writer<'a> {
 
 /// Names of values on the main path and beside it, as people write them.
 const CHAIN: [&str; 4] = ["xs", "ys", "zs", "ws"];
+
+/// Methods that take a slice of dimensions where others take an array: with `None` they reduce all.
+const SLICES: [&str; 8] =
+    ["mean_dim", "sum_dim_intlist", "nansum", "std_dim", "var_dim", "std_correction", "var_correction", "all_dims"];
 
 fn element_type(element: ElementType) -> TokenStream {
     let name = match element {

@@ -116,13 +116,15 @@ pub(super) fn plan(context: &Context<'_>, index: usize) -> Plan {
             }
         }
     }
-    // The result of all is the last expression.
-    if let [output] = type_.outputs.as_slice()
-        && let Some(maker) = made.get(output)
-        && reads[output] == 1
-        && !makes_list(&steps[*maker])
-    {
-        inlined.insert(*output, *maker);
+    // The result of all is the last expression; several are short ones.
+    for output in &type_.outputs {
+        if let Some(maker) = made.get(output)
+            && reads[output] == 1
+            && !makes_list(&steps[*maker])
+            && (type_.outputs.len() == 1 || depths[*maker] <= DEEPEST_OPERAND)
+        {
+            inlined.insert(*output, *maker);
+        }
     }
     let mut plan = Plan { steps, inlined, last_use: BTreeMap::new(), sizes: Vec::new() };
     plan.find_last_uses(type_);

@@ -222,14 +222,41 @@ pub(super) fn split(reader: &mut Reader, node: &Node) -> Result<()> {
     Ok(())
 }
 
+/// Whether the first dimension of input `position` is this size.
+fn has(reader: &Reader, node: &Node, position: usize, size: &Expression) -> bool {
+    reader.fact(node, position).is_ok_and(|fact| fact.dims.first() == Some(size))
+}
+
 /// Concat.
 pub(super) fn concat(reader: &mut Reader, node: &Node) -> Result<()> {
     let first = reader.fact(node, 0)?.clone();
     let axis = axis_of(node.int("axis", 0), first.dims.len())?;
+    let mut first = first;
     let (mut all, mut length) = (Vec::new(), Expression::from(0));
+    let batch = reader
+        .batch
+        .clone()
+        .filter(|batch| axis != 0 && (0..node.inputs.len()).any(|position| has(reader, node, position, &batch.size)));
     for position in 0..node.inputs.len() {
-        length = length.plus(&reader.dims(node, position)?[axis]);
-        all.push(reader.tensor(node, position)?);
+        let mut dims = reader.dims(node, position)?;
+        length = length.plus(&dims[axis]);
+        let mut part = reader.tensor(node, position)?;
+        // One class token for all samples of the example's batch.
+        if let Some(batch) = batch.as_ref().filter(|batch| batch.is_written(&dims[0])) {
+            if batch.written != 1 {
+                return Err(Error::unsupported(
+                    "a part has the batch size of the example; export with a dynamic batch",
+                ));
+            }
+            let mut sizes = vec![Size::Known(-1); dims.len()];
+            sizes[0] = batch.size.spelled();
+            dims[0] = batch.size.clone();
+            let arguments = vec![Argument::Integers(sizes), Argument::Bool(false)];
+            part =
+                reader.between(Kind::Method { receiver: part, name: "expand", arguments }, first.element, dims.clone());
+        }
+        first.dims.clone_from(&dims);
+        all.push(part);
     }
     if let [same] = all[..] {
         reader.rename(node, same);

@@ -8,6 +8,7 @@
 
 mod activation;
 mod affine;
+mod batch;
 mod elementwise;
 mod facts;
 mod fold;

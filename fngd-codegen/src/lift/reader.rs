@@ -1,5 +1,6 @@
 //! Node after node: what each becomes, and what is known of what it gives.
 
+use super::batch::FreeBatch;
 use super::facts::{Fact, MOST_ELEMENTS};
 use super::rearrangement::Rearrangement;
 use super::sizes::Expression;
@@ -20,6 +21,8 @@ pub(super) struct Reader<'a> {
     pub model: &'a OnnxModel,
     pub graph: &'a Graph,
     pub draft: Draft,
+    /// The batch size, if the file insists on one.
+    pub batch: Option<FreeBatch>,
     /// Index of the node that is read.
     pub index: usize,
     /// Adds that are part of a layer.
@@ -39,6 +42,7 @@ impl<'a> Reader<'a> {
             model,
             graph,
             draft: Draft::new(graph.values.len(), graph.inputs.clone()),
+            batch: None,
             index: 0,
             absorbed: BTreeSet::new(),
             producers: BTreeMap::new(),
@@ -364,6 +368,10 @@ impl<'a> Reader<'a> {
     /// What the file says of inputs, and all constants.
     fn inputs(&mut self) -> Result<()> {
         let mut symbols: BTreeMap<&str, Expression> = BTreeMap::new();
+        let written = self.model.fixed_batch().and_then(|batch| i64::try_from(batch).ok()).filter(|batch| *batch > 0);
+        self.batch = written
+            .zip(self.graph.inputs.first())
+            .map(|(written, first)| FreeBatch { written, size: Expression::of(*first, 0) });
         for id in &self.graph.inputs {
             let info = self.graph.values.get(id.0).ok_or_else(|| unknown(self.graph, *id))?;
             let declared = info.dims.as_ref().ok_or_else(|| {
@@ -371,7 +379,13 @@ impl<'a> Reader<'a> {
                 Error::unsupported(advice).at(format!("input `{}`", info.name))
             })?;
             let dims = declared.iter().enumerate().map(|(axis, dim)| match dim {
-                Dim::Known(size) => i64::try_from(*size).unwrap_or(i64::MAX).into(),
+                Dim::Known(size) => {
+                    let size = i64::try_from(*size).unwrap_or(i64::MAX).into();
+                    match self.batch.as_ref().filter(|batch| axis == 0 && batch.is_written(&size)) {
+                        Some(batch) => batch.size.clone(),
+                        None => size,
+                    }
+                }
                 Dim::Symbol(name) => symbols.entry(name).or_insert_with(|| Expression::of(*id, axis)).clone(),
                 Dim::Unknown => Expression::of(*id, axis),
             });

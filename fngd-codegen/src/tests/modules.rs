@@ -121,8 +121,7 @@ fn a_layer_that_some_lack_is_an_option() {
     maker.output(x);
     let text = maker.text();
     assert_contains(&text, "    shortcut: Option<nn::Conv2D>,\n");
-    let condition = "(stride != 1 || c_out != 8).then(|| nn::conv2d(";
-    assert_contains(&text, condition);
+    assert_contains(&text, "shortcut: (stride != 1).then(|| conv2d(vs / \"shortcut\", 8, 16, 1, 2)),\n");
     assert_contains(&text, "+ xs.apply_opt(&self.shortcut)\n");
 }
 
@@ -165,8 +164,6 @@ fn a_weight_that_two_layers_share_belongs_to_the_first() {
     let ids = maker.input("ids");
     let x = maker.embedding("decoder.tokens", ids, 100, 8);
     let x = maker.linear("decoder.fc", x, 8, 8);
-    let (weight, _) = (maker.value("unused"), ());
-    let _ = weight;
     let layer = crate::operation::Layer::Linear { in_features: 8, out_features: 100, bias: false };
     let source = maker.graph.values.iter().position(|info| info.name == "decoder.tokens.weight").map(ValueId).unwrap();
     let parameter = crate::operation::Parameter {
@@ -197,9 +194,11 @@ fn modules_whose_operations_are_mixed_are_computed_by_the_one_around_them() {
     maker.output(x);
     let text = maker.text();
     assert_contains(&text, "a: Left,\n");
-    let mixed = "xs.apply(&self.a.first).apply(&self.b.first).apply(&self.a.second).apply(&self.b.second)";
+    // One of them is enough to spell out.
+    let chain = "xs.apply(&self.a.first).apply(&self.b.first).apply(&self.a.second).apply(&self.b.second)";
     let flat: String = text.split_whitespace().collect();
-    assert!(flat.contains("self.a.first") && flat.contains("self.a.second"), "{mixed}\n{text}");
+    let expected: String = chain.split_whitespace().collect();
+    assert!(flat.contains(&expected), "{text}");
 }
 
 #[test]
@@ -232,7 +231,7 @@ fn several_inputs_and_outputs_are_a_method_of_its_own() {
     let text = maker.text();
     assert_contains(&text, "    pub fn forward(&self, query: &Tensor, memory: &Tensor) -> (Tensor, Tensor) {\n");
     assert_contains(&text, "let (xs, ys) = self.cross.forward(query, memory);\n        (ys + query, xs + memory)\n");
-    assert_contains(&text, "    fn forward(&self, xs: &Tensor, ys: &Tensor) -> (Tensor, Tensor) {\n");
+    assert_contains(&text, "    fn forward(&self, query: &Tensor, memory: &Tensor) -> (Tensor, Tensor) {\n");
 }
 
 #[test]
@@ -246,7 +245,7 @@ fn a_list_that_is_not_a_chain_is_called_by_element() {
     maker.output(y);
     let text = maker.text();
     assert_contains(&text, "let xs = xs.apply(&self.blocks[0]);\n");
-    assert_contains(&text, "(xs.apply(&self.blocks[1]) + xs).apply(&self.blocks[2])\n");
+    assert_contains(&text, "(xs.apply(&self.blocks[1]) + &xs).apply(&self.blocks[2])\n");
 }
 
 #[test]

@@ -66,7 +66,9 @@ fn sizes_that_are_asked_for_twice_have_a_name() {
         let batch = xs.size()[0];
         let size1 = xs.size()[1];
         let size2 = xs.size()[2];
-        xs.apply(&self.fc).view([batch * size1, size2, 4]).expand([batch, size1, size2 / 2])
+        xs.apply(&self.fc)
+            .view([batch * size1, size2, 4])
+            .expand([batch, size1, size2 / 2])
 ",
     );
 }
