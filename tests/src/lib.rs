@@ -4,6 +4,7 @@
 
 pub mod hostile;
 pub mod parity;
+pub mod programs;
 pub mod reference;
 
 use fngd_onnx::{ImportOptions, OnnxModel};
