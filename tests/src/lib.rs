@@ -5,6 +5,7 @@
 pub mod fixture;
 pub mod hostile;
 pub mod parity;
+pub mod programs;
 pub mod reference;
 
 use fngd_onnx::{ImportOptions, OnnxModel};
