@@ -39,8 +39,24 @@ pub enum Job {
     BenchStep(BenchStep),
     /// Every value that a model computes for one batch, into a safetensors file.
     Trace(Trace),
+    /// Which hand-written models there are.
+    ListModels,
+    /// Write a hand-written model with initial weights as an ONNX file.
+    MakeModel(MakeModel),
     /// What libtorch and which devices are there.
     Probe,
+}
+
+/// The job of `models make`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct MakeModel {
+    pub name: String,
+    pub output: PathBuf,
+    /// `None`: as many as the model has by itself.
+    pub classes: Option<u32>,
+    pub seed: u64,
+    /// Replace a file that is there.
+    pub replace: bool,
 }
 
 /// The job of `diff`.
@@ -131,6 +147,10 @@ pub enum Event {
     },
     /// Result of `bench step`.
     Bench(serde_json::Value),
+    /// The hand-written models.
+    Models { models: Vec<KnownModel> },
+    /// A model is written (and renamed into place).
+    Made { path: PathBuf, classes: u64 },
     /// Result of a trace. `failure`: why the values behind some node are not in it.
     Traced { values: u64, failure: Option<String> },
     /// Last event of a good run.
@@ -145,6 +165,20 @@ pub enum Event {
     },
     /// Last event of a bad one.
     Failed { code: u8, kind: String, message: String, help: Option<String> },
+}
+
+/// A hand-written model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct KnownModel {
+    pub name: String,
+    pub description: String,
+    pub paper: Option<String>,
+    /// Inputs with their sizes: `image 3x32x32`.
+    pub inputs: Vec<String>,
+    /// Classes if nothing else is asked for.
+    pub classes: u64,
+    /// Trainable numbers, with that many classes.
+    pub parameters: u64,
 }
 
 /// The plan of a run.

@@ -207,12 +207,11 @@ fn visit_argument(argument: &mut Argument, role: Role, use_: Use, see: &mut dyn 
         Argument::Tensors(values) => values.iter_mut().for_each(|value| see(Part::Value(value, Use::Argument))),
         Argument::Integer(size) => visit_size(size, role, see),
         Argument::Integers(sizes) => sizes.iter_mut().for_each(|size| visit_size(size, role, see)),
-        Argument::Float(number) => see(Part::Float(number, role)),
+        Argument::Float(number) | Argument::WhileTraining(number) => see(Part::Float(number, role)),
         Argument::NoTensor
         | Argument::None
         | Argument::Bool(_)
         | Argument::Training
-        | Argument::WhileTraining(_)
         | Argument::ElementType(_)
         | Argument::Options(_)
         | Argument::Text(_) => (),

@@ -12,20 +12,22 @@ mod config;
 mod contributions;
 mod error;
 mod factors;
-mod fngd;
 mod gram;
 mod inventory;
 mod layer;
 mod module;
+mod module_collections;
 mod module_impls;
 pub mod nn;
 pub mod optimizer;
+mod preconditioner;
 pub mod random;
 mod samples;
 mod schedule;
 mod solve;
 pub mod state;
 mod tap;
+mod training;
 mod weighting;
 
 #[cfg(test)]
@@ -33,15 +35,24 @@ mod tests;
 
 pub use config::{Ablation, Fisher, FngdConfig, Refresh, Share, StepScale};
 pub use error::{Error, Result};
+#[doc = include_str!("derive.md")]
 pub use fngd_derive::FngdModule;
 pub use gram::GramMethod;
-pub use inventory::Inventory;
+pub use inventory::{Inventory, PlainLayer};
 pub use layer::{BatchAxis, Convolution, Geometry, Layer};
-pub use module::{FngdModule, Parameter, Path, Role, Visitor};
+pub use module::{FngdModule, Parameter, Path, Preconditioned, Role, Visitor};
 pub use schedule::{Schedule, ScheduleConfig, ScheduleShape, WarmUp};
 pub use solve::{Solution, solve};
+/// The `tch` that models for this crate are written with.
+pub use tch;
+pub use training::{Fngd, FngdBuilder, Report};
 
 /// The README's code, run by the doc tests.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;
+
+/// The code of the page for those who come from tch.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/five-minutes.md")]
+struct FiveMinutes;

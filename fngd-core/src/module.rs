@@ -10,10 +10,30 @@ use tch::Tensor;
 ///
 /// `visit` must report the same things in the same order at every call. Names are dotted paths (`layer1.0.conv1.weight`) and
 /// are unique; they key the optimizer's saved state.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a module that FNGD can train",
+    label = "not a module",
+    note = "if it holds nothing to train (a size, a setting, a closure), write `#[fngd(skip)]` before the field",
+    note = "if it is a struct or enum of layers, derive `FngdModule` for it",
+    note = "if it hides its layers (`Sequential`, `Box<dyn Module>`, `HashMap`), hold them in fields, a `Vec`, or a `BTreeMap<String, _>`"
+)]
 pub trait FngdModule {
     /// Shows every trainable parameter and every preconditioned layer below `path` to `visitor`.
     fn visit(&self, path: &Path, visitor: &mut dyn Visitor);
 }
+
+/// A module with layers that FNGD preconditions: what `#[fngd(precondition)]` asks of a field.
+///
+/// Implemented for the layers, for collections of them, and by the derive for a type that marks a field itself.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no layers that FNGD preconditions",
+    label = "marked `#[fngd(precondition)]`, but would train with the plain gradient",
+    note = "FNGD preconditions `Linear`, `Conv1D` to `Conv3D` and `ConvTranspose1D` to `ConvTranspose3D` of `fngd_core::nn`",
+    note = "if it is a layer of `tch::nn`, write `use fngd_core::nn` in place of `use tch::nn`: the name stays",
+    note = "if it is a type of your own, derive `FngdModule` and mark its layers with `#[fngd(precondition)]`",
+    note = "if the plain gradient is what you want, leave out the mark"
+)]
+pub trait Preconditioned: FngdModule {}
 
 /// Receives what [`FngdModule::visit`] finds.
 pub trait Visitor {
@@ -23,6 +43,9 @@ pub trait Visitor {
 
     /// A layer whose weight (and bias) receive the preconditioned gradient. Its parameters are reported separately.
     fn layer(&mut self, layer: Layer);
+
+    /// A layer that could be preconditioned but is not to be, and why. Its parameters are reported separately.
+    fn plain_layer(&mut self, _layer: Layer, _because: &str) {}
 }
 
 /// A dotted name under construction.

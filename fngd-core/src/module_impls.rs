@@ -1,5 +1,6 @@
-//! What is a module besides derived structs: layers, bare tensors, collections, and the layers of `tch::nn`.
+//! What is a module besides derived types and collections: our layers, bare tensors, and the layers of `tch::nn`.
 
+use crate::module::Preconditioned;
 use crate::{FngdModule, Layer, Parameter, Path, Role, Visitor};
 use tch::{Tensor, nn};
 
@@ -44,44 +45,12 @@ impl FngdModule for Layer {
     }
 }
 
+impl Preconditioned for Layer {}
+
 /// A tensor by itself: a position table, a class token, a scale.
 impl FngdModule for Tensor {
     fn visit(&self, path: &Path, visitor: &mut dyn Visitor) {
         visit_parameter(self, Role::Other, path, visitor);
-    }
-}
-
-impl<T: FngdModule + ?Sized> FngdModule for Box<T> {
-    fn visit(&self, path: &Path, visitor: &mut dyn Visitor) {
-        (**self).visit(path, visitor);
-    }
-}
-
-impl<T: FngdModule> FngdModule for Option<T> {
-    fn visit(&self, path: &Path, visitor: &mut dyn Visitor) {
-        if let Some(module) = self {
-            module.visit(path, visitor);
-        }
-    }
-}
-
-impl<T: FngdModule> FngdModule for [T] {
-    fn visit(&self, path: &Path, visitor: &mut dyn Visitor) {
-        for (index, module) in self.iter().enumerate() {
-            module.visit(&path.child(index), visitor);
-        }
-    }
-}
-
-impl<T: FngdModule> FngdModule for Vec<T> {
-    fn visit(&self, path: &Path, visitor: &mut dyn Visitor) {
-        self[..].visit(path, visitor);
-    }
-}
-
-impl<T: FngdModule, const N: usize> FngdModule for [T; N] {
-    fn visit(&self, path: &Path, visitor: &mut dyn Visitor) {
-        self[..].visit(path, visitor);
     }
 }
 
@@ -125,4 +94,9 @@ impl FngdModule for nn::Embedding {
     fn visit(&self, path: &Path, visitor: &mut dyn Visitor) {
         visit_parameter(&self.ws, Role::Embedding, &path.child("weight"), visitor);
     }
+}
+
+/// Nothing to train.
+impl FngdModule for nn::Id {
+    fn visit(&self, _path: &Path, _visitor: &mut dyn Visitor) {}
 }

@@ -35,6 +35,16 @@ pub(crate) fn scale(tensor: &Tensor, weights: &Tensor, axis: BatchAxis) -> Resul
     Ok(tensor.f_reshape(&split[..])?.f_mul(&weights.f_view(&broadcast[..])?)?.f_view(&size[..])?)
 }
 
+/// How many samples `tensor` shows along `axis`, if each has one row there.
+pub(crate) fn rows(tensor: &Tensor, axis: BatchAxis) -> Option<i64> {
+    let position = match axis {
+        BatchAxis::Leading => 0,
+        BatchAxis::Axis(axis) => axis,
+        BatchAxis::Unknown => return None,
+    };
+    tensor.size().get(position).copied()
+}
+
 /// Checks that `tensor` holds `batch_size` samples where `axis` says.
 ///
 /// # Errors

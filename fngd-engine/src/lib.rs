@@ -17,6 +17,7 @@ mod jobs;
 pub mod loss;
 mod memory;
 pub mod method;
+mod models;
 pub mod network;
 mod onnx_network;
 mod progress;
@@ -92,6 +93,8 @@ fn run(job: Job, events: &Events) -> Result<Status> {
         }
         Job::BenchStep(job) => bench::run(&context, &job),
         Job::Trace(job) => trace::run(&context, &job),
+        Job::ListModels => Ok(models::list(&context)),
+        Job::MakeModel(job) => models::make(&context, &job),
         Job::Probe => Ok(jobs::done(events, Status::Finished, &checkpoint::RunState::default(), start)),
     }
 }
@@ -105,6 +108,7 @@ fn set_up(job: &Job, events: &Events) -> Result<(tch::Device, Fingerprint)> {
         Job::Eval { device, threads, .. } => (device.as_str(), *threads),
         Job::BenchStep(job) => (job.device.as_str(), job.threads),
         Job::Trace(job) => (job.device.as_str(), job.threads),
+        Job::ListModels | Job::MakeModel(_) => ("cpu", None),
         Job::Probe => ("auto", None),
     };
     let threads = device::set_threads(threads)?;

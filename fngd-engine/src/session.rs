@@ -147,7 +147,7 @@ impl Session {
     /// What is going to happen.
     pub fn plan(&self, settings: &Settings, first_step: u64) -> Plan {
         const POINTS: u64 = 32;
-        let Inventory { parameters, layers } = Inventory::of(&self.parts.network);
+        let Inventory { parameters, layers, .. } = Inventory::of(&self.parts.network);
         let size = |tensor: &tch::Tensor| tensor.numel() as u64;
         let total: u64 = parameters.iter().map(|parameter| size(&parameter.tensor)).sum();
         let preconditioned: u64 = layers.iter().map(|layer| size(layer.weight()) + layer.bias().map_or(0, size)).sum();

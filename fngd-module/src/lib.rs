@@ -3,6 +3,7 @@
 //! `fngd-onnx` reads the file and says what it means; this crate runs it. They are two crates so that a program can read, check
 //! and patch ONNX files without libtorch.
 
+pub mod author;
 mod calibrate;
 mod error;
 mod lower;

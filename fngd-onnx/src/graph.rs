@@ -166,6 +166,14 @@ impl Node {
         if let Some(Attribute::Float(value)) = self.attributes.get(name) { *value } else { default }
     }
 
+    /// The same as the number that was meant: the shortest decimal that float32 rounds to what is stored. An exporter that was told
+    /// 1e-5 stores 9.9999997e-6, and this gives 1e-5.
+    pub fn decimal(&self, name: &str, default: f32) -> f64 {
+        let stored = self.float(name, default);
+        // Rust prints the shortest decimal.
+        stored.to_string().parse().unwrap_or_else(|_| stored.into())
+    }
+
     /// Attribute `name` as a list of integers, if the file has it.
     pub fn ints(&self, name: &str) -> Option<&[i64]> {
         if let Some(Attribute::Ints(values)) = self.attributes.get(name) { Some(values) } else { None }

@@ -1,3 +1,5 @@
+mod onnx;
+
 use crate::init::HE_FAN_IN;
 use crate::layers::{batch_norm, conv, linear};
 use fngd_core::{FngdModule, nn};
@@ -37,10 +39,7 @@ impl nn::ModuleT for CifarResNet {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
         let stem = xs.apply(&self.conv1).apply_t(&self.bn1, train).relu();
         let blocks = self.layer1.iter().chain(&self.layer2).chain(&self.layer3);
-        blocks
-            .fold(stem, |xs, block| xs.apply_t(block, train))
-            .mean_dim([2i64, 3].as_slice(), false, None)
-            .apply(&self.fc)
+        blocks.fold(stem, |xs, block| xs.apply_t(block, train)).mean_dim(&[2i64, 3][..], false, None).apply(&self.fc)
     }
 }
 

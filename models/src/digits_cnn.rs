@@ -1,3 +1,5 @@
+mod onnx;
+
 use crate::init::HE_FAN_IN;
 use crate::layers::{batch_norm, conv, linear};
 use fngd_core::{FngdModule, nn};
@@ -46,7 +48,7 @@ impl nn::ModuleT for DigitsCnn {
             .apply(&self.conv3)
             .apply_t(&self.bn3, train)
             .relu()
-            .mean_dim([2i64, 3].as_slice(), false, None)
+            .mean_dim(&[2i64, 3][..], false, None)
             .apply(&self.fc)
     }
 }

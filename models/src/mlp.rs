@@ -1,3 +1,5 @@
+mod onnx;
+
 use crate::layers::linear;
 use fngd_core::{FngdModule, nn};
 use tch::Tensor;

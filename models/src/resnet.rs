@@ -1,3 +1,5 @@
+mod onnx;
+
 use crate::init::HE_FAN_OUT;
 use crate::layers::{batch_norm, conv, linear};
 use fngd_core::{FngdModule, nn};
@@ -83,10 +85,7 @@ impl nn::ModuleT for ResNet {
             Stem::ImageNet => xs.max_pool2d(3, 2, 1, 1, false),
         };
         let blocks = self.layer1.iter().chain(&self.layer2).chain(&self.layer3).chain(&self.layer4);
-        blocks
-            .fold(xs, |xs, block| xs.apply_t(block, train))
-            .mean_dim([2i64, 3].as_slice(), false, None)
-            .apply(&self.fc)
+        blocks.fold(xs, |xs, block| xs.apply_t(block, train)).mean_dim(&[2i64, 3][..], false, None).apply(&self.fc)
     }
 }
 

@@ -1,3 +1,5 @@
+mod onnx;
+
 use crate::layers::linear;
 use crate::transformer::{EncoderLayer, LayerConfig};
 use fngd_core::{FngdModule, nn};
@@ -50,6 +52,6 @@ impl nn::ModuleT for TransformerEncoder {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
         let xs = xs + &self.position;
         let encoded = self.layers.iter().fold(xs, |xs, layer| layer.forward_t(&xs, None, train));
-        encoded.mean_dim([1i64].as_slice(), false, None).apply(&self.head)
+        encoded.mean_dim(&[1i64][..], false, None).apply(&self.head)
     }
 }

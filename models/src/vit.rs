@@ -1,3 +1,5 @@
+mod onnx;
+
 use crate::attention;
 use crate::init;
 use fngd_core::FngdModule;

@@ -2,8 +2,10 @@
 
 #![allow(missing_docs)] // The library serves this package's programs and tests, and nobody else.
 
+pub mod fixture;
 pub mod hostile;
 pub mod parity;
+pub mod programs;
 pub mod reference;
 
 use fngd_onnx::{ImportOptions, OnnxModel};

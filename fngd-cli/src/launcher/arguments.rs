@@ -81,11 +81,16 @@ pub enum Command {
     Export(Export),
     /// Compare what a model computes, node by node, with what another runtime computes
     Diff(Diff),
+    /// Write a model as readable Rust, with `#[derive(FngdModule)]` and its weights
+    Codegen(Codegen),
     /// Check what is installed, and say how to get what is missing
     Doctor,
     /// List, download and check data sets
     #[command(subcommand)]
     Data(Data),
+    /// List models that need no file, and write them as ONNX files to train
+    #[command(subcommand)]
+    Models(Models),
     /// Measure speed
     #[command(subcommand)]
     Bench(Bench),
@@ -361,6 +366,26 @@ pub struct Diff {
     pub all: bool,
 }
 
+#[derive(Debug, Args)]
+pub struct Codegen {
+    /// The ONNX file
+    pub model: PathBuf,
+    /// The folder to write to
+    #[arg(short, long, value_name = "DIR")]
+    pub output: PathBuf,
+    /// A crate of its own that builds: Cargo.toml, build.rs and a main function too
+    #[arg(long = "crate")]
+    pub whole_crate: bool,
+    /// Write nothing; exit with 9 if what is there is not what would be written
+    #[arg(long)]
+    pub check: bool,
+    /// The sources of FNGD that a crate depends on [default: those that this program was built from]
+    #[arg(long, value_name = "DIR")]
+    pub fngd: Option<PathBuf>,
+    #[command(flatten)]
+    pub import: ImportFlags,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum Data {
     /// The known data sets, and which of them are here
@@ -384,6 +409,32 @@ pub struct DataSet {
     /// Where named data sets are (default: the user's cache)
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Models {
+    /// The models, their inputs and sizes
+    List,
+    /// Write a model with initial weights
+    Make(MakeModel),
+}
+
+#[derive(Debug, Args)]
+pub struct MakeModel {
+    /// What `models list` calls it
+    pub name: String,
+    /// The file to write [default: NAME.onnx]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Classes, or tokens of a vocabulary [default: the model's own number]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub classes: Option<u32>,
+    /// Seeds the initial weights: the same seed gives the same file
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
+    pub seed: u64,
+    /// Replace the file if it is there
+    #[arg(long)]
+    pub force: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -132,6 +132,7 @@ fn stays_on_the_processor(job: &Job, libtorch: &Path) -> bool {
         Job::Eval { device, .. } => device,
         Job::BenchStep(bench) => &bench.device,
         Job::Trace(trace) => &trace.device,
+        Job::ListModels | Job::MakeModel(_) => return true,
         Job::Probe => return false,
     };
     device == "cpu" || (device == "auto" && !libtorch.join("libtorch_cuda.so").exists())

@@ -110,8 +110,13 @@ fn known(slot: &Slot, arguments: &[NewArgument]) -> Option<Expression> {
     let pairs = || candidates.iter().flat_map(|left| candidates.iter().map(move |right| (left.0, right.0)));
     let differences =
         pairs().map(|(left, right)| Expression::HalfDifference(left, right)).filter(|_| slot.role.name == "pad");
-    let times = (2..=8).flat_map(|factor| candidates.iter().map(move |(index, _)| Expression::Times(factor, *index)));
-    let over = (2..=8).flat_map(|factor| candidates.iter().map(move |(index, _)| Expression::Over(*index, factor)));
+    // Twice as many channels out as in is a choice, four times is an expansion.
+    let says_something =
+        |factor: i64, index: usize| factor > 2 || !matches!(arguments[index].role.name, "c_in" | "in_features");
+    let factors = || (2..=8).flat_map(|factor| candidates.iter().map(move |(index, _)| (factor, *index)));
+    let factors = || factors().filter(|(factor, index)| slot.role.name == "pad" || says_something(*factor, *index));
+    let times = factors().map(|(factor, index)| Expression::Times(factor, index));
+    let over = factors().map(|(factor, index)| Expression::Over(index, factor));
     differences.chain(times).chain(over).find(agrees)
 }
 
@@ -226,8 +231,8 @@ mod tests {
             slot("pad", Group::Width, &[8, 16]),
         ];
         let (arguments, expressions) = decide(&slots, &[]);
-        assert_eq!(names(&arguments), ["c_in"]);
-        assert_eq!(expressions[1..], [Expression::Times(2, 0), Expression::Over(0, 2)]);
+        assert_eq!(names(&arguments), ["c_in", "c_out"]);
+        assert_eq!(expressions[2], Expression::HalfDifference(1, 0));
         let slots = [
             slot("c_in", Group::Width, &[16, 16, 32]),
             slot("c_out", Group::Width, &[16, 32, 64]),

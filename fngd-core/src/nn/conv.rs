@@ -1,7 +1,7 @@
 use super::dims::Dims;
 use super::layer_name;
 use crate::layer::Identity;
-use crate::{Convolution, Error, FngdModule, Layer, Path, Result, Visitor};
+use crate::{Convolution, Error, FngdModule, Layer, Path, Preconditioned, Result, Visitor};
 use std::borrow::Borrow;
 use std::fmt;
 use std::marker::PhantomData;
@@ -142,6 +142,8 @@ impl<ND> FngdModule for Conv<ND> {
         self.layer().visit(path, visitor);
     }
 }
+
+impl<ND> Preconditioned for Conv<ND> {}
 
 impl<ND> fmt::Debug for Conv<ND> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -2,7 +2,7 @@ use super::conv::check_groups;
 use super::dims::Dims;
 use super::layer_name;
 use crate::layer::{Geometry, Identity};
-use crate::{Convolution, FngdModule, Layer, Path, Result, Visitor};
+use crate::{Convolution, FngdModule, Layer, Path, Preconditioned, Result, Visitor};
 use std::borrow::Borrow;
 use std::fmt;
 use std::marker::PhantomData;
@@ -119,6 +119,8 @@ impl<ND> FngdModule for ConvTransposeND<ND> {
         self.layer().visit(path, visitor);
     }
 }
+
+impl<ND> Preconditioned for ConvTransposeND<ND> {}
 
 impl<ND> fmt::Debug for ConvTransposeND<ND> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -25,11 +25,7 @@ pub struct LayerNorm {
 ///
 /// # Panics
 /// If libtorch cannot allocate the variables.
-pub fn layer_norm<'a>(
-    vs: impl Borrow<nn::Path<'a>>,
-    normalized_shape: Vec<i64>,
-    config: LayerNormConfig,
-) -> LayerNorm {
+pub fn layer_norm<'a>(vs: impl Borrow<nn::Path<'a>>, normalized_shape: Vec<i64>, config: LayerNormConfig) -> LayerNorm {
     let vs = vs.borrow();
     // Of ours, only the name, for messages, and the configuration, which others can see.
     let nn::LayerNorm { ws, bs, normalized_shape, .. } = nn::layer_norm(vs, normalized_shape, config);
@@ -81,6 +77,11 @@ mod tests {
         assert_eq!(ours.forward(&input), theirs.forward(&input));
         assert_eq!(vs.variables().keys().filter(|name| name.starts_with("norm.")).count(), 2);
         let error = ours.f_forward(&input.tr()).unwrap_err().to_string();
-        assert!(error.starts_with("layer `norm`: Internal torch error: Given normalized_shape=[4], expected input with shape [*, 4]"), "{error}");
+        assert!(
+            error.starts_with(
+                "layer `norm`: Internal torch error: Given normalized_shape=[4], expected input with shape [*, 4]"
+            ),
+            "{error}"
+        );
     }
 }

@@ -1,6 +1,6 @@
 use super::layer_name;
 use crate::layer::{Geometry, Identity};
-use crate::{FngdModule, Layer, Path, Result, Visitor};
+use crate::{FngdModule, Layer, Path, Preconditioned, Result, Visitor};
 use std::borrow::Borrow;
 use std::fmt;
 use tch::Tensor;
@@ -86,6 +86,8 @@ impl FngdModule for Linear {
         self.layer().visit(path, visitor);
     }
 }
+
+impl Preconditioned for Linear {}
 
 /// The same parameters, preconditioned.
 impl From<nn::Linear> for Linear {

@@ -62,12 +62,24 @@ impl Optimizer for Composed {
         self.source.begin(batch)
     }
 
+    fn begin_seen(&mut self, epoch: u64, slot: u64) -> Result<()> {
+        self.source.begin_seen(epoch, slot)
+    }
+
     fn logits(&mut self, logits: Tensor) -> Result<Tensor> {
         self.source.logits(logits)
     }
 
     fn backward(&mut self, loss: &Tensor, accumulation: usize) -> Result<()> {
-        let done = self.source.backward(loss, accumulation)?;
+        let done = match self.source.backward(loss, accumulation) {
+            Ok(done) => done,
+            Err(error) => {
+                // A part of the gradients is there. The next step must not apply it.
+                self.pending = StepReport::default();
+                self.clear_gradients()?;
+                return Err(error);
+            }
+        };
         self.pending.solved += done.solved;
         self.pending.recalled += done.recalled;
         self.pending.unknown += done.unknown;
@@ -92,6 +104,10 @@ impl Optimizer for Composed {
 
     fn layers(&self) -> Result<Vec<LayerReport>> {
         self.source.layers()
+    }
+
+    fn sample_weights(&self) -> Result<Vec<(String, Tensor)>> {
+        self.source.sample_weights()
     }
 
     fn state(&self) -> Result<Vec<(String, Tensor)>> {

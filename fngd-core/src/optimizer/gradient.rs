@@ -11,6 +11,11 @@ pub trait GradientSource {
     /// Announces the samples of the next forward pass.
     fn begin(&mut self, batch: &Batch) -> Result<()>;
 
+    /// See [`Optimizer::begin_seen`](super::Optimizer::begin_seen).
+    fn begin_seen(&mut self, _epoch: u64, _slot: u64) -> Result<()> {
+        Ok(())
+    }
+
     /// See [`Optimizer::logits`](super::Optimizer::logits).
     fn logits(&mut self, logits: Tensor) -> Result<Tensor> {
         Ok(logits)
@@ -21,6 +26,11 @@ pub trait GradientSource {
 
     /// See [`Optimizer::layers`](super::Optimizer::layers).
     fn layers(&self) -> Result<Vec<LayerReport>>;
+
+    /// See [`Optimizer::sample_weights`](super::Optimizer::sample_weights).
+    fn sample_weights(&self) -> Result<Vec<(String, Tensor)>> {
+        Ok(Vec::new())
+    }
 
     /// See [`Optimizer::state`](super::Optimizer::state). Names need to be unique within the source only.
     fn state(&self) -> Result<Vec<(String, Tensor)>>;

@@ -2,9 +2,9 @@
 
 use super::gradient::backpropagate;
 use super::{BackwardReport, Batch, GradientSource, LayerReport, PhaseTime, WeightSource};
-use crate::fngd::{Preconditioner, lock};
+use crate::preconditioner::{Preconditioner, lock};
 use crate::state::TensorMap;
-use crate::{FngdConfig, Layer, Result};
+use crate::{Error, FngdConfig, Layer, Result};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 use tch::Tensor;
@@ -21,16 +21,21 @@ pub struct PreconditionedGradient {
 }
 
 impl PreconditionedGradient {
-    /// Taps `layers`, which no other optimizer may be using.
+    /// Taps `layers`.
     ///
     /// # Errors
-    /// [`is_config`](crate::Error::is_config) if a setting is out of range, or if there is no layer to precondition.
+    /// [`is_config`](crate::Error::is_config) if a setting is out of range, or if there is no layer to precondition;
+    /// [`is_state`](crate::Error::is_state) if another optimizer has tapped one of them and is still there.
     pub fn build(layers: Vec<Layer>, config: FngdConfig) -> Result<Self> {
         let config = config.build()?;
         if layers.is_empty() {
-            return Err(crate::Error::config(
-                "the model has no linear or convolution layer that FNGD could precondition",
-            ));
+            return Err(Error::config("the model has no linear or convolution layer that FNGD could precondition"));
+        }
+        if let Some(layer) = layers.iter().find(|layer| layer.is_attached()) {
+            let name = layer.name();
+            return Err(Error::state(format!(
+                "layer `{name}` is in the hands of another optimizer: drop that one first"
+            )));
         }
         let preconditioner = Preconditioner::attach(&layers, config);
         Ok(Self { layers, preconditioner })
@@ -42,16 +47,29 @@ impl GradientSource for PreconditionedGradient {
         lock(&self.preconditioner)?.begin(batch)
     }
 
+    fn begin_seen(&mut self, epoch: u64, slot: u64) -> Result<()> {
+        lock(&self.preconditioner)?.begin_seen(epoch, slot)
+    }
+
     fn logits(&mut self, logits: Tensor) -> Result<Tensor> {
         Preconditioner::watch_logits(&self.preconditioner, logits)
     }
 
     fn backward(&mut self, loss: &Tensor, accumulation: usize) -> Result<BackwardReport> {
         let start = Instant::now();
-        lock(&self.preconditioner)?.accumulation = accumulation.max(1) as f64;
-        // The lock is free meanwhile: the taps take it, layer by layer.
-        backpropagate(loss, accumulation)?;
         let mut preconditioner = lock(&self.preconditioner)?;
+        if !preconditioner.has_begun() {
+            return Err(Error::state("backward before `begin`: say which samples the forward pass sees"));
+        }
+        preconditioner.accumulation = accumulation.max(1) as f64;
+        drop(preconditioner);
+        // The lock is free meanwhile: the taps take it, layer by layer.
+        let done = backpropagate(loss, accumulation);
+        let mut preconditioner = lock(&self.preconditioner)?;
+        if done.is_err() {
+            preconditioner.forget_forward();
+        }
+        done?;
         let _no_grad = tch::no_grad_guard();
         preconditioner.finish()?;
         Ok(BackwardReport {
@@ -65,6 +83,10 @@ impl GradientSource for PreconditionedGradient {
 
     fn layers(&self) -> Result<Vec<LayerReport>> {
         lock(&self.preconditioner)?.reports()
+    }
+
+    fn sample_weights(&self) -> Result<Vec<(String, Tensor)>> {
+        lock(&self.preconditioner)?.sample_weights()
     }
 
     fn state(&self) -> Result<Vec<(String, Tensor)>> {

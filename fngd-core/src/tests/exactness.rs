@@ -114,15 +114,12 @@ fn a_wrong_batch_size_is_an_error_of_the_step_that_names_the_layer() {
 }
 
 #[test]
-fn forward_without_begin_is_refused() {
+fn backward_without_begin_is_refused() {
     let network = Network::new(4, Kind::Float);
-    let _optimizer = fngd(&network, FngdConfig::default());
-    let error = network.layers[0].f_forward(&batch(0, SIZE, Kind::Float).0).unwrap_err();
-    let expected = "layer `conv`: forward with gradients before `begin`: say which samples come next";
-    assert_eq!(error.to_string(), expected);
-    // Evaluation needs no announcement.
-    let _no_grad = tch::no_grad_guard();
-    let _ = network.forward(&batch(0, SIZE, Kind::Float).0);
+    let mut optimizer = fngd(&network, FngdConfig::default());
+    let (images, labels) = batch(0, SIZE, Kind::Float);
+    let error = optimizer.backward(&network.loss(&images, &labels), 1).unwrap_err();
+    assert_eq!(error.to_string(), "backward before `begin`: say which samples the forward pass sees");
 }
 
 #[test]

@@ -43,8 +43,8 @@ impl Contender {
         };
         let settings = OptimizerSettings { name: optimizer.to_owned(), inner, ..OptimizerSettings::default() };
         let method = method::method(&settings, 0)?;
-        let (channels_last, dims) = (job.channels_last, job.dims.clone());
-        let options = BuildOptions { device, channels_last, dims, ..BuildOptions::default() };
+        let dims = job.dims.clone();
+        let options = BuildOptions { device, channels_last: job.channels_last, dims, ..BuildOptions::default() };
         let mut network = OnnxNetwork::build(OnnxNetwork::open(&job.model, &Default::default(), None)?, &options)?;
         network.set_training(true);
         let batch = i64::try_from(job.batch).map_err(|_| Failure::usage("bench step: batch is too large"))?;

@@ -65,6 +65,7 @@ pub(crate) fn from_data_as(data: &TensorData, float: Kind) -> Result<Tensor> {
         ElementType::Uint32 => Tensor::f_from_slice(&numbers(&data.bytes, |b| i64::from(u32::from_le_bytes(b))))?,
         stored => {
             let stored_kind = match stored {
+                ElementType::Float32 => Kind::Float,
                 ElementType::Float64 => Kind::Double,
                 ElementType::Float16 => Kind::Half,
                 ElementType::Bfloat16 => Kind::BFloat16,

@@ -57,6 +57,12 @@ pub(crate) fn output_layer(graph: &Graph, uses: &Uses) -> Option<(usize, ValueId
     layers.iter().find(is_output).map(|(index, layer)| (*index, layer.info.weight))
 }
 
+/// The weights of layers, by the node that adds their bias.
+pub(crate) fn weights_by_bias(graph: &Graph) -> BTreeMap<usize, ValueId> {
+    let layers = layers::find(graph, &Uses::of(graph)).into_iter();
+    layers.map(|(index, layer)| (layer.info.bias_add.unwrap_or(index), layer.info.weight)).collect()
+}
+
 /// Constants of more than one element that look like parameters and are none.
 pub(crate) fn constants(graph: &Graph) -> BTreeMap<ValueId, &'static str> {
     constants::find(graph, &Uses::of(graph))

@@ -29,8 +29,8 @@ use std::collections::BTreeMap;
 /// let graph = GraphBuilder::new("Perceptron");
 /// let input = graph.input("input", Float32, &["batch".into(), 2.into()]);
 /// let logits = graph.module("fc", "Linear", || {
-///     let weight = graph.parameter("weight", || TensorData::from_floats(vec![3, 2], &[1.0; 6]));
-///     let bias = graph.parameter("bias", || TensorData::from_floats(vec![3], &[0.0; 3]));
+///     let weight = graph.parameter("weight", || Ok(TensorData::from_floats(vec![3, 2], &[1.0; 6])));
+///     let bias = graph.parameter("bias", || Ok(TensorData::from_floats(vec![3], &[0.0; 3])));
 ///     input.gemm(weight, Some(bias))
 /// });
 /// graph.output("logits", logits, Float32, &["batch".into(), 3.into()]);
@@ -121,20 +121,24 @@ impl GraphBuilder {
     }
 
     /// A parameter or buffer of the module that is being written: `weight` in `layer1.0.conv1` is `layer1.0.conv1.weight`.
-    pub fn parameter(&self, name: &str, data: impl FnOnce() -> TensorData) -> Value<'_> {
+    /// Where `data` fails, so does [`build`](Self::build).
+    pub fn parameter(&self, name: &str, data: impl FnOnce() -> Result<TensorData>) -> Value<'_> {
         let full_name = child(self.0.borrow().module_path(), name);
         self.shared_parameter(&full_name, data)
     }
 
     /// A parameter by its full name. One that is there already is that one, for tied weights.
-    pub fn shared_parameter(&self, full_name: &str, data: impl FnOnce() -> TensorData) -> Value<'_> {
+    pub fn shared_parameter(&self, full_name: &str, data: impl FnOnce() -> Result<TensorData>) -> Value<'_> {
         let mut draft = self.0.borrow_mut();
         let known = draft.by_name.get(full_name).copied();
         let known = known.and_then(|value| draft.initializers.iter().find(|(other, _)| *other == value));
         if let Some((value, data)) = known {
             return Value { graph: self, index: *value, rank: data.dims.len() };
         }
-        let data = data();
+        let data = data().unwrap_or_else(|error| {
+            draft.error.get_or_insert(error.at(format!("parameter {}", quoted(full_name))));
+            TensorData::from_floats(vec![0], &[])
+        });
         let rank = data.dims.len();
         let index = draft.named(full_name);
         draft.initializers.push((index, data));
@@ -147,12 +151,16 @@ impl GraphBuilder {
         self.node("Constant").attribute("value", data).result(rank)
     }
 
-    /// Writes a module: nodes and parameters added by `body` belong to `name` below the present one. `class` is its type.
+    /// Writes a module: nodes and parameters added by `body` belong to `name` below the present one, `layers.0` in a list. `class` is
+    /// its type.
     pub fn module<T>(&self, name: &str, class: &str, body: impl FnOnce() -> T) -> T {
         let mut draft = self.0.borrow_mut();
-        let is_name = |name: &str| !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_');
-        if !is_name(name) {
-            draft.fail(format!("module {} must be named by letters, digits and `_`", quoted(name)));
+        let is_word = |word: &str| !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || c == '_');
+        if !name.split('.').all(is_word) {
+            draft.fail(format!(
+                "module {} is named by something else than letters, digits, `_` and single dots",
+                quoted(name)
+            ));
         }
         let path = child(draft.module_path(), name);
         draft.modules.push(Module { path, class: class.to_owned() });

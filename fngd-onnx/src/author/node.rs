@@ -49,12 +49,12 @@ impl<'g> NodeBuilder<'g> {
 
     /// Writes the node; its one output has `rank` dimensions.
     pub fn result(self, rank: usize) -> Value<'g> {
-        // OK because the number of outputs is 1.
-        self.results(1, rank).pop().unwrap()
+        let [result] = self.results(rank);
+        result
     }
 
     /// Writes the node; each of its outputs has `rank` dimensions.
-    pub fn results(mut self, count: usize, rank: usize) -> Vec<Value<'g>> {
+    pub fn results<const COUNT: usize>(mut self, rank: usize) -> [Value<'g>; COUNT] {
         while self.inputs.last() == Some(&None) {
             self.inputs.pop();
         }
@@ -71,11 +71,11 @@ impl<'g> NodeBuilder<'g> {
         let classes = list(&mut draft.modules.iter().map(|module| module.class.as_str()).chain([self.op_type]));
         let metadata = [("pkg.torch.onnx.class_hierarchy", classes), ("pkg.torch.onnx.name_scopes", scopes)];
         let first = draft.values.len();
-        let outputs = first..first + count;
+        let outputs = first..first + COUNT;
         draft.values.resize(outputs.end, None);
         let Self { graph, op_type, inputs, attributes } = self;
         let outputs: Vec<usize> = outputs.collect();
-        let results = outputs.iter().map(|&index| Value { graph, index, rank }).collect();
+        let results = std::array::from_fn(|position| Value { graph, index: first + position, rank });
         draft.nodes.push(NodeDraft { name, op_type, inputs, outputs, attributes, metadata });
         results
     }

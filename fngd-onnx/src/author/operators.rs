@@ -1,12 +1,12 @@
 //! Operators as methods of the values that they are applied to.
 
 use super::{GraphBuilder, Value};
-use crate::graph::TensorData;
+use crate::graph::{ElementType, TensorData};
 
-/// The arguments of a two-dimensional window: one entry per spatial dimension.
+/// How a window moves over the spatial dimensions: one entry for each of them.
 #[derive(Debug, Clone, Copy)]
 pub struct Window<'a> {
-    /// Size of the window; `None` where the weight says it.
+    /// Size of the window.
     pub kernel: &'a [i64],
     /// Step between windows.
     pub stride: &'a [i64],
@@ -116,10 +116,10 @@ impl<'g> Value<'g> {
         self.operator("Pad").input(self.graph.integers(pads)).result(self.rank)
     }
 
-    /// `count` equal parts along `axis`.
-    pub fn split(self, count: usize, axis: i64) -> Vec<Self> {
-        let node = self.operator("Split").attribute("axis", axis).attribute("num_outputs", count as i64);
-        node.results(count, self.rank)
+    /// `COUNT` equal parts along `axis`.
+    pub fn split<const COUNT: usize>(self, axis: i64) -> [Self; COUNT] {
+        let node = self.operator("Split").attribute("axis", axis).attribute("num_outputs", COUNT as i64);
+        node.results(self.rank)
     }
 
     /// New dimensions of size 1 at these places of the result.
@@ -133,9 +133,25 @@ impl<'g> Value<'g> {
         self.operator("Squeeze").input(self.graph.integers(axes)).result(rank)
     }
 
-    /// Each element times `factor`.
-    pub fn scale(self, factor: f64) -> Self {
-        self * self.graph.constant(TensorData::from_floats(Vec::new(), &[factor as f32]))
+    /// The element at `index` of `axis`, which is gone then.
+    pub fn select(self, axis: i64, index: i64) -> Self {
+        let index = self.graph.constant(TensorData::from_integers(Vec::new(), &[index]));
+        self.operator("Gather").input(index).attribute("axis", axis).result(self.rank.saturating_sub(1))
+    }
+
+    /// The size of `axis`: one integer, in a list of its own.
+    pub fn size(self, axis: i64) -> Self {
+        self.operator("Shape").attribute("start", axis).attribute("end", axis + 1).result(1)
+    }
+
+    /// Repeated along dimensions of size 1, as often as `size`, a list, has it.
+    pub fn expand(self, size: Value<'_>) -> Self {
+        self.operator("Expand").input(size).result(self.rank)
+    }
+
+    /// As numbers of another type.
+    pub fn cast(self, element_type: ElementType) -> Self {
+        self.operator("Cast").attribute("to", i64::from(element_type.number())).result(self.rank)
     }
 
     /// The graph that it belongs to.

@@ -16,21 +16,19 @@ fn opened(graph: GraphBuilder) -> Result<OnnxModel> {
 fn tower() -> GraphBuilder {
     let graph = GraphBuilder::new("Tower");
     let images = graph.input("input", Float32, &["batch".into(), 2.into(), 8.into(), 8.into()]);
-    let block = graph.module("layers", "torch.nn.modules.container.ModuleList", || {
-        graph.module("0", "Block", || {
-            let convolution = |name: &str, xs: Value<'_>| {
-                graph.module(name, "Conv2D", || {
-                    let weight = graph.parameter("weight", || floats(&[2, 2, 3, 3]));
-                    // As a method of the graph, the result does not borrow `xs`.
-                    let node = graph.node("Conv").input(xs).input(weight);
-                    node.attribute("pads", [1, 1, 1, 1]).result(4)
-                })
-            };
-            let ys = convolution("conv1", images).relu();
-            (convolution("conv2", ys) + images).relu()
-        })
+    let block = graph.module("layers.0", "Block", || {
+        let convolution = |name: &str, xs: Value<'_>| {
+            graph.module(name, "Conv2D", || {
+                let weight = graph.parameter("weight", || Ok(floats(&[2, 2, 3, 3])));
+                // As a method of the graph, the result does not borrow `xs`.
+                let node = graph.node("Conv").input(xs).input(weight);
+                node.attribute("pads", [1, 1, 1, 1]).result(4)
+            })
+        };
+        let ys = convolution("conv1", images).relu();
+        (convolution("conv2", ys) + images).relu()
     });
-    let weight = || floats(&[2, 2]);
+    let weight = || Ok(floats(&[2, 2]));
     let hidden = graph.module("fc", "Linear", || block.mean(&[2, 3]).gemm(graph.parameter("weight", weight), None));
     let tied = graph.module("tied", "Linear", || hidden.gemm(graph.shared_parameter("fc.weight", weight), None));
     graph.output("logits", tied, Float32, &["batch".into(), 2.into()]);
@@ -57,9 +55,9 @@ fn names_and_scopes_are_the_modules() -> Result<()> {
         ["name_scopes", "class_hierarchy"].map(|key| &graph.nodes[index].metadata[&format!("pkg.torch.onnx.{key}")])
     };
     let [of_conv, classes] = scopes(0);
-    assert_eq!(of_conv, "['', 'layers', 'layers.0', 'layers.0.conv1', 'Conv']");
-    assert_eq!(classes, "['Tower', 'torch.nn.modules.container.ModuleList', 'Block', 'Conv2D', 'Conv']");
-    assert_eq!(scopes(4)[0], "['', 'layers', 'layers.0', 'Relu_2']");
+    assert_eq!(of_conv, "['', 'layers.0', 'layers.0.conv1', 'Conv']");
+    assert_eq!(classes, "['Tower', 'Block', 'Conv2D', 'Conv']");
+    assert_eq!(scopes(4)[0], "['', 'layers.0', 'Relu_2']");
     assert_eq!(crate::repair::hints::module(&graph.nodes[0]), Some("layers.0.conv1"));
 
     Ok(())
@@ -124,12 +122,16 @@ fn the_first_mistake_is_reported() {
         graph.output("y", x.relu().relu(), Float32, &["batch".into()]);
     });
     assert_eq!(shadowed, "two values are called `/Relu_output_0`");
-    let named = error(|graph| graph.module("layer1.0", "Block", || ()));
-    assert_eq!(named, "module `layer1.0` must be named by letters, digits and `_`");
+    let named = error(|graph| graph.module("layer1.", "Block", || ()));
+    assert_eq!(named, "module `layer1.` is named by something else than letters, digits, `_` and single dots");
+    let lost = error(|graph| {
+        graph.parameter("weight", || Err(Error::limit("no memory")));
+    });
+    assert_eq!(lost, "parameter `weight`: no memory");
     let short = error(|graph| {
         let data = TensorData { dims: vec![3], ..TensorData::from_floats(vec![2], &[0.0; 2]) };
         let x = graph.input("x", Float32, &["batch".into()]);
-        graph.output("y", x + graph.parameter("bias", || data), Float32, &["batch".into()]);
+        graph.output("y", x + graph.parameter("bias", || Ok(data)), Float32, &["batch".into()]);
     });
     assert_eq!(short, "tensor `bias`: float32 [3] has 8 bytes");
 

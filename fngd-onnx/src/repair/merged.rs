@@ -86,9 +86,15 @@ pub(super) fn split_shared(imported: &mut Imported) -> Vec<String> {
             }
         }
     }
+    // A layer that is called twice reads its bias twice, however equal the elements are.
+    let weights = analysis::weights_by_bias(graph);
+    let is_one_layer = |slots: &[(usize, usize)]| {
+        let mut of = slots.iter().map(|(index, _)| weights.get(index));
+        of.next().flatten().is_some_and(|first| of.all(|weight| weight == Some(first)))
+    };
     let mut names = UniqueNames::avoiding(graph.values.iter().map(|info| info.name.clone()));
     let (mut done, mut budget) = (Vec::new(), COPIES_BYTES);
-    for (id, slots) in readers.into_iter().filter(|(_, slots)| slots.len() > 1) {
+    for (id, slots) in readers.into_iter().filter(|(_, slots)| slots.len() > 1 && !is_one_layer(slots)) {
         for (index, slot) in slots.iter().skip(1) {
             if graph.initializers.get(&id).is_some_and(|data| take(&mut budget, data)) {
                 split(graph, sources, &mut names, id, *index, *slot);

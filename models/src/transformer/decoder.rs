@@ -1,3 +1,5 @@
+mod onnx;
+
 use super::LayerConfig;
 use super::residual::{layer_norm, linear};
 use crate::MultiheadAttention;
@@ -13,11 +15,11 @@ pub struct Decoder {
 
 impl Decoder {
     /// A decoder with initial weights.
-    pub fn new(vs: &nn::Path, layers: i64, config: &LayerConfig) -> Self {
-        let layers_vs = vs / "layers";
+    pub fn new(vs: nn::Path, layers: i64, config: &LayerConfig) -> Self {
+        let layers_vs = &vs / "layers";
         Self {
             layers: (0..layers).map(|index| DecoderLayer::new(&layers_vs / index, config)).collect(),
-            norm: layer_norm(vs / "norm", config.width),
+            norm: layer_norm(&vs / "norm", config.width),
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod decoder;
 mod encoder;
+mod onnx;
 mod residual;
 
 pub use decoder::{Decoder, DecoderLayer};
@@ -94,7 +95,7 @@ impl Transformer {
                 nn::Linear::tied(output, &target_embedding.as_ref().unwrap_or(&source_embedding).ws, None)
             }
         };
-        let transformer = EncoderDecoder::new(&(vs / "transformer"), config);
+        let transformer = EncoderDecoder::new(vs / "transformer", config);
         Self { source_embedding, target_embedding, transformer, output, config: *config }
     }
 
@@ -147,10 +148,10 @@ struct EncoderDecoder {
 }
 
 impl EncoderDecoder {
-    fn new(vs: &nn::Path, config: &TransformerConfig) -> Self {
+    fn new(vs: nn::Path, config: &TransformerConfig) -> Self {
         Self {
-            encoder: Encoder::new(&(vs / "encoder"), config.encoder_layers, &config.layer),
-            decoder: Decoder::new(&(vs / "decoder"), config.decoder_layers, &config.layer),
+            encoder: Encoder::new(&vs / "encoder", config.encoder_layers, &config.layer),
+            decoder: Decoder::new(&vs / "decoder", config.decoder_layers, &config.layer),
         }
     }
 }

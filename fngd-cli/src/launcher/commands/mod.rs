@@ -1,12 +1,14 @@
 //! One file a command.
 
 pub mod bench;
+pub mod codegen;
 pub mod data;
 pub mod diff;
 pub mod doctor;
 pub mod eval;
 pub mod export;
 pub mod inspect;
+pub mod models;
 pub mod train;
 
 use crate::launcher::arguments::Global;

@@ -28,17 +28,14 @@ pub(crate) fn build(node: &Node, context: &BuildContext) -> Result<Box<dyn Opera
     // Gone from operator set 9 on.
     let per_element = node.opset < 9 && node.int("spatial", 1) == 0;
     if shows_statistics {
-        return Ok(Box::new(BatchStatistics {
-            epsilon: epsilon(node)?,
-            momentum: f64::from(node.float("momentum", 0.9)),
-        }));
+        return Ok(Box::new(BatchStatistics { epsilon: epsilon(node)?, momentum: node.decimal("momentum", 0.9) }));
     }
     let is_statistic =
         |position| context.parameter(position).is_some_and(|p| p.info.role == ParameterRole::RunningStatistic);
     let is_frozen = (1..5).any(|position| position != 2 && context.is_frozen(position));
     Ok(Box::new(BatchNormalization {
         epsilon: epsilon(node)?,
-        momentum: f64::from(node.float("momentum", 0.9)),
+        momentum: node.decimal("momentum", 0.9),
         scale: node.input(1),
         per_element,
         learns: is_statistic(3) && is_statistic(4) && !is_frozen,

@@ -168,9 +168,9 @@ impl Operator for LocalResponseNormalization {
 
 /// Attribute `epsilon`, which libtorch takes as it is.
 pub(super) fn epsilon(node: &Node) -> Result<f64> {
-    let epsilon = node.float("epsilon", 1e-5);
+    let epsilon = node.decimal("epsilon", 1e-5);
     if !(epsilon >= 0.0 && epsilon.is_finite()) {
         return Err(Error::malformed(format!("attribute `epsilon` is {epsilon}, expected a number of at least 0")));
     }
-    Ok(f64::from(epsilon))
+    Ok(epsilon)
 }

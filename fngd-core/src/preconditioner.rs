@@ -5,12 +5,13 @@ mod facts;
 mod outcome;
 mod pending;
 mod scale;
+mod seen;
 
 pub(crate) use facts::Facts;
 pub(crate) use pending::Pending;
 
 use crate::bank::{CoefficientBank, Recalled};
-use crate::config::{Fisher, FngdConfig};
+use crate::config::{Fisher, FngdConfig, Share};
 use crate::layer::{Attachment, BatchAxis, Layer};
 use crate::optimizer::{Batch, LayerReport, PhaseTime, WeightSource};
 use crate::state::TensorMap;
@@ -20,6 +21,7 @@ use crate::{Error, Result, samples};
 use ablation::ablated;
 use outcome::Outcome;
 use scale::LayerScale;
+use seen::Seen;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 use tch::{Device, Kind, Tensor};
@@ -37,6 +39,8 @@ pub(crate) struct Preconditioner {
     batch: Option<Batch>,
     plan: Plan,
     progress: Vec<Progress>,
+    /// The samples that forward passes have shown since the latest backward.
+    seen: Seen,
     pending: Vec<Pending>,
     /// Micro-batches in the step: the loss was divided by it, so gradients and K are those of a smaller loss.
     pub accumulation: f64,
@@ -78,7 +82,8 @@ impl Preconditioner {
             options,
             batch: None,
             plan: Plan::Unknown,
-            progress: Vec::new(),
+            progress: layers.iter().map(|_| Progress::default()).collect(),
+            seen: Seen::default(),
             pending: Vec::new(),
             accumulation: 1.0,
             right_side: None,
@@ -91,8 +96,28 @@ impl Preconditioner {
         preconditioner
     }
 
-    /// Chooses where the weights of the next micro-batch come from.
+    /// Announces the samples of the next forward pass.
     pub fn begin(&mut self, batch: &Batch) -> Result<()> {
+        self.forget_forward();
+        self.start(batch)
+    }
+
+    /// Announces the samples of the forward pass that has just run: as many as its first layer saw.
+    pub fn begin_seen(&mut self, epoch: u64, slot: u64) -> Result<()> {
+        if self.config.share == Share::Sample {
+            let message =
+                "weights shared by sample need to know the samples: announce their indices before the forward pass";
+            return Err(Error::state(message));
+        }
+        let rows = self.seen.rows(&self.layers);
+        if rows.is_err() {
+            self.forget_forward();
+        }
+        self.start(&Batch { epoch, slot, samples: (0..rows?).collect() })
+    }
+
+    /// Chooses where the weights of the micro-batch come from.
+    fn start(&mut self, batch: &Batch) -> Result<()> {
         if batch.samples.is_empty() {
             return Err(Error::config("a batch must hold at least one sample, found none"));
         }
@@ -102,7 +127,6 @@ impl Preconditioner {
             self.bank.recall(batch)?.map_or(Plan::Unknown, Plan::Recall)
         };
         self.batch = Some(batch.clone());
-        self.progress = self.layers.iter().map(|_| Progress::default()).collect();
         self.outcomes = self.layers.iter().map(|_| Outcome::unknown()).collect();
         self.pending.clear();
         self.right_side = None;
@@ -110,14 +134,23 @@ impl Preconditioner {
         Ok(())
     }
 
+    /// Lets go of forward passes that no backward will follow.
+    pub fn forget_forward(&mut self) {
+        self.progress.fill_with(Progress::default);
+        self.seen = Seen::default();
+    }
+
+    /// Whether the samples of a micro-batch have been announced, and its backward has not run.
+    pub fn has_begun(&self) -> bool {
+        self.batch.is_some()
+    }
+
     /// Called by a layer's forward: one more use is on the tape. Returns what backward is to do there.
-    pub fn expect_use(attachment: &Attachment, axis: BatchAxis) -> Result<tap::Callback> {
+    pub fn expect_use(attachment: &Attachment, activations: &Tensor, axis: BatchAxis) -> Result<tap::Callback> {
         let Attachment { preconditioner, index } = attachment.clone();
         let mut this = lock(&preconditioner)?;
-        if this.batch.is_none() {
-            return Err(Error::state("forward with gradients before `begin`: say which samples come next"));
-        }
         this.progress[index].expected_uses += 1;
+        this.seen.note(index, samples::rows(activations, axis));
         drop(this);
         Ok(Box::new(move |activations, output_grads| {
             let mut this = lock(&preconditioner)?;
@@ -201,6 +234,10 @@ impl Preconditioner {
         if pending.is_empty() {
             return Ok(());
         }
+        if self.config.fisher == Fisher::ImprovedEmpirical && self.right_side.is_none() {
+            let message = "the improved empirical Fisher needs the gradients of the logits: compute the loss from what `logits` returns";
+            return Err(Error::state(message));
+        }
         let start = Instant::now();
         let grams: Vec<Tensor> = pending.iter().map(|waiting| waiting.gram.shallow_clone()).collect();
         let solution = crate::solve(&Tensor::f_stack(&grams, 0)?, self.config.damping, self.right_side.as_ref())?;
@@ -241,6 +278,7 @@ impl Preconditioner {
             }
         }
         self.solve_pending()?;
+        self.forget_forward();
         let batch = self.batch.take();
         if let (Plan::Solve, Some(batch)) = (&self.plan, batch) {
             self.store(&batch)?;
@@ -277,6 +315,14 @@ impl Preconditioner {
     /// The weights of the latest micro-batch. Waits for the device.
     pub fn reports(&self) -> Result<Vec<LayerReport>> {
         self.outcomes.iter().zip(&self.layers).map(|(outcome, facts)| outcome.report(&facts.name)).collect()
+    }
+
+    /// The weights w of the latest micro-batch, of the layers that have some. Copies: the bank's own stay as they are.
+    pub fn sample_weights(&self) -> Result<Vec<(String, Tensor)>> {
+        let rows = self.outcomes.iter().zip(&self.layers);
+        rows.filter_map(|(outcome, facts)| Some((facts.name.clone(), outcome.coefficients.as_ref()?)))
+            .map(|(name, coefficients)| Ok((name, coefficients.f_detach_copy()?)))
+            .collect()
     }
 
     /// The bank and the frozen layer scales.

@@ -1,4 +1,4 @@
-//! The same network twice: written by hand with the derive, and read from the ONNX file that PyTorch wrote.
+//! The file is the one that PyTorch wrote.
 
 use fngd_core::{Inventory, Result};
 use fngd_models::CifarResNet;

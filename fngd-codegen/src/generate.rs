@@ -1,0 +1,102 @@
+//! The whole way, from a model to text.
+
+use crate::operation::{Kind, Parameter, Program};
+use crate::scope::{Scopes, join};
+use crate::stamp::Stamp;
+use crate::{Result, lift};
+use fngd_onnx::OnnxModel;
+use fngd_onnx::graph::{Graph, ValueId};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How to generate.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Name of the model's struct; by default its class, if the exporter says it, else the file's name.
+    pub name: Option<String>,
+}
+
+/// A generated model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Generated {
+    /// The text with its stamp.
+    pub source: String,
+    /// Name of the model's struct.
+    pub name: String,
+    /// All variables of the generated model and where the file has their values, by path.
+    pub variables: Vec<Variable>,
+}
+
+/// A variable of the generated model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Variable {
+    /// Its path in the `VarStore`: `layer1.0.conv1.weight`.
+    pub path: String,
+    /// The initializer that has its value.
+    pub value: ValueId,
+    /// Its dimensions.
+    pub dims: Vec<i64>,
+    /// It holds the transpose of the stored matrix.
+    pub transposed: bool,
+    /// Changed by training; else a buffer.
+    pub trainable: bool,
+}
+
+/// Readable Rust for `model`: a struct with `#[derive(FngdModule)]` per kind of module, whose variables have the names of the file.
+///
+/// # Errors
+/// `is_unsupported()` if something in the model has no form in generated code, naming the nodes.
+pub fn generate(model: &OnnxModel, options: &Options) -> Result<Generated> {
+    let program = lift(model)?;
+    let scopes = Scopes::of(model.graph(), &program);
+    let name = options.name.clone().unwrap_or_else(|| default_name(model, &scopes));
+    let file = model.path().file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let (text, name) = text(model.graph(), &program, &scopes, &name);
+    let source = Stamp::new(file, model.sha256()).on(&text);
+    Ok(Generated { source, name, variables: variables(&program, &scopes) })
+}
+
+/// The text without its stamp, and the name of the root.
+pub(crate) fn text(graph: &Graph, program: &Program, scopes: &Scopes, name: &str) -> (String, String) {
+    let prepared = crate::tree::prepare(program, scopes);
+    let design = crate::unify::design(&prepared, name);
+    let hint = |input: &ValueId| Some((*input, graph.values.get(input.0)?.name.clone()));
+    let hints: BTreeMap<ValueId, String> = program.inputs.iter().filter_map(hint).collect();
+    let name = design.types.last().map(|type_| type_.name.clone()).unwrap_or_default();
+    (crate::emit::file(&design, &hints), name)
+}
+
+fn default_name(model: &OnnxModel, scopes: &Scopes) -> String {
+    let stem = || model.path().file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    let class = scopes.classes.get("").filter(|class| !class.starts_with("torch.nn.modules."));
+    class.cloned().unwrap_or_else(stem)
+}
+
+fn variables(program: &Program, scopes: &Scopes) -> Vec<Variable> {
+    let mut variables: Vec<Variable> = Vec::new();
+    let mut seen = BTreeSet::new();
+    // A weight that two layers share is a variable of the first.
+    let mut sources = BTreeSet::new();
+    for (index, operation) in program.operations.iter().enumerate() {
+        let Some(key) = &scopes.keys[index] else { continue };
+        let path = join(&scopes.modules[index], key);
+        let (parameters, is_layer): (&[Parameter], bool) = match &operation.kind {
+            Kind::Layer { parameters, .. } => (parameters, true),
+            Kind::Parameter(parameter) => (std::slice::from_ref(parameter), false),
+            _ => continue,
+        };
+        for Parameter { name, source, dims, transposed, trainable } in parameters {
+            let path = if is_layer { join(&path, name) } else { path.clone() };
+            let is_shared = name == "weight" && !sources.insert((*source, *transposed));
+            if seen.insert(path.clone()) && !is_shared {
+                variables.push(Variable {
+                    path,
+                    value: *source,
+                    dims: dims.clone(),
+                    transposed: *transposed,
+                    trainable: *trainable,
+                });
+            }
+        }
+    }
+    variables
+}
