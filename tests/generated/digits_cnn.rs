@@ -50,16 +50,5 @@ impl nn::ModuleT for DigitsCnn {
 }
 
 fn conv3x3(vs: nn::Path, c_in: i64, c_out: i64, stride: i64) -> nn::Conv2D {
-    nn::conv2d(
-        vs,
-        c_in,
-        c_out,
-        3,
-        nn::ConvConfig {
-            stride,
-            padding: 1,
-            bias: false,
-            ..Default::default()
-        },
-    )
+    nn::conv2d(vs, c_in, c_out, 3, nn::ConvConfig { stride, padding: 1, bias: false, ..Default::default() })
 }

@@ -35,18 +35,9 @@ impl Resnet18Torchscript {
 
 impl nn::ModuleT for Resnet18Torchscript {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
-        let mut xs = xs
-            .apply(&self.conv1)
-            .apply_t(&self.bn1, train)
-            .relu()
-            .max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false);
-        for layer in self
-            .layer1
-            .iter()
-            .chain(&self.layer2)
-            .chain(&self.layer3)
-            .chain(&self.layer4)
-        {
+        let mut xs =
+            xs.apply(&self.conv1).apply_t(&self.bn1, train).relu().max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false);
+        for layer in self.layer1.iter().chain(&self.layer2).chain(&self.layer3).chain(&self.layer4) {
             xs = xs.apply_t(layer, train);
         }
         xs.adaptive_avg_pool2d([1, 1]).flatten(1, -1).apply(&self.fc)
@@ -70,20 +61,14 @@ impl Layer {
             bn1: nn::batch_norm2d(vs / "bn1", c_out, Default::default()),
             conv2: conv2d(vs / "conv2", c_out, c_out, 3, 1),
             bn2: nn::batch_norm2d(vs / "bn2", c_out, Default::default()),
-            downsample: (stride != 1 || c_in != c_out)
-                .then(|| Downsample::new(&(vs / "downsample"), c_in, c_out)),
+            downsample: (stride != 1 || c_in != c_out).then(|| Downsample::new(&(vs / "downsample"), c_in, c_out)),
         }
     }
 }
 
 impl nn::ModuleT for Layer {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
-        let ys = xs
-            .apply(&self.conv1)
-            .apply_t(&self.bn1, train)
-            .relu()
-            .apply(&self.conv2)
-            .apply_t(&self.bn2, train);
+        let ys = xs.apply(&self.conv1).apply_t(&self.bn1, train).relu().apply(&self.conv2).apply_t(&self.bn2, train);
         (ys + xs.apply_opt_t(&self.downsample, train)).relu()
     }
 }
@@ -99,10 +84,7 @@ struct Downsample {
 
 impl Downsample {
     fn new(vs: &nn::Path, c_in: i64, c_out: i64) -> Self {
-        Self {
-            conv: conv2d(vs / "0", c_in, c_out, 1, 2),
-            bn: nn::batch_norm2d(vs / "1", c_out, Default::default()),
-        }
+        Self { conv: conv2d(vs / "0", c_in, c_out, 1, 2), bn: nn::batch_norm2d(vs / "1", c_out, Default::default()) }
     }
 }
 
@@ -127,11 +109,6 @@ fn conv2d(vs: nn::Path, c_in: i64, c_out: i64, kernel: i64, stride: i64) -> nn::
         c_in,
         c_out,
         kernel,
-        nn::ConvConfig {
-            stride,
-            padding: kernel / 2,
-            bias: false,
-            ..Default::default()
-        },
+        nn::ConvConfig { stride, padding: kernel / 2, bias: false, ..Default::default() },
     )
 }

@@ -59,20 +59,14 @@ impl BasicBlock {
             bn1: nn::batch_norm2d(vs / "bn1", c_out, Default::default()),
             conv2: conv3x3(vs / "conv2", c_out, c_out, 1),
             bn2: nn::batch_norm2d(vs / "bn2", c_out, Default::default()),
-            shortcut: (stride != 1 || c_in != c_out)
-                .then(|| Shortcut::new((c_out - c_in) / 2)),
+            shortcut: (stride != 1 || c_in != c_out).then(|| Shortcut::new((c_out - c_in) / 2)),
         }
     }
 }
 
 impl nn::ModuleT for BasicBlock {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
-        let ys = xs
-            .apply(&self.conv1)
-            .apply_t(&self.bn1, train)
-            .relu()
-            .apply(&self.conv2)
-            .apply_t(&self.bn2, train);
+        let ys = xs.apply(&self.conv1).apply_t(&self.bn1, train).relu().apply(&self.conv2).apply_t(&self.bn2, train);
         (ys + xs.apply_opt(&self.shortcut)).relu()
     }
 }
@@ -91,9 +85,7 @@ impl Shortcut {
 
 impl nn::Module for Shortcut {
     fn forward(&self, xs: &Tensor) -> Tensor {
-        xs.slice(2, None, None, 2)
-            .slice(3, None, None, 2)
-            .constant_pad_nd([0, 0, 0, 0, self.pad, self.pad])
+        xs.slice(2, None, None, 2).slice(3, None, None, 2).constant_pad_nd([0, 0, 0, 0, self.pad, self.pad])
     }
 }
 
@@ -107,16 +99,5 @@ fn basic_blocks(vs: &nn::Path, c_in: i64, c_out: i64, stride: i64) -> Vec<BasicB
 }
 
 fn conv3x3(vs: nn::Path, c_in: i64, c_out: i64, stride: i64) -> nn::Conv2D {
-    nn::conv2d(
-        vs,
-        c_in,
-        c_out,
-        3,
-        nn::ConvConfig {
-            stride,
-            padding: 1,
-            bias: false,
-            ..Default::default()
-        },
-    )
+    nn::conv2d(vs, c_in, c_out, 3, nn::ConvConfig { stride, padding: 1, bias: false, ..Default::default() })
 }

@@ -19,16 +19,7 @@ impl VisionTransformer {
     /// With fresh parameters under `vs`.
     pub fn new(vs: &nn::Path) -> Self {
         Self {
-            conv_proj: nn::conv2d(
-                vs / "conv_proj",
-                3,
-                768,
-                16,
-                nn::ConvConfig {
-                    stride: 16,
-                    ..Default::default()
-                },
-            ),
+            conv_proj: nn::conv2d(vs / "conv_proj", 3, 768, 16, nn::ConvConfig { stride: 16, ..Default::default() }),
             class_token: vs.randn("class_token", &[1, 1, 768], 0.0, 0.02),
             encoder: Encoder::new(&(vs / "encoder")),
             heads: Heads::new(&(vs / "heads")),
@@ -54,9 +45,7 @@ struct Heads {
 
 impl Heads {
     fn new(vs: &nn::Path) -> Self {
-        Self {
-            head: nn::linear(vs / "head", 768, 1000, Default::default()),
-        }
+        Self { head: nn::linear(vs / "head", 768, 1000, Default::default()) }
     }
 }
 
@@ -78,11 +67,7 @@ impl Encoder {
     fn new(vs: &nn::Path) -> Self {
         Self {
             pos_embedding: vs.randn("pos_embedding", &[1, 197, 768], 0.0, 0.02),
-            layers: (0..12)
-                .map(|i| EncoderBlock::new(
-                    &(vs / "layers" / format!("encoder_layer_{i}")),
-                ))
-                .collect(),
+            layers: (0..12).map(|i| EncoderBlock::new(&(vs / "layers" / format!("encoder_layer_{i}")))).collect(),
             ln: layer_norm(vs / "ln", 768),
         }
     }
@@ -171,16 +156,7 @@ impl nn::Module for MultiheadAttention {
         let q = qkv[0].view([-1, 197, 12, 64]).transpose(1, 2);
         let k = qkv[1].view([-1, 197, 12, 64]).transpose(1, 2);
         let v = qkv[2].view([-1, 197, 12, 64]).transpose(1, 2);
-        Tensor::scaled_dot_product_attention(
-                &q,
-                &k,
-                &v,
-                None::<Tensor>,
-                0.0,
-                false,
-                None,
-                false,
-            )
+        Tensor::scaled_dot_product_attention(&q, &k, &v, None::<Tensor>, 0.0, false, None, false)
             .transpose(1, 2)
             .flatten(2, -1)
             .apply(&self.out_proj)
@@ -188,12 +164,5 @@ impl nn::Module for MultiheadAttention {
 }
 
 fn layer_norm(vs: nn::Path, width: i64) -> nn::LayerNorm {
-    nn::layer_norm(
-        vs,
-        vec![width],
-        nn::LayerNormConfig {
-            eps: 1e-6,
-            ..Default::default()
-        },
-    )
+    nn::layer_norm(vs, vec![width], nn::LayerNormConfig { eps: 1e-6, ..Default::default() })
 }
