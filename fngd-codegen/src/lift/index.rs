@@ -34,7 +34,7 @@ pub(super) fn gather(reader: &mut Reader, node: &Node) -> Result<()> {
     if axis == 0 && embedding(reader, node, &dims)? {
         return Ok(());
     }
-    if let Some(affine) = affine::of_fact(&indices).filter(|_| axis == 0 && data.dims.len() == 1)
+    if let Some(affine) = affine::of_fact(&indices).filter(|_| axis == 0)
         && affine.counts(&indices.dims)
     {
         // All elements in their order: of one sample, if the file knows only one.
@@ -44,11 +44,17 @@ pub(super) fn gather(reader: &mut Reader, node: &Node) -> Result<()> {
         {
             *first = batch.size.clone();
         }
-        for target in [indices.dims.clone(), whole] {
-            if let Some(how) = Rearrangement::reshape(&data.dims, &target) {
+        for places in [indices.dims.clone(), whole] {
+            let target = [&places, behind].concat();
+            if data.dims[0] == Expression::product(&places)
+                && let Some(how) = Rearrangement::reshape(&data.dims, &target)
+            {
                 return reader.rearrange(node, how, target);
             }
         }
+    }
+    if reader.batch.is_some() && data.dims[axis].known().is_none() && indices.content.is_some() {
+        return Err(Error::unsupported("it picks samples of the example's batch; export with a dynamic batch"));
     }
     let index = reader.tensor(node, 1)?;
     let receiver = reader.tensor(node, 0)?;

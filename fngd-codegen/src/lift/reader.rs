@@ -352,11 +352,8 @@ impl<'a> Reader<'a> {
     }
 
     fn compute(&mut self, node: &Node) -> Result<()> {
-        let rule = table::rule(node).ok_or_else(|| {
-            Error::unsupported(
-                "no Rust can be written for this operator yet; `fngd-cli train` can train the model all the same",
-            )
-        })?;
+        let rule =
+            table::rule(node).ok_or_else(|| Error::unsupported("no Rust can be written for this operator yet"))?;
         rule(self, node)
     }
 
@@ -419,5 +416,6 @@ fn refusal(refused: &BTreeMap<String, Vec<String>>, nodes: usize) -> Error {
             if all.len() > 1 { format!(" (and {} more of this operator)", all.len() - 1) } else { String::new() };
         text.push_str(&format!("\n  {}{more}", all.first().map_or("", String::as_str)));
     }
+    text.push_str("\nThe model can be trained all the same, from its file: `fngd-cli train`.");
     Error::unsupported(text)
 }
