@@ -1,4 +1,5 @@
-//! A layer type of your own: a convolution over an image whose edges touch. `Layer` inside shows FNGD what flows through.
+//! A layer type of your own: a convolution over an image whose edges touch. `Layer` inside shows FNGD what flows
+//! through.
 
 use fngd_core::nn::{self, Module};
 use fngd_core::{Convolution, Fngd, FngdModule, Inventory, Layer, Result};

@@ -1,8 +1,8 @@
 //! `template/`, made into a project of its own outside the workspace, builds, runs, and goes on where it stopped.
 //!
-//! It fills in the placeholders as cargo-generate does, and shares the workspace's target folder and versions, so that libtorch's
-//! bindings are not compiled again. What it shows: the manifest, `build.rs` (the program finds libtorch without
-//! LD_LIBRARY_PATH) and the code are whole.
+//! It fills in the placeholders as cargo-generate does, and shares the workspace's target folder and versions, so that
+//! libtorch's bindings are not compiled again. What it shows: the manifest, `build.rs` (the program finds libtorch
+//! without LD_LIBRARY_PATH) and the code are whole.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -15,12 +15,18 @@ pub struct Error {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Unsupported,
+    Values,
 }
 
 impl Error {
     /// A model that trains, but uses something that has no form in generated code.
     pub fn unsupported(message: impl Into<String>) -> Self {
         Self { kind: Kind::Unsupported, message: message.into() }
+    }
+
+    /// A variable whose values cannot be taken from the file.
+    pub fn values(message: impl Into<String>) -> Self {
+        Self { kind: Kind::Values, message: message.into() }
     }
 
     /// The same error, saying where it happened: `"node `fc`"` gives ``node `fc`: ...``.

@@ -88,7 +88,13 @@ fn variables(program: &Program, scopes: &Scopes) -> Vec<Variable> {
             let path = if is_layer { join(&path, name) } else { path.clone() };
             let is_shared = name == "weight" && !sources.insert((*source, *transposed));
             if seen.insert(path.clone()) && !is_shared {
-                variables.push(Variable { path, value: *source, dims: dims.clone(), transposed: *transposed, trainable: *trainable });
+                variables.push(Variable {
+                    path,
+                    value: *source,
+                    dims: dims.clone(),
+                    transposed: *transposed,
+                    trainable: *trainable,
+                });
             }
         }
     }

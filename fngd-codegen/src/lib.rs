@@ -15,10 +15,14 @@ mod lift;
 mod name;
 pub mod operation;
 mod parts;
+pub mod project;
 mod scope;
 pub mod stamp;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod unify;
+pub mod weights;
 
 pub use error::{Error, Result};
 pub use generate::{Generated, Options, Variable, generate};

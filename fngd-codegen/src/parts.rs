@@ -212,7 +212,6 @@ fn visit_argument(argument: &mut Argument, role: Role, use_: Use, see: &mut dyn 
         | Argument::None
         | Argument::Bool(_)
         | Argument::Training
-        | Argument::WhileTraining(_)
         | Argument::ElementType(_)
         | Argument::Options(_)
         | Argument::Text(_) => (),

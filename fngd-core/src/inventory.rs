@@ -10,8 +10,9 @@ use tch::Tensor;
 /// What a module holds, gathered by one visit. Displayed, it is a table.
 ///
 /// **Tied weights.** A tensor that several modules report is one parameter, called by the name that comes first. A layer that is
-/// reported several times is one layer. A layer whose weight or bias something else uses as well, such as an embedding with
-/// the same table, is not preconditioned: part of its gradient comes past the layer.
+/// reported several times is one layer, and so are several layers that compute the same with the same weight and bias. A layer
+/// whose weight or bias anything else uses, such as an embedding with the same table, is not preconditioned: part of its gradient
+/// comes past the layer.
 ///
 /// ```
 /// use fngd_core::{Inventory, nn};
@@ -62,10 +63,12 @@ impl Inventory {
             {
                 continue;
             }
-            let layer = layer.clone();
-            match users.beside(&layer) {
-                None => inventory.layers.push(layer),
-                Some(because) => inventory.plain_layers.push(PlainLayer { layer, because }),
+            if let Some(because) = users.beside(layer) {
+                inventory.plain_layers.push(PlainLayer { layer: layer.clone(), because });
+            } else if let Some(twin) = inventory.layers.iter_mut().find(|known| known.is_twin_of(layer)) {
+                twin.add_twin(layer);
+            } else {
+                inventory.layers.push(layer.clone());
             }
         }
         let mut seen = std::collections::HashSet::new();
@@ -123,7 +126,7 @@ impl<'a> Users<'a> {
             let layers = self.layers.get(&tensor).map_or(&[][..], Vec::as_slice);
             // A frozen bias has no name, and nothing flows past the layer into it.
             let names = self.names.get(&tensor).map_or(&[][..], Vec::as_slice);
-            if layers.iter().all(|other| other.is(layer)) && names.len() <= layers.len() {
+            if layers.iter().all(|other| other.is_twin_of(layer)) && names.len() <= layers.len() {
                 return None;
             }
             let own = format!("{}.{what}", layer.name());

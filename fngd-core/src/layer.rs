@@ -1,6 +1,6 @@
 //! A preconditioned layer: a linear map or convolution whose parameters receive a weighted gradient.
 
-use crate::fngd::Preconditioner;
+use crate::preconditioner::Preconditioner;
 use crate::tap;
 use crate::{Error, Result};
 use std::fmt;
@@ -96,6 +96,8 @@ pub struct Layer {
     weight: Tensor,
     bias: Option<Tensor>,
     identity: Identity,
+    /// Other layers of the same tensors, which are to train as one with this.
+    twins: Vec<Identity>,
 }
 
 /// What makes a layer this layer, besides its tensors. Clones are the same layer.
@@ -176,11 +178,11 @@ impl Layer {
             let message = format!("layer `{name}`: bias is {:?}, expected [{out_features}]", bias.size());
             return Err(Error::shape(message));
         }
-        Ok(Self { weight, bias, identity: Identity::new(name, geometry) })
+        Ok(Self::from_parts(weight, bias, Identity::new(name, geometry)))
     }
 
     pub(crate) fn from_parts(weight: Tensor, bias: Option<Tensor>, identity: Identity) -> Self {
-        Self { weight, bias, identity }
+        Self { weight, bias, identity, twins: Vec::new() }
     }
 
     pub(crate) fn into_parts(self) -> (Tensor, Option<Tensor>, Identity) {
@@ -199,6 +201,17 @@ impl Layer {
         Arc::ptr_eq(&self.identity.shared, &other.identity.shared)
     }
 
+    /// Whether both are the same map of the same tensors.
+    pub(crate) fn is_twin_of(&self, other: &Self) -> bool {
+        let tensors = |layer: &Self| (tap::identity(&layer.weight), layer.bias.as_ref().map(tap::identity));
+        tensors(self) == tensors(other) && self.geometry() == other.geometry()
+    }
+
+    /// Makes uses of `twin` uses of this layer, once it is attached.
+    pub(crate) fn add_twin(&mut self, twin: &Self) {
+        self.twins.push(twin.identity.clone());
+    }
+
     /// The layer's output, differentiable in `activations` and in the parameters.
     ///
     /// # Errors
@@ -208,7 +221,7 @@ impl Layer {
     }
 
     fn tapped_forward(&self, activations: &Tensor) -> Result<Tensor> {
-        let Self { weight, bias, identity } = self;
+        let Self { weight, bias, identity, .. } = self;
         let (attachment, batch_axis) = {
             let state = identity.state();
             (state.attachment.clone(), state.batch_axis)
@@ -281,7 +294,9 @@ impl Layer {
     }
 
     pub(crate) fn attach(&self, attachment: Option<Attachment>) {
-        self.identity.state().attachment = attachment;
+        for identity in std::iter::once(&self.identity).chain(&self.twins) {
+            identity.state().attachment = attachment.clone();
+        }
     }
 
     /// Whether a preconditioner listens.
@@ -306,7 +321,8 @@ impl Identity {
 impl Clone for Layer {
     fn clone(&self) -> Self {
         let bias = self.bias.as_ref().map(Tensor::shallow_clone);
-        Self { weight: self.weight.shallow_clone(), bias, identity: self.identity.clone() }
+        let (identity, twins) = (self.identity.clone(), self.twins.clone());
+        Self { weight: self.weight.shallow_clone(), bias, identity, twins }
     }
 }
 

@@ -1,7 +1,8 @@
 //! What an inventory makes of a visit: tied weights, the table, the comparison with the VarStore.
 
-use fngd_core::{FngdModule, Inventory, nn};
-use nn::{LinearConfig, VarStore};
+use fngd_core::optimizer::{self, Batch, Groups, Inner, Method, StepOptions};
+use fngd_core::{FngdConfig, FngdModule, Inventory, nn};
+use nn::{Init, LinearConfig, VarStore};
 use tch::{Device, Tensor};
 
 #[derive(FngdModule)]
@@ -64,9 +65,39 @@ fn a_layer_in_two_places_is_one_layer() {
     assert_eq!(names, ["block", "mixer", "upsample"]);
 }
 
-/// As people tie weights in tch.
+/// Gradients of one layer used twice; of two layers whose tensors are tied as people tie them in tch.
 #[test]
-fn a_weight_of_two_layers_gets_the_plain_gradient() {
+fn two_layers_of_the_same_tensors_train_as_one() {
+    let gradients = |tie: fn(&nn::Linear, nn::Linear) -> nn::Linear| {
+        let variables = VarStore::new(Device::Cpu);
+        let config = LinearConfig { ws_init: Init::Const(0.5), bs_init: Some(Init::Const(0.1)), bias: true };
+        let first = nn::linear(variables.root() / 0, 3, 3, config);
+        let second = tie(&first, nn::linear(variables.root() / 1, 3, 3, config));
+        let model = (first, second);
+        let inventory = Inventory::of(&model);
+        assert_eq!(inventory.layers.len(), 1);
+        assert!(inventory.plain_layers.is_empty());
+        let config = FngdConfig { damping: 0.1, ..Default::default() };
+        let method = Method::Fngd { config, inner: Inner::default() };
+        let mut optimizer = optimizer::build(&model, &method, &Groups::default(), &StepOptions::default()).unwrap();
+        optimizer.begin(&Batch { epoch: 0, slot: 0, samples: (0..4).collect() }).unwrap();
+        let inputs = Tensor::arange(12, (tch::Kind::Float, Device::Cpu)).view([4, 3]).sin();
+        let loss = inputs.apply(&model.0).tanh().apply(&model.1).square().mean(None);
+        optimizer.backward(&loss, 1).unwrap();
+        // Nothing past the layer, and every use of it.
+        assert_eq!(optimizer.layers().unwrap().len(), 1);
+        model.0.ws.grad()
+    };
+    let tied = gradients(|first, mut second| {
+        second.ws = first.ws.shallow_clone();
+        second.bs = first.bs.as_ref().map(Tensor::shallow_clone);
+        second
+    });
+    assert_eq!(tied, gradients(|first, _| first.shallow_clone()));
+}
+
+#[test]
+fn a_weight_of_two_layers_with_biases_of_their_own_gets_the_plain_gradient() {
     let variables = VarStore::new(Device::Cpu);
     let vs = variables.root();
     let [first, mut second, third] = [0, 1, 2].map(|index| nn::linear(&vs / index, 4, 4, Default::default()));

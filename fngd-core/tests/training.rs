@@ -190,7 +190,7 @@ fn the_schedule_sets_the_rate_of_each_step() -> Result<()> {
     train(&net, &mut optimizer, 3)?;
     assert!(net.head.weight().equal(&before));
     optimizer.set_schedule(Schedule::constant(0.5));
-    assert_eq!(optimizer.learning_rate(), 0.5);
+    assert_eq!((optimizer.learning_rate(), optimizer.report()?.learning_rate), (0.5, 0.0));
     train_one(&net, &mut optimizer)?;
     assert!(!net.head.weight().equal(&before));
     drop(optimizer);
@@ -248,6 +248,24 @@ fn evaluation_between_batches() -> Result<()> {
     let _ = net.forward(&noise("test images", &[20, 6]));
     optimizer.begin_batch(&[0, 1, 2, 3])?;
     optimizer.backward(&net.loss(&batch(0, 2)))?;
+    Ok(())
+}
+
+#[test]
+fn a_failed_backward_leaves_no_gradient_behind() -> Result<()> {
+    let (variables, other) = (store(), store());
+    let (net, undisturbed) = (Net::new(&variables), Net::new(&other));
+    let mut optimizer = Fngd::new(&net, FngdConfig::default())?;
+    optimizer.begin_epoch(0)?;
+    // The head's weight and everything before it would have gradients of the first, and the head of the second.
+    optimizer.backward_one_of(&net.loss(&batch(0, 1)), 2)?;
+    optimizer.begin_batch(&[0, 1, 2])?;
+    let error = refused(optimizer.backward_one_of(&net.loss(&batch(0, 1)), 2));
+    assert!(error.contains("but the batch was announced with 3 samples"), "{error}");
+    assert_eq!(refused(optimizer.step()), "`step` without `backward`: there is no gradient to apply");
+    optimizer.backward_step(&net.loss(&batch(0, 0)))?;
+    train(&undisturbed, &mut Fngd::new(&undisturbed, FngdConfig::default())?, 1)?;
+    assert_same(&variables, &other);
     Ok(())
 }
 
@@ -372,5 +390,5 @@ fn train_one(net: &Net, optimizer: &mut Fngd) -> Result<()> {
 }
 
 fn refused<T>(result: Result<T>) -> String {
-    result.err().expect("refused").to_string()
+    result.err().expect("a refusal").to_string()
 }

@@ -4,7 +4,7 @@ pub(crate) mod onnx;
 
 use crate::init::xavier_uniform;
 use fngd_core::nn::{self, Init, LinearConfig};
-use fngd_core::{FngdModule, Layer, Parameter, Path, Role, Visitor};
+use fngd_core::{FngdModule, Layer, Parameter, Path, Visitor};
 use tch::Tensor;
 
 /// Multi-head attention with the variables of `torch.nn.MultiheadAttention`: `in_proj_weight`, `[3 width, width]`, holds the
@@ -70,19 +70,29 @@ impl MultiheadAttention {
 
 impl FngdModule for MultiheadAttention {
     fn visit(&self, path: &Path, visitor: &mut dyn Visitor) {
-        let Self { in_proj, out_proj, .. } = self;
-        let variables =
-            [("in_proj_weight", Some(in_proj.weight()), Role::Weight), ("in_proj_bias", in_proj.bias(), Role::Bias)];
-        for (name, tensor, role) in variables {
-            if let Some(tensor) = tensor.filter(|tensor| tensor.requires_grad()) {
-                let name = path.child(name).to_string();
-                visitor.parameter(Parameter { name, tensor: tensor.shallow_clone(), role });
-            }
-        }
-        if in_proj.weight().requires_grad() {
-            visitor.layer(in_proj.clone());
-        }
-        out_proj.visit(&path.child("out_proj"), visitor);
+        self.in_proj.visit(&path.child("in_proj"), &mut Underscored(visitor));
+        self.out_proj.visit(&path.child("out_proj"), visitor);
+    }
+}
+
+/// Calls the parameters of `in_proj` as PyTorch does: `in_proj_weight`, not `in_proj.weight`.
+struct Underscored<'a>(&'a mut dyn Visitor);
+
+impl Visitor for Underscored<'_> {
+    fn parameter(&mut self, parameter: Parameter) {
+        let name = match parameter.name.rsplit_once('.') {
+            Some((module, variable)) => format!("{module}_{variable}"),
+            None => parameter.name,
+        };
+        self.0.parameter(Parameter { name, ..parameter });
+    }
+
+    fn layer(&mut self, layer: Layer) {
+        self.0.layer(layer);
+    }
+
+    fn plain_layer(&mut self, layer: Layer, because: &str) {
+        self.0.plain_layer(layer, because);
     }
 }
 

@@ -3,6 +3,18 @@
 //! Each is a plain `tch` model over `fngd_core::nn`, with `#[derive(FngdModule)]`. Its variables have the names and sizes of the PyTorch
 //! model that it follows (torchvision, timm, `torch.nn.Transformer`), so weights go from one to the other, and it starts from that
 //! model's initial distributions. [`all`] lists the sizes that have names; [`find`] finds one.
+//!
+//! Other sizes are configurations:
+//! ```
+//! use fngd_core::nn::{Module, VarStore};
+//! use fngd_models::{VisionTransformer, VisionTransformerConfig};
+//! use tch::{Device, Kind, Tensor};
+//! let variables = VarStore::new(Device::Cpu);
+//! let config = VisionTransformerConfig { layers: 6, heads: 4, width: 64, ..VisionTransformerConfig::tiny_cifar() };
+//! let model = VisionTransformer::new(&variables.root(), &config, 100);
+//! let images = Tensor::randn([2, 3, 32, 32], (Kind::Float, Device::Cpu));
+//! assert_eq!(model.forward(&images).size(), [2, 100]);
+//! ```
 
 mod attention;
 mod cifar_resnet;

@@ -72,7 +72,7 @@ pub enum Size {
 }
 
 /// A model that [`Entry::build`] made: each architecture of this crate.
-#[derive(Debug)]
+#[derive(Debug, FngdModule)]
 #[allow(missing_docs)] // Each is called as what it holds.
 pub enum Model {
     Mlp(Mlp),
@@ -103,22 +103,6 @@ impl Model {
             Self::VisionTransformer(model) => first.apply(model),
             Self::Transformer(model) => model.forward_t(first, &inputs[1], train),
             Self::TransformerEncoder(model) => first.apply_t(model, train),
-        }
-    }
-}
-
-// By hand until the derive takes enums and `rename`.
-impl FngdModule for Model {
-    fn visit(&self, path: &fngd_core::Path, visitor: &mut dyn fngd_core::Visitor) {
-        match self {
-            Self::Mlp(model) => model.visit(path, visitor),
-            Self::DigitsCnn(model) => model.visit(path, visitor),
-            Self::CifarResNet(model) => model.visit(path, visitor),
-            Self::ResNet(model) => model.visit(path, visitor),
-            Self::Vgg(model) => model.visit(path, visitor),
-            Self::VisionTransformer(model) => model.visit(path, visitor),
-            Self::Transformer(model) => model.visit(path, visitor),
-            Self::TransformerEncoder(model) => model.visit(path, visitor),
         }
     }
 }

@@ -77,7 +77,7 @@ impl nn::ModuleT for Vgg {
 }
 
 /// An entry of torchvision's `features`: its index there is its name.
-#[derive(Debug)]
+#[derive(Debug, FngdModule)]
 enum Feature {
     Conv(nn::Conv2D),
     Norm(nn::BatchNorm),
@@ -96,7 +96,7 @@ impl nn::ModuleT for Feature {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, FngdModule)]
 enum Classifier {
     Cifar(nn::Linear),
     ImageNet(Hidden),
@@ -125,10 +125,13 @@ impl nn::ModuleT for Classifier {
 }
 
 /// Named after torchvision's `classifier`, whose other entries are ReLU and Dropout.
-#[derive(Debug)]
+#[derive(Debug, FngdModule)]
 struct Hidden {
+    #[fngd(rename = "0")]
     first: nn::Linear,
+    #[fngd(rename = "3")]
     second: nn::Linear,
+    #[fngd(rename = "6")]
     last: nn::Linear,
 }
 
@@ -148,31 +151,4 @@ fn conv(vs: nn::Path, in_channels: i64, out_channels: i64) -> nn::Conv2D {
 fn linear(vs: nn::Path, in_features: i64, out_features: i64) -> nn::Linear {
     let ws_init = Init::Randn { mean: 0.0, stdev: 0.01 };
     nn::linear(vs, in_features, out_features, LinearConfig { ws_init, bs_init: Some(Init::Const(0.0)), bias: true })
-}
-
-// By hand until the derive takes enums and `rename`.
-use fngd_core::{Path, Visitor};
-impl FngdModule for Feature {
-    fn visit(&self, path: &Path, visitor: &mut dyn Visitor) {
-        match self {
-            Self::Conv(conv) => conv.visit(path, visitor),
-            Self::Norm(norm) => norm.visit(path, visitor),
-            Self::Relu | Self::Pool => (),
-        }
-    }
-}
-impl FngdModule for Classifier {
-    fn visit(&self, path: &Path, visitor: &mut dyn Visitor) {
-        match self {
-            Self::Cifar(conv) => conv.visit(path, visitor),
-            Self::ImageNet(norm) => norm.visit(path, visitor),
-        }
-    }
-}
-impl FngdModule for Hidden {
-    fn visit(&self, path: &Path, visitor: &mut dyn Visitor) {
-        self.first.visit(&path.child(0), visitor);
-        self.second.visit(&path.child(3), visitor);
-        self.last.visit(&path.child(6), visitor);
-    }
 }

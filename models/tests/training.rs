@@ -44,6 +44,8 @@ fn seeded() -> MutexGuard<'static, ()> {
     static GENERATOR: Mutex<()> = Mutex::new(());
     let guard = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);
     tch::manual_seed(0);
+    // Matrices this small gain nothing from threads, which wait for each other on a busy machine.
+    tch::set_num_threads(1);
     guard
 }
 

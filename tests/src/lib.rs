@@ -2,6 +2,7 @@
 
 #![allow(missing_docs)] // The library serves this package's programs and tests, and nobody else.
 
+pub mod fixture;
 pub mod hostile;
 pub mod parity;
 pub mod programs;

@@ -81,6 +81,8 @@ pub enum Command {
     Export(Export),
     /// Compare what a model computes, node by node, with what another runtime computes
     Diff(Diff),
+    /// Write a model as readable Rust, with `#[derive(FngdModule)]` and its weights
+    Codegen(Codegen),
     /// Check what is installed, and say how to get what is missing
     Doctor,
     /// List, download and check data sets
@@ -362,6 +364,26 @@ pub struct Diff {
     /// Show every value
     #[arg(long)]
     pub all: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Codegen {
+    /// The ONNX file
+    pub model: PathBuf,
+    /// The folder to write to
+    #[arg(short, long, value_name = "DIR")]
+    pub output: PathBuf,
+    /// A crate of its own that builds: Cargo.toml, build.rs and a main function too
+    #[arg(long = "crate")]
+    pub whole_crate: bool,
+    /// Write nothing; exit with 9 if what is there is not what would be written
+    #[arg(long)]
+    pub check: bool,
+    /// The sources of FNGD that a crate depends on [default: those that this program was built from]
+    #[arg(long, value_name = "DIR")]
+    pub fngd: Option<PathBuf>,
+    #[command(flatten)]
+    pub import: ImportFlags,
 }
 
 #[derive(Debug, Subcommand)]

@@ -68,6 +68,7 @@ fn run(cli: Cli) -> Result<u8> {
         Command::Export(export) => commands::export::run(export, global),
         Command::Diff(diff) => commands::diff::run(diff, global),
         Command::Inspect(inspect) => commands::inspect::run(inspect, global),
+        Command::Codegen(codegen) => commands::codegen::run(codegen, global),
         Command::Doctor => commands::doctor::run(global),
         Command::Data(data) => commands::data::run(data, global),
         Command::Models(models) => commands::models::run(models, global),

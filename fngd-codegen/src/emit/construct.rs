@@ -3,7 +3,7 @@
 use super::helper::{Place, Setting, settings};
 use super::{Context, member, number};
 use crate::operation::Layer;
-use crate::unify::{Column, Expression, Member, NewArgument, Type, Value};
+use crate::unify::{Column, Entry, Expression, Member, NewArgument, Type, Value};
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 
@@ -15,9 +15,9 @@ pub(super) fn new(context: &Context<'_>, index: usize) -> TokenStream {
     let is_long = (type_.arguments.len() > 6).then(|| quote!(#[allow(clippy::too_many_arguments)]));
     let path = type_.has_parameters.then(|| quote!(vs: &nn::Path,));
     let arguments = declared(&type_.arguments);
-    let members = type_.members.iter().zip(&context.members[index]).map(|((key, member), name)| {
+    let members = type_.members.iter().zip(&context.members[index]).map(|(entry, name)| {
         let name = format_ident!("{name}");
-        let value = value(context, type_, key, member);
+        let value = optional(context, type_, entry);
         quote!(#name: #value)
     });
     let constants = member::constants(type_).into_iter().map(|(name, expression)| {
@@ -43,6 +43,20 @@ fn declared(arguments: &[NewArgument]) -> Vec<TokenStream> {
     arguments.iter().map(declare).collect()
 }
 
+/// The value of a field, or whether there is one.
+fn optional(context: &Context<'_>, type_: &Type, entry: &Entry) -> TokenStream {
+    let made = value(context, type_, &entry.key, &entry.member);
+    match entry.presence.map(|slot| &type_.slots[slot]) {
+        None => made,
+        Some(Expression::Literal(Value::Bool(false))) => quote!(None),
+        Some(condition) => {
+            let tokens = number::expression(condition, &type_.arguments);
+            let tokens = if matches!(condition, Expression::Argument(_)) { tokens } else { quote!((#tokens)) };
+            quote!(#tokens.then(|| #made))
+        }
+    }
+}
+
 fn value(context: &Context<'_>, type_: &Type, key: &str, member: &Member) -> TokenStream {
     let at = |slot: &usize| number::expression(&type_.slots[*slot], &type_.arguments);
     match member {
@@ -63,21 +77,12 @@ fn value(context: &Context<'_>, type_: &Type, key: &str, member: &Member) -> Tok
                 quote!(vs.zeros_no_train(#key, &[#(#dims),*]))
             }
         }
-        Member::Module { type_: child, arguments, presence } => {
+        Member::Module { type_: child, arguments } => {
             let found = &context.design.types[*child];
             let name = format_ident!("{}", found.name);
             let path = found.has_parameters.then(|| quote!(&(vs / #key),));
             let arguments = arguments.iter().map(at);
-            let made = quote!(#name::new(#path #(#arguments),*));
-            match presence.map(|slot| &type_.slots[slot]) {
-                None => made,
-                Some(Expression::Literal(Value::Bool(false))) => quote!(None),
-                Some(condition) => {
-                    let tokens = number::expression(condition, &type_.arguments);
-                    let tokens = if matches!(condition, Expression::Argument(_)) { tokens } else { quote!((#tokens)) };
-                    quote!(#tokens.then(|| #made))
-                }
-            }
+            quote!(#name::new(#path #(#arguments),*))
         }
         Member::List { type_: child, begin, start, count, columns } => {
             let list = List { child: *child, begin, start: *start, count: *count, columns };
@@ -177,10 +182,20 @@ struct List<'a> {
 
 impl List<'_> {
     /// `path` is an expression that gives a path, or `vs` itself.
-    fn tokens(&self, context: &Context<'_>, slots: &[Expression], arguments: &[NewArgument], path: &TokenStream) -> TokenStream {
+    fn tokens(
+        &self,
+        context: &Context<'_>,
+        slots: &[Expression],
+        arguments: &[NewArgument],
+        path: &TokenStream,
+    ) -> TokenStream {
         let at = |slot: &usize| number::expression(&slots[*slot], arguments);
         let name = format_ident!("{}", context.design.types[self.child].name);
-        let each: Vec<usize> = self.columns.iter().filter_map(|column| if let Column::Each(slot) = column { Some(*slot) } else { None }).collect();
+        let each: Vec<usize> = self
+            .columns
+            .iter()
+            .filter_map(|column| if let Column::Each(slot) = column { Some(*slot) } else { None })
+            .collect();
         let named: Vec<_> = (context.design.types[self.child].arguments.iter().zip(self.columns))
             .filter(|(_, column)| matches!(column, Column::Each(_)))
             .map(|(argument, _)| number::argument(argument))
@@ -225,15 +240,21 @@ impl List<'_> {
 
     /// The arguments of the first element, if it has its own.
     fn first(&self, slots: &[Expression], arguments: &[NewArgument]) -> Option<Vec<TokenStream>> {
-        let differs = |column: &Column| matches!(column, Column::FirstAndRest(first, rest) if slots[*first] != slots[*rest]);
+        let differs =
+            |column: &Column| matches!(column, Column::FirstAndRest(first, rest) if slots[*first] != slots[*rest]);
         let has_each = self.columns.iter().any(|column| matches!(column, Column::Each(_)));
         if has_each || !self.columns.iter().any(differs) {
             return None;
         }
         let at = |slot: &usize| number::expression(&slots[*slot], arguments);
-        Some(self.columns.iter().map(|column| match column {
-            Column::Same(slot) | Column::FirstAndRest(slot, _) | Column::Each(slot) => at(slot),
-        }).collect())
+        Some(
+            self.columns
+                .iter()
+                .map(|column| match column {
+                    Column::Same(slot) | Column::FirstAndRest(slot, _) | Column::Each(slot) => at(slot),
+                })
+                .collect(),
+        )
     }
 
     fn element(&self, path: &TokenStream) -> TokenStream {

@@ -4,7 +4,8 @@ use crate::unify::Type;
 
 /// What a type is, where it is used, and how large.
 pub(super) fn of(type_: &Type, is_root: bool) -> Vec<String> {
-    let class = type_.class.as_ref().filter(|class| class.contains('.') && !class.starts_with("torch.nn.modules.container."));
+    let class =
+        type_.class.as_ref().filter(|class| class.contains('.') && !class.starts_with("torch.nn.modules.container."));
     let class = class.map(|class| format!("`{}`", printable(class)));
     let mut text = match (class, is_root) {
         (Some(class), true) => class,

@@ -75,7 +75,7 @@ impl<'a> Writer<'a> {
     fn new(context: &'a Context<'a>, index: usize) -> Self {
         let type_ = &context.design.types[index];
         let mut fixed = Names::of_values();
-        for name in CHAIN {
+        for name in CHAIN.into_iter().chain(["q", "k", "v"]) {
             fixed.take(name);
         }
         let mut writer = Self {
@@ -109,22 +109,20 @@ impl<'a> Writer<'a> {
 
     fn body(&mut self) -> TokenStream {
         let mut body = TokenStream::new();
-        let roots = self.plan.roots();
-        for (position, root) in roots.iter().copied().enumerate() {
+        for root in self.plan.roots() {
             self.hoist(root, &mut body);
             let step = self.plan.steps[root].clone();
-            let is_end = position + 1 == roots.len();
             match &step {
                 Step::Single(statement) => self.binding(root, statement, &mut body),
                 Step::Loop { lists, module, carried, inputs, result } => {
-                    let _ = is_end;
                     self.repetition(root, lists, *module, *carried, inputs, *result, &mut body);
                 }
             }
         }
         self.hoist(self.plan.steps.len(), &mut body);
         let end = self.plan.steps.len();
-        let outputs: Vec<TokenStream> = self.type_.outputs.iter().map(|output| self.value(*output, end).owned()).collect();
+        let outputs: Vec<TokenStream> =
+            self.type_.outputs.iter().map(|output| self.value(*output, end).owned()).collect();
         match outputs.as_slice() {
             [output] => body.extend(quote!(#output)),
             _ => body.extend(quote!((#(#outputs),*))),
@@ -180,8 +178,11 @@ impl<'a> Writer<'a> {
     ) {
         let child = &self.context.design.types[self.context.design.type_of[module]];
         let start = self.value(inputs[carried], root).owned();
-        let others: Vec<Option<Code>> =
-            inputs.iter().enumerate().map(|(at, input)| (at != carried).then(|| self.value(*input, usize::MAX))).collect();
+        let others: Vec<Option<Code>> = inputs
+            .iter()
+            .enumerate()
+            .map(|(at, input)| (at != carried).then(|| self.value(*input, usize::MAX)))
+            .collect();
         let name = self.name(result, root);
         let place = |list: &Vec<String>| member::place(self.context, self.index, list);
         let first = lists.first().map(place).unwrap_or_default();
@@ -204,14 +205,27 @@ impl<'a> Writer<'a> {
     /// `block` for an element of type `BasicBlock`.
     fn element_name(&self, type_name: &str) -> String {
         let full = snake(type_name);
-        let word = full.trim_end_matches(|c: char| c.is_ascii_digit() || c == '_').rsplit('_').next().unwrap_or(&full).to_owned();
+        let word = full
+            .trim_end_matches(|c: char| c.is_ascii_digit() || c == '_')
+            .rsplit('_')
+            .next()
+            .unwrap_or(&full)
+            .to_owned();
         let name = snake(&word);
         let is_taken = self.holders.contains_key(&name) || self.sizes.values().any(|size| size == name.as_str());
         if is_taken { format!("{full}_") } else { name }
     }
 
-    /// A name for a value that is made at `root`: one whose holder is not read any more.
+    /// A name for a value that is made at `root`: what attention calls it, or one whose holder is not read any more.
     fn name(&mut self, value: ValueId, root: usize) -> Ident {
+        if let Some(name) = self.attention_name(value)
+            && !self.holders.contains_key(name)
+        {
+            let identifier = format_ident!("{name}");
+            self.holders.insert(name.to_owned(), value);
+            self.names.insert(value, quote!(#identifier));
+            return identifier;
+        }
         let is_free = |name: &&&str| match self.holders.get(**name) {
             Some(holder) => self.plan.last_use.get(holder).is_none_or(|last| *last <= root),
             None => true,
@@ -222,6 +236,17 @@ impl<'a> Writer<'a> {
         self.holders.insert(name, value);
         self.names.insert(value, quote!(#identifier));
         identifier
+    }
+
+    /// Whether a value is a query, a key or a value.
+    fn attention_name(&self, value: ValueId) -> Option<&'static str> {
+        self.type_.body.iter().find_map(|statement| match &statement.call {
+            Call::Operation(Kind::Function { name: "scaled_dot_product_attention", arguments }) => {
+                let position = arguments.iter().position(|argument| *argument == Argument::Tensor(value))?;
+                ["q", "k", "v"].get(position).copied()
+            }
+            _ => None,
+        })
     }
 
     /// A value as an expression of the statement `root`.
@@ -235,7 +260,8 @@ impl<'a> Writer<'a> {
             return Code::new(member::place(self.context, self.index, place), CodeKind::Place);
         }
         let tokens = self.names.get(&value).cloned().unwrap_or_default();
-        let is_input = self.type_.inputs.contains(&value) && self.inputs.iter().any(|input| *input == tokens.to_string());
+        let is_input =
+            self.type_.inputs.contains(&value) && self.inputs.iter().any(|input| *input == tokens.to_string());
         let kind = if is_input {
             CodeKind::Reference
         } else if !tokens.to_string().contains('[') && self.is_read_once(value, root) {
@@ -276,30 +302,18 @@ impl<'a> Writer<'a> {
 
     fn call(&mut self, statement: &Statement, root: usize) -> Code {
         match &statement.call {
-            Call::Layer { place, layer, input } => {
-                let input = self.value(*input, root).receiver();
-                let place = member::place(self.context, self.index, place);
-                let tokens = match layer {
-                    Layer::BatchNorm { .. } => quote!(#input.apply_t(&#place, train)),
-                    _ => quote!(#input.apply(&#place)),
-                };
-                Code::new(tokens, CodeKind::Call)
+            Call::Layer { place, layer, input, optional } => {
+                let trains = matches!(layer, Layer::BatchNorm { .. });
+                self.apply(*input, place, *optional, trains, root)
             }
             Call::Module { place, module, inputs, optional } => {
                 let child = &self.context.design.types[self.context.design.type_of[*module]];
-                let is_optional = *optional && self.is_option(place);
-                let place = member::place(self.context, self.index, place);
                 if is_plain(child) {
-                    let input = self.value(inputs[0], root).receiver();
-                    let tokens = match (is_optional, child.trains) {
-                        (false, false) => quote!(#input.apply(&#place)),
-                        (false, true) => quote!(#input.apply_t(&#place, train)),
-                        (true, false) => quote!(#input.apply_opt(&#place)),
-                        (true, true) => quote!(#input.apply_opt_t(&#place, train)),
-                    };
-                    return Code::new(tokens, CodeKind::Call);
+                    return self.apply(inputs[0], place, *optional, child.trains, root);
                 }
-                let arguments: Vec<TokenStream> = inputs.iter().map(|input| self.value(*input, root).reference()).collect();
+                let place = member::place(self.context, self.index, place);
+                let arguments: Vec<TokenStream> =
+                    inputs.iter().map(|input| self.value(*input, root).reference()).collect();
                 let train = child.trains.then(|| quote!(train));
                 let method = method_name(child);
                 Code::new(quote!(#place.#method(#(#arguments,)* #train)), CodeKind::Call)
@@ -308,22 +322,38 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn is_option(&self, place: &[String]) -> bool {
-        let member = self.type_.members.iter().find(|(key, _)| place.first() == Some(key));
-        matches!(member, Some((_, crate::unify::Member::Module { presence: Some(_), .. })))
+    /// `input.apply(&self.place)`, or one of its relatives.
+    fn apply(&mut self, input: ValueId, place: &[String], optional: bool, trains: bool, root: usize) -> Code {
+        let input = self.value(input, root).receiver();
+        let is_option =
+            self.type_.members.iter().any(|entry| place.first() == Some(&entry.key) && entry.presence.is_some());
+        let place = member::place(self.context, self.index, place);
+        let tokens = match (optional && is_option, trains) {
+            (false, false) => quote!(#input.apply(&#place)),
+            (false, true) => quote!(#input.apply_t(&#place, train)),
+            (true, false) => quote!(#input.apply_opt(&#place)),
+            (true, true) => quote!(#input.apply_opt_t(&#place, train)),
+        };
+        Code::new(tokens, CodeKind::Call)
     }
 
     fn operation(&mut self, kind: &Kind, root: usize) -> Code {
         match kind {
             Kind::Method { receiver, name, arguments } => {
                 let receiver = self.value(*receiver, root).receiver();
-                let name = format_ident!("{name}");
-                let arguments: Vec<TokenStream> = arguments.iter().map(|argument| self.argument(argument, root)).collect();
-                Code::new(quote!(#receiver.#name(#(#arguments),*)), CodeKind::Call)
+                let method = format_ident!("{name}");
+                let arguments: Vec<TokenStream> = (arguments.iter())
+                    .map(|argument| match argument {
+                        Argument::Integers(sizes) if SLICES.contains(name) => self.slice(sizes, root),
+                        other => self.argument(other, root),
+                    })
+                    .collect();
+                Code::new(quote!(#receiver.#method(#(#arguments),*)), CodeKind::Call)
             }
             Kind::Function { name, arguments } => {
                 let name = format_ident!("{name}");
-                let arguments: Vec<TokenStream> = arguments.iter().map(|argument| self.argument(argument, root)).collect();
+                let arguments: Vec<TokenStream> =
+                    arguments.iter().map(|argument| self.argument(argument, root)).collect();
                 Code::new(quote!(Tensor::#name(#(#arguments),*)), CodeKind::Call)
             }
             Kind::Operator { symbol, left, right } => {
@@ -352,7 +382,8 @@ impl<'a> Writer<'a> {
         match argument {
             Argument::Tensor(value) => self.value(*value, root).reference(),
             Argument::Tensors(values) => {
-                let values: Vec<TokenStream> = values.iter().map(|value| self.value(*value, root).reference()).collect();
+                let values: Vec<TokenStream> =
+                    values.iter().map(|value| self.value(*value, root).reference()).collect();
                 quote!(&[#(#values),*])
             }
             Argument::SomeTensor(value) => {
@@ -391,6 +422,19 @@ impl<'a> Writer<'a> {
         }
     }
 
+    /// `&[2i64, 3][..]`.
+    fn slice(&mut self, sizes: &[Size], root: usize) -> TokenStream {
+        let sizes: Vec<TokenStream> = sizes.iter().map(|size| self.size(size, root)).collect();
+        match sizes.as_slice() {
+            [first, rest @ ..] if first.to_string().bytes().all(|byte| byte.is_ascii_digit()) => {
+                // OK because digits and a type are a literal.
+                let first: TokenStream = format!("{first}i64").parse().unwrap_or_default();
+                quote!(&[#first #(, #rest)*][..])
+            }
+            _ => quote!(&[#(#sizes as i64),*][..]),
+        }
+    }
+
     fn size(&mut self, size: &Size, root: usize) -> TokenStream {
         match size {
             Size::Known(slot) => self.number(*slot),
@@ -403,8 +447,9 @@ impl<'a> Writer<'a> {
                 quote!(#tensor.size()[#at])
             }
             Size::Product(sizes) => {
-                let sizes: Vec<TokenStream> = sizes.iter().map(|size| self.factor(size, root)).collect();
-                quote!(#(#sizes)* *)
+                let mut factors = sizes.iter().map(|size| self.factor(size, root)).collect::<Vec<_>>().into_iter();
+                let first = factors.next().unwrap_or_else(|| quote!(1));
+                factors.fold(first, |product, factor| quote!(#product * #factor))
             }
             Size::Sum(sizes) => {
                 let sizes: Vec<TokenStream> = sizes.iter().map(|size| self.size(size, root)).collect();
@@ -428,7 +473,11 @@ impl<'a> Writer<'a> {
         match expression {
             Some(Expression::Literal(value)) => number::value(value),
             Some(other) => {
-                let name = self.constants.iter().find(|(_, expression)| expression == other).map(|(name, _)| format_ident!("{name}"));
+                let name = self
+                    .constants
+                    .iter()
+                    .find(|(_, expression)| expression == other)
+                    .map(|(name, _)| format_ident!("{name}"));
                 quote!(self.#name)
             }
             None => number::value(&Value::Integer(slot)),
@@ -438,6 +487,10 @@ impl<'a> Writer<'a> {
 
 /// Names of values on the main path and beside it, as people write them.
 const CHAIN: [&str; 4] = ["xs", "ys", "zs", "ws"];
+
+/// Methods that take a slice of dimensions where others take an array: with `None` they reduce all.
+const SLICES: [&str; 8] =
+    ["mean_dim", "sum_dim_intlist", "nansum", "std_dim", "var_dim", "std_correction", "var_correction", "all_dims"];
 
 fn element_type(element: ElementType) -> TokenStream {
     let name = match element {

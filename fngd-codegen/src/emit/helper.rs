@@ -50,10 +50,13 @@ pub(super) fn settings(layer: &Layer, slots: &[Expression], arguments: &[NewArgu
         Setting { name, value, text, default, role }
     };
     let argument = |name, slot: i64| Some(setting(name, at(slot)?, None, Place::Argument));
-    let config = |name, slot: i64, default: i64| Some(setting(name, at(slot)?, Some(Value::Integer(default)), Place::Config));
+    let config =
+        |name, slot: i64, default: i64| Some(setting(name, at(slot)?, Some(Value::Integer(default)), Place::Config));
     #[expect(clippy::cast_possible_truncation, reason = "slots are small whole numbers")]
-    let float = |name, slot: f64, default| Some(setting(name, at(slot as i64)?, Some(Value::Float(default)), Place::Config));
-    let flag = |name, value| setting(name, Expression::Literal(Value::Bool(value)), Some(Value::Bool(true)), Place::Config);
+    let float =
+        |name, slot: f64, default| Some(setting(name, at(slot as i64)?, Some(Value::Float(default)), Place::Config));
+    let flag =
+        |name, value| setting(name, Expression::Literal(Value::Bool(value)), Some(Value::Bool(true)), Place::Config);
     let same = |all: &[i64]| {
         let first = at(*all.first()?)?;
         all.iter().all(|slot| at(*slot).as_ref() == Some(&first)).then_some(all[0])
@@ -62,7 +65,17 @@ pub(super) fn settings(layer: &Layer, slots: &[Expression], arguments: &[NewArgu
         Layer::Linear { in_features, out_features, bias } => {
             vec![argument("in_features", *in_features)?, argument("out_features", *out_features)?, flag("bias", *bias)]
         }
-        Layer::Convolution { in_channels, out_channels, kernel, stride, padding, dilation, groups, bias, output_padding } => {
+        Layer::Convolution {
+            in_channels,
+            out_channels,
+            kernel,
+            stride,
+            padding,
+            dilation,
+            groups,
+            bias,
+            output_padding,
+        } => {
             let mut settings = vec![
                 argument("c_in", *in_channels)?,
                 argument("c_out", *out_channels)?,
@@ -96,7 +109,9 @@ impl Setting {
     /// Nothing has to be written for it.
     pub(super) fn is_default(&self) -> bool {
         match (&self.value, &self.default) {
-            (Expression::Literal(Value::Float(value)), Some(Value::Float(default))) => (value - default).abs() < 1e-6 * default,
+            (Expression::Literal(Value::Float(value)), Some(Value::Float(default))) => {
+                (value - default).abs() < 1e-6 * default
+            }
             (Expression::Literal(value), Some(default)) => value == default,
             _ => false,
         }
@@ -111,8 +126,8 @@ impl Helpers {
     pub(super) fn of(design: &Design) -> Self {
         let mut groups: BTreeMap<String, Vec<(Layer, Vec<Setting>)>> = BTreeMap::new();
         for type_ in &design.types {
-            for (_, member) in &type_.members {
-                if let Member::Layer(layer) = member
+            for entry in &type_.members {
+                if let Member::Layer(layer) = &entry.member
                     && let Some(settings) = settings(layer, &type_.slots, &type_.arguments)
                     && settings.iter().any(|setting| setting.role == Place::Config && !setting.is_default())
                 {
@@ -126,23 +141,33 @@ impl Helpers {
             let (layer, first) = sites[0].clone();
             let mut common = first;
             for (index, setting) in common.iter_mut().enumerate() {
-                let same = sites.iter().all(|(_, other)| other[index].text == setting.text && other[index].literal().is_some() || is_word(&other[index]) && other[index].text == setting.text);
+                let same = sites.iter().all(|(_, other)| {
+                    other[index].text == setting.text && other[index].literal().is_some()
+                        || is_word(&other[index]) && other[index].text == setting.text
+                });
                 // Sizes are always said; of the rest, what differs.
-                if !same || matches!(setting.name, "c_in" | "c_out" | "channels" | "width" | "in_features" | "out_features") {
+                if !same
+                    || matches!(setting.name, "c_in" | "c_out" | "channels" | "width" | "in_features" | "out_features")
+                {
                     setting.value = Expression::Argument(index);
                 }
             }
             let position = |name: &str| sites[0].1.iter().position(|setting| setting.name == name);
             if let (Some(kernel), Some(padding)) = (position("kernel"), position("padding")) {
                 let is_half = |settings: &Vec<Setting>| {
-                    settings[kernel].literal().zip(settings[padding].literal()).is_some_and(|(kernel, padding)| padding == kernel / 2)
+                    settings[kernel]
+                        .literal()
+                        .zip(settings[padding].literal())
+                        .is_some_and(|(kernel, padding)| padding == kernel / 2)
                 };
                 if common[padding].literal().is_none() && sites.iter().all(|(_, settings)| is_half(settings)) {
                     common[padding].value = Expression::Over(kernel, 2);
                 }
             }
             if let (Some(groups), Some(c_in)) = (position("groups"), position("c_in")) {
-                if common[groups].literal().is_none() && sites.iter().all(|(_, settings)| settings[groups].text == settings[c_in].text) {
+                if common[groups].literal().is_none()
+                    && sites.iter().all(|(_, settings)| settings[groups].text == settings[c_in].text)
+                {
                     common[groups].value = Expression::Argument(c_in);
                 }
             }
@@ -159,7 +184,8 @@ impl Helpers {
         }
         let function = self.functions.get(&kind(layer, settings))?;
         let name = format_ident!("{}", function.name);
-        let arguments = function.passed().map(|index| -> TokenStream { settings[index].text.parse().unwrap_or_default() });
+        let arguments =
+            function.passed().map(|index| -> TokenStream { settings[index].text.parse().unwrap_or_default() });
         Some(quote!(#name(#path, #(#arguments),*)))
     }
 
@@ -185,7 +211,8 @@ impl Function {
                 _ => quote!(#name: i64),
             }
         });
-        let settings: Vec<Setting> = self.settings.iter().map(|setting| Setting { text: self.text(setting), ..setting.clone() }).collect();
+        let settings: Vec<Setting> =
+            self.settings.iter().map(|setting| Setting { text: self.text(setting), ..setting.clone() }).collect();
         let rust_type = super::member::layer_tokens(&self.layer);
         let body = super::construct::layer(&self.layer, &settings, &quote!(vs));
         quote!(fn #name(vs: nn::Path, #(#arguments),*) -> #rust_type { #body })
@@ -206,7 +233,8 @@ fn is_word(setting: &Setting) -> bool {
 
 /// Layers that one function can make: it has no more arguments than can be read.
 fn kind(layer: &Layer, settings: &[Setting]) -> String {
-    let of = |name: &str| settings.iter().find(|setting| setting.name == name).map_or("", |setting| setting.text.as_str());
+    let of =
+        |name: &str| settings.iter().find(|setting| setting.name == name).map_or("", |setting| setting.text.as_str());
     match layer {
         Layer::Convolution { kernel, output_padding, bias, .. } => {
             let groups = match of("groups") {

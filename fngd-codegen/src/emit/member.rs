@@ -4,7 +4,7 @@ use super::{Context, number};
 use crate::name::{Names, snake};
 use crate::operation::Layer;
 use crate::parts::noun;
-use crate::unify::{Design, Expression, Member, Type};
+use crate::unify::{Design, Entry, Expression, Member, Type};
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 
@@ -23,13 +23,13 @@ fn of_type(design: &Design, type_: &Type) -> Vec<String> {
         Member::List { .. } | Member::Stage { .. } => "blocks".to_owned(),
     };
     let same = |wanted: &str| {
-        type_.members.iter().filter(|(key, member)| is_number(key) && what(member) == wanted).count()
+        type_.members.iter().filter(|entry| is_number(&entry.key) && what(&entry.member) == wanted).count()
     };
     let mut names = Names::default();
     // Names that stay as they are come first, so that no other takes them.
     let mut found = vec![String::new(); type_.members.len()];
     for plain in [true, false] {
-        for (index, (key, member)) in type_.members.iter().enumerate() {
+        for (index, Entry { key, member, .. }) in type_.members.iter().enumerate() {
             let wanted = match (is_number(key), what(member)) {
                 (false, _) => snake(key),
                 (true, what) if same(&what) == 1 => what,
@@ -46,11 +46,12 @@ fn of_type(design: &Design, type_: &Type) -> Vec<String> {
 /// The fields of a struct: members, then the numbers that its forward pass needs.
 pub(super) fn fields(context: &Context<'_>, index: usize) -> Vec<TokenStream> {
     let type_ = &context.design.types[index];
-    let members = type_.members.iter().zip(&context.members[index]).map(|((key, member), name)| {
+    let members = type_.members.iter().zip(&context.members[index]).map(|(Entry { key, member, presence }, name)| {
         let is_bare = matches!(member, Member::Module { type_, .. } if !context.design.types[*type_].has_parameters);
         let rename = (!is_bare && name != key).then(|| quote!(#[fngd(rename = #key)]));
         let skip = is_bare.then(|| quote!(#[fngd(skip)]));
         let (name, rust_type) = (format_ident!("{name}"), member_type(context, member));
+        let rust_type = if presence.is_some() { quote!(Option<#rust_type>) } else { rust_type };
         quote!(#rename #skip #name: #rust_type)
     });
     let constants = constants(type_).into_iter().map(|(name, expression)| {
@@ -72,8 +73,8 @@ fn constant_type(expression: &Expression, type_: &Type) -> TokenStream {
 pub(super) fn constants(type_: &Type) -> Vec<(String, Expression)> {
     let mut names = Names::default();
     let mut found: Vec<(String, Expression)> = Vec::new();
-    for (key, _) in &type_.members {
-        names.take(&snake(key));
+    for entry in &type_.members {
+        names.take(&snake(&entry.key));
     }
     for slot in &type_.constants {
         let expression = &type_.slots[*slot];
@@ -82,7 +83,9 @@ pub(super) fn constants(type_: &Type) -> Vec<(String, Expression)> {
         }
         let wanted = match expression {
             Expression::Argument(index) => type_.arguments[*index].name.clone(),
-            Expression::Times(_, index) | Expression::Over(index, _) => format!("{}_part", type_.arguments[*index].name),
+            Expression::Times(_, index) | Expression::Over(index, _) => {
+                format!("{}_part", type_.arguments[*index].name)
+            }
             _ => "pad".to_owned(),
         };
         found.push((names.take(&wanted), expression.clone()));
@@ -94,9 +97,9 @@ fn member_type(context: &Context<'_>, member: &Member) -> TokenStream {
     match member {
         Member::Layer(layer) => layer_tokens(layer),
         Member::Tensor { .. } => quote!(Tensor),
-        Member::Module { type_, presence, .. } => {
+        Member::Module { type_, .. } => {
             let name = format_ident!("{}", context.design.types[*type_].name);
-            if presence.is_some() { quote!(Option<#name>) } else { quote!(#name) }
+            quote!(#name)
         }
         Member::List { type_, .. } | Member::Stage { type_, .. } => {
             let name = format_ident!("{}", context.design.types[*type_].name);
@@ -124,7 +127,7 @@ pub(super) fn place(context: &Context<'_>, type_: usize, keys: &[String]) -> Tok
     let mut keys = keys.iter();
     while let Some(key) = keys.next() {
         let members = current.map_or(&[][..], |current| &context.design.types[current].members);
-        let Some(at) = members.iter().position(|(other, _)| other == key) else {
+        let Some(at) = members.iter().position(|entry| entry.key == *key) else {
             // A field of a layer: `ws`.
             let name = format_ident!("{key}");
             tokens = quote!(#tokens.#name);
@@ -132,11 +135,11 @@ pub(super) fn place(context: &Context<'_>, type_: usize, keys: &[String]) -> Tok
         };
         let name = format_ident!("{}", context.members[current.unwrap_or_default()][at]);
         tokens = quote!(#tokens.#name);
-        current = match &members[at].1 {
+        current = match &members[at].member {
             Member::Module { type_, .. } => Some(*type_),
             Member::List { type_, .. } | Member::Stage { type_, .. } => {
                 if let Some(element) = keys.next() {
-                    let index = number::integer(element_index(context, &members[at].1, element));
+                    let index = number::integer(element_index(context, &members[at].member, element));
                     tokens = quote!(#tokens[#index]);
                 }
                 Some(*type_)

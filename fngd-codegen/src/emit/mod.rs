@@ -47,7 +47,8 @@ impl Context<'_> {
         let name = format_ident!("{}", type_.name);
         let visibility = is_root.then(|| quote!(pub));
         let document = document::of(type_, is_root);
-        let derives = if type_.has_parameters { quote!(#[derive(Debug, FngdModule)]) } else { quote!(#[derive(Debug)]) };
+        let derives =
+            if type_.has_parameters { quote!(#[derive(Debug, FngdModule)]) } else { quote!(#[derive(Debug)]) };
         let fields = member::fields(self, index);
         let new = construct::new(self, index);
         let (inherent, implementation) = forward::methods(self, index);
@@ -70,8 +71,24 @@ fn imports(design: &Design) -> TokenStream {
         _ => false,
     });
     let has_parameters = design.types.iter().any(|type_: &Type| type_.has_parameters);
-    let ours = if has_parameters { quote!(use fngd_core::{FngdModule, nn};) } else { quote!(use fngd_core::nn;) };
-    let theirs = if needs_kind { quote!(use tch::{Kind, Tensor};) } else { quote!(use tch::Tensor;) };
+    let ours = if has_parameters {
+        quote!(
+            use fngd_core::{FngdModule, nn};
+        )
+    } else {
+        quote!(
+            use fngd_core::nn;
+        )
+    };
+    let theirs = if needs_kind {
+        quote!(
+            use tch::{Kind, Tensor};
+        )
+    } else {
+        quote!(
+            use tch::Tensor;
+        )
+    };
     quote!(#ours #theirs)
 }
 

@@ -72,7 +72,11 @@ pub(super) fn float(number: f64) -> TokenStream {
     let single = number as f32;
     let size = number.abs();
     let is_single = f64::from(single) == number;
-    let (plain, short) = if is_single { (format!("{:?}", single.abs()), format!("{:e}", single.abs())) } else { (format!("{size:?}"), format!("{size:e}")) };
+    let (plain, short) = if is_single {
+        (format!("{:?}", single.abs()), format!("{:e}", single.abs()))
+    } else {
+        (format!("{size:?}"), format!("{size:e}"))
+    };
     let is_middling = size == 0.0 || (1e-3..1e6).contains(&size);
     let text = if is_middling { plain } else { short };
     // OK because both formats of a finite number are literals.

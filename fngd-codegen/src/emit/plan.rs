@@ -18,7 +18,13 @@ const DEEPEST_ARGUMENT: usize = 1;
 pub(super) enum Step {
     Single(Statement),
     /// A value goes through the elements of lists, one after the other.
-    Loop { lists: Vec<Vec<String>>, module: usize, carried: usize, inputs: Vec<ValueId>, result: ValueId },
+    Loop {
+        lists: Vec<Vec<String>>,
+        module: usize,
+        carried: usize,
+        inputs: Vec<ValueId>,
+        result: ValueId,
+    },
 }
 
 /// Steps, and which of their results have no name.
@@ -110,13 +116,15 @@ pub(super) fn plan(context: &Context<'_>, index: usize) -> Plan {
             }
         }
     }
-    // The result of all is the last expression.
-    if let [output] = type_.outputs.as_slice()
-        && let Some(maker) = made.get(output)
-        && reads[output] == 1
-        && !makes_list(&steps[*maker])
-    {
-        inlined.insert(*output, *maker);
+    // The result of all is the last expression; several are short ones.
+    for output in &type_.outputs {
+        if let Some(maker) = made.get(output)
+            && reads[output] == 1
+            && !makes_list(&steps[*maker])
+            && (type_.outputs.len() == 1 || depths[*maker] <= DEEPEST_OPERAND)
+        {
+            inlined.insert(*output, *maker);
+        }
     }
     let mut plan = Plan { steps, inlined, last_use: BTreeMap::new(), sizes: Vec::new() };
     plan.find_last_uses(type_);
@@ -199,9 +207,10 @@ pub(super) fn makes_list(step: &Step) -> bool {
     const LISTS: [&str; 8] =
         ["chunk", "split", "split_with_sizes", "unbind", "tensor_split", "unsafe_chunk", "unsafe_split", "meshgrid"];
     match step {
-        Step::Single(Statement { call: Call::Operation(Kind::Method { name, .. } | Kind::Function { name, .. }), .. }) => {
-            LISTS.contains(name)
-        }
+        Step::Single(Statement {
+            call: Call::Operation(Kind::Method { name, .. } | Kind::Function { name, .. }),
+            ..
+        }) => LISTS.contains(name),
         _ => false,
     }
 }
@@ -217,7 +226,9 @@ fn steps(context: &Context<'_>, type_: &Type) -> Vec<Step> {
                 let (first, last) = (&type_.body[at], &type_.body[at + length - 1]);
                 let (inputs, result) = (first.call.operands(), last.results[0]);
                 at += length;
-                if let Some(Step::Loop { lists, module: other, carried: slot, inputs: before, result: end }) = steps.last_mut() {
+                if let Some(Step::Loop { lists, module: other, carried: slot, inputs: before, result: end }) =
+                    steps.last_mut()
+                {
                     let same = |position: usize| position == carried || before.get(position) == inputs.get(position);
                     let follows = inputs.get(carried) == Some(end) && *slot == carried && reads(type_, *end) == 1;
                     let is_same = context.design.type_of[*other] == context.design.type_of[module];
@@ -259,9 +270,15 @@ fn whole_list(context: &Context<'_>, type_: &Type, at: usize) -> Option<(Vec<Str
         let Call::Module { place, inputs: others, .. } = &statement.call else { return None };
         let (other, path) = place.split_last()?;
         let [result] = statement.results.as_slice() else { return None };
-        let is_next = path == list && crate::tree::number(other) == crate::tree::number(key).map(|key| key + number as u64);
-        let same = others.iter().zip(inputs).enumerate().all(|(position, (other, first))| position == carried || other == first);
-        let flows = previous.is_none_or(|previous| others.get(carried) == Some(&previous) && reads(type_, previous) == 1);
+        let is_next =
+            path == list && crate::tree::number(other) == crate::tree::number(key).map(|key| key + number as u64);
+        let same = others
+            .iter()
+            .zip(inputs)
+            .enumerate()
+            .all(|(position, (other, first))| position == carried || other == first);
+        let flows =
+            previous.is_none_or(|previous| others.get(carried) == Some(&previous) && reads(type_, previous) == 1);
         if !is_next || !same || !flows || others.len() != inputs.len() {
             return None;
         }
@@ -275,17 +292,23 @@ fn list_length(context: &Context<'_>, type_: &Type, place: &[String], key: &str)
     let mut members = &type_.members;
     let (last, around) = place.split_last()?;
     for part in around {
-        let Member::Module { type_, .. } = &members.iter().find(|(key, _)| key == part)?.1 else { return None };
+        let Member::Module { type_, .. } = &members.iter().find(|entry| entry.key == *part)?.member else {
+            return None;
+        };
         members = &context.design.types[*type_].members;
     }
-    let member = &members.iter().find(|(key, _)| key == last)?.1;
-    if !matches!(member, Member::List { .. } | Member::Stage { .. }) || super::member::element_index(context, member, key) != 0 {
+    let member = &members.iter().find(|entry| entry.key == *last)?.member;
+    if !matches!(member, Member::List { .. } | Member::Stage { .. })
+        || super::member::element_index(context, member, key) != 0
+    {
         return None;
     }
     let elements = type_.body.iter().filter(|statement| match &statement.call {
         Call::Module { place: other, .. } => other.split_last().is_some_and(|(_, list)| list == place),
         _ => false,
     });
-    let keys: BTreeSet<&String> = elements.filter_map(|statement| if let Call::Module { place, .. } = &statement.call { place.last() } else { None }).collect();
+    let keys: BTreeSet<&String> = elements
+        .filter_map(|statement| if let Call::Module { place, .. } = &statement.call { place.last() } else { None })
+        .collect();
     Some(keys.len())
 }

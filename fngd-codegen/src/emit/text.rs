@@ -6,7 +6,8 @@ use quote::quote;
 /// The items as a file, with an empty line between them.
 pub(super) fn print(items: Vec<TokenStream>) -> String {
     // OK because the tokens are made of `quote!` with valid identifiers: text that is no Rust is a bug of ours.
-    let file = syn::parse2::<syn::File>(quote!(#(#items)*)).unwrap_or_else(|error| panic!("generated text is no Rust: {error}"));
+    let file = syn::parse2::<syn::File>(quote!(#(#items)*))
+        .unwrap_or_else(|error| panic!("generated text is no Rust: {error}"));
     with_empty_lines(&prettyplease::unparse(&file))
 }
 
@@ -35,10 +36,21 @@ mod tests {
     #[test]
     fn items_are_apart_and_what_belongs_together_is_not() {
         let items = vec![
-            quote!(use a::b; use c::d;),
-            quote!(#[doc = " What."] #[derive(Debug)] struct A { x: i64 }),
+            quote!(
+                use a::b;
+                use c::d;
+            ),
+            quote!(
+                #[doc = " What."]
+                #[derive(Debug)]
+                struct A {
+                    x: i64,
+                }
+            ),
             quote!(impl A { fn new() -> Self { Self { x: 1 } } fn x(&self) -> i64 { if true { self.x } else { 0 } } }),
-            quote!(fn f() {}),
+            quote!(
+                fn f() {}
+            ),
         ];
         let expected = "\
 use a::b;

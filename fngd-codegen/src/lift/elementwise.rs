@@ -92,6 +92,16 @@ pub(super) fn comparison(reader: &mut Reader, node: &Node) -> Result<()> {
     };
     let (a, b) = (reader.fact(node, 0)?.clone(), reader.fact(node, 1)?.clone());
     let dims = broadcast(&a.dims, &b.dims);
+    if node.op_type == "And" {
+        // `true & x`, of which exporters build masks.
+        for (truth, other, fact) in [(&a, 1, &b), (&b, 0, &a)] {
+            if truth.uniform() == Some(1.0) && fact.dims == dims {
+                let same = reader.tensor(node, other)?;
+                reader.rename(node, same);
+                return Ok(());
+            }
+        }
+    }
     let receiver = reader.tensor(node, 0)?;
     let (name, argument) = match (with_number, reader.operand(node, 1)?) {
         ("", _) => (with_tensor, Argument::Tensor(reader.tensor(node, 1)?)),

@@ -1,6 +1,9 @@
 //! Parts of tensors, and tensors from parts: Gather, Slice, Split, Concat, Pad, and what makes tensors of numbers.
 
+use super::affine;
+use super::facts::Fact;
 use super::reader::Reader;
+use super::rearrangement::Rearrangement;
 use super::shape::axis_of;
 use super::sizes::Expression;
 use crate::operation::{Argument, Kind, Layer, Size};
@@ -30,6 +33,22 @@ pub(super) fn gather(reader: &mut Reader, node: &Node) -> Result<()> {
     }
     if axis == 0 && embedding(reader, node, &dims)? {
         return Ok(());
+    }
+    if let Some(affine) = affine::of_fact(&indices).filter(|_| axis == 0 && data.dims.len() == 1)
+        && affine.counts(&indices.dims)
+    {
+        // All elements in their order: of one sample, if the file knows only one.
+        let mut whole = indices.dims.clone();
+        if let (Some(batch), Some(first)) = (&reader.batch, whole.first_mut())
+            && batch.is_written(first)
+        {
+            *first = batch.size.clone();
+        }
+        for target in [indices.dims.clone(), whole] {
+            if let Some(how) = Rearrangement::reshape(&data.dims, &target) {
+                return reader.rearrange(node, how, target);
+            }
+        }
     }
     let index = reader.tensor(node, 1)?;
     let receiver = reader.tensor(node, 0)?;
@@ -69,6 +88,68 @@ fn embedding(reader: &mut Reader, node: &Node, dims: &[Expression]) -> Result<bo
     let kind = Kind::Layer { layer: Layer::Embedding { words, width }, input, parameters: vec![parameter] };
     reader.give(node, 0, kind, ElementType::Float32, dims.to_vec());
     Ok(true)
+}
+
+/// GatherND with indices that count along axes of their own, `mask[batch, position]`: the tensor in another form.
+pub(super) fn gather_nd(reader: &mut Reader, node: &Node) -> Result<()> {
+    let refused = || Error::unsupported("its indices do not simply count; no Rust can be written for that yet");
+    let fact = reader.fact(node, 0)?.clone();
+    let places = reader.dims(node, 1)?.split_last().map(|(_, places)| places.to_vec()).ok_or_else(refused)?;
+    let parts = index_parts(reader, node).ok_or_else(refused)?;
+    let rest = fact.dims.get(parts.len()..).ok_or_else(refused)?.to_vec();
+    if node.int("batch_dims", 0) != 0 {
+        return Err(refused());
+    }
+    let batch = reader.batch.clone();
+    let is_batch = |dim: &Expression| batch.as_ref().is_some_and(|batch| *dim == batch.size);
+    let mut along = Vec::new();
+    for (part, dim) in parts.iter().zip(&fact.dims) {
+        let affine = affine::of_fact(part).ok_or_else(refused)?;
+        let axis = match affine.axis(&part.dims) {
+            Some(axis) => axis,
+            // The one sample of the example's batch.
+            None if affine.number().is_some_and(|number| number.is(0)) && (dim.is(1) || is_batch(dim)) => 0,
+            None => return Err(refused()),
+        };
+        let counted = &part.dims[axis];
+        let is_written = batch.as_ref().is_some_and(|batch| batch.is_written(counted)) && is_batch(dim);
+        if part.dims.last().is_none_or(|last| !last.is(1)) || !(counted == dim || is_written) {
+            return Err(refused());
+        }
+        along.push(axis);
+    }
+    let mut places = places;
+    for (axis, dim) in along.iter().zip(&fact.dims).filter(|(_, dim)| is_batch(dim)) {
+        places[*axis] = dim.clone();
+    }
+    let mut order: Vec<usize> = (0..along.len()).collect();
+    order.sort_by_key(|part| along[*part]);
+    let is_distinct = order.windows(2).all(|two| along[two[0]] != along[two[1]]);
+    order.extend(along.len()..fact.dims.len());
+    let turned = Rearrangement::permutation(&fact.dims, &order).filter(|_| is_distinct).ok_or_else(refused)?;
+    let size = |(axis, dim): (usize, &Expression)| if along.contains(&axis) { dim.clone() } else { 1.into() };
+    let spread = [places.iter().enumerate().map(size).collect(), rest.clone()].concat();
+    let spaced = Rearrangement::reshape(&turned.dims(), &spread).ok_or_else(refused)?;
+    let how = turned.then(&spaced).ok_or_else(refused)?;
+    if spread != [places, rest].concat() {
+        return Err(refused());
+    }
+    reader.rearrange(node, how, spread)
+}
+
+/// What is known of each coordinate that GatherND reads, which lie side by side in the last axis of its indices.
+fn index_parts(reader: &Reader, node: &Node) -> Option<Vec<Fact>> {
+    let fact = reader.fact(node, 1).ok()?;
+    let (count, places) = fact.dims.split_last()?;
+    if let Some(all) = fact.as_integers() {
+        let count = usize::try_from(count.known()?).ok()?;
+        let dims = [places, &[1.into()]].concat();
+        let part = |which| Fact::integers(dims.clone(), all.iter().skip(which).step_by(count).cloned().collect());
+        return Some((0..count).map(part).collect());
+    }
+    let concat = reader.producer(reader.input(node, 1).ok()?).filter(|node| node.op_type == "Concat")?;
+    let is_last = axis_of(concat.int("axis", 0), fact.dims.len()).ok()? == places.len();
+    (0..concat.inputs.len()).map(|position| is_last.then(|| reader.fact(concat, position).ok().cloned())?).collect()
 }
 
 /// GatherElements.
@@ -178,14 +259,41 @@ pub(super) fn split(reader: &mut Reader, node: &Node) -> Result<()> {
     Ok(())
 }
 
+/// Whether the first dimension of input `position` is this size.
+fn has(reader: &Reader, node: &Node, position: usize, size: &Expression) -> bool {
+    reader.fact(node, position).is_ok_and(|fact| fact.dims.first() == Some(size))
+}
+
 /// Concat.
 pub(super) fn concat(reader: &mut Reader, node: &Node) -> Result<()> {
     let first = reader.fact(node, 0)?.clone();
     let axis = axis_of(node.int("axis", 0), first.dims.len())?;
+    let mut first = first;
     let (mut all, mut length) = (Vec::new(), Expression::from(0));
+    let batch = reader
+        .batch
+        .clone()
+        .filter(|batch| axis != 0 && (0..node.inputs.len()).any(|position| has(reader, node, position, &batch.size)));
     for position in 0..node.inputs.len() {
-        length = length.plus(&reader.dims(node, position)?[axis]);
-        all.push(reader.tensor(node, position)?);
+        let mut dims = reader.dims(node, position)?;
+        length = length.plus(&dims[axis]);
+        let mut part = reader.tensor(node, position)?;
+        // One class token for all samples of the example's batch.
+        if let Some(batch) = batch.as_ref().filter(|batch| batch.is_written(&dims[0])) {
+            if batch.written != 1 {
+                return Err(Error::unsupported(
+                    "a part has the batch size of the example; export with a dynamic batch",
+                ));
+            }
+            let mut sizes = vec![Size::Known(-1); dims.len()];
+            sizes[0] = batch.size.spelled();
+            dims[0] = batch.size.clone();
+            let arguments = vec![Argument::Integers(sizes), Argument::Bool(false)];
+            part =
+                reader.between(Kind::Method { receiver: part, name: "expand", arguments }, first.element, dims.clone());
+        }
+        first.dims.clone_from(&dims);
+        all.push(part);
     }
     if let [same] = all[..] {
         reader.rename(node, same);
@@ -280,8 +388,8 @@ pub(super) fn range(reader: &mut Reader, node: &Node) -> Result<()> {
 pub(super) fn constant_of_shape(reader: &mut Reader, node: &Node) -> Result<()> {
     let dims = reader.integers(node, 0)?;
     let fill = match node.attributes.get("value") {
-        Some(Attribute::Tensor(data)) => super::facts::Fact::constant(data),
-        _ => super::facts::Fact::of(ElementType::Float32, Vec::new()),
+        Some(Attribute::Tensor(data)) => Fact::constant(data),
+        _ => Fact::of(ElementType::Float32, Vec::new()),
     };
     let number = fill.uniform().unwrap_or(0.0);
     let value = if fill.element.is_float() { Argument::Float(number) } else { integer(number as i64) };

@@ -7,6 +7,8 @@
 //! took an exporter several nodes is put together afterwards, by patterns over calls: there, the ways of all exporters look alike.
 
 mod activation;
+mod affine;
+mod batch;
 mod elementwise;
 mod facts;
 mod fold;

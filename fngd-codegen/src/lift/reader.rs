@@ -1,10 +1,11 @@
 //! Node after node: what each becomes, and what is known of what it gives.
 
+use super::batch::FreeBatch;
 use super::facts::{Fact, MOST_ELEMENTS};
 use super::rearrangement::Rearrangement;
 use super::sizes::Expression;
 use super::steps::{Call, Draft, Step};
-use super::{fold, table};
+use super::{affine, fold, table};
 use crate::operation::{Argument, Kind, Parameter, Size};
 use crate::{Error, Result};
 use fngd_onnx::OnnxModel;
@@ -20,6 +21,8 @@ pub(super) struct Reader<'a> {
     pub model: &'a OnnxModel,
     pub graph: &'a Graph,
     pub draft: Draft,
+    /// The batch size, if the file insists on one.
+    pub batch: Option<FreeBatch>,
     /// Index of the node that is read.
     pub index: usize,
     /// Adds that are part of a layer.
@@ -39,6 +42,7 @@ impl<'a> Reader<'a> {
             model,
             graph,
             draft: Draft::new(graph.values.len(), graph.inputs.clone()),
+            batch: None,
             index: 0,
             absorbed: BTreeSet::new(),
             producers: BTreeMap::new(),
@@ -72,6 +76,12 @@ impl<'a> Reader<'a> {
             } else if let Err(error) = self.compute(node) {
                 refused.entry(node.op_type.clone()).or_default().push(error.at(node.describe()).to_string());
                 unread.extend(node.outputs.iter().flatten());
+                continue;
+            }
+            if let (Some(affine), Some(output)) = (affine::of(&self, node), node.output(0))
+                && let Some(fact) = self.draft.facts.get_mut(&output)
+            {
+                fact.affine = Some(affine);
             }
         }
         if !refused.is_empty() {
@@ -136,6 +146,11 @@ impl<'a> Reader<'a> {
     pub fn numbers(&self, node: &Node, position: usize) -> Result<Vec<i64>> {
         let numbers = self.integers(node, position)?.iter().map(Expression::known).collect::<Option<_>>();
         numbers.ok_or_else(|| Error::unsupported(format!("input {position} depends on a size of the model's input")))
+    }
+
+    /// The node that computes `id`.
+    pub fn producer(&self, id: ValueId) -> Option<&'a Node> {
+        self.graph.nodes.get(*self.producers.get(&id)?)
     }
 
     /// The layer that `node` is.
@@ -353,6 +368,10 @@ impl<'a> Reader<'a> {
     /// What the file says of inputs, and all constants.
     fn inputs(&mut self) -> Result<()> {
         let mut symbols: BTreeMap<&str, Expression> = BTreeMap::new();
+        let written = self.model.fixed_batch().and_then(|batch| i64::try_from(batch).ok()).filter(|batch| *batch > 0);
+        self.batch = written
+            .zip(self.graph.inputs.first())
+            .map(|(written, first)| FreeBatch { written, size: Expression::of(*first, 0) });
         for id in &self.graph.inputs {
             let info = self.graph.values.get(id.0).ok_or_else(|| unknown(self.graph, *id))?;
             let declared = info.dims.as_ref().ok_or_else(|| {
@@ -360,7 +379,13 @@ impl<'a> Reader<'a> {
                 Error::unsupported(advice).at(format!("input `{}`", info.name))
             })?;
             let dims = declared.iter().enumerate().map(|(axis, dim)| match dim {
-                Dim::Known(size) => i64::try_from(*size).unwrap_or(i64::MAX).into(),
+                Dim::Known(size) => {
+                    let size = i64::try_from(*size).unwrap_or(i64::MAX).into();
+                    match self.batch.as_ref().filter(|batch| axis == 0 && batch.is_written(&size)) {
+                        Some(batch) => batch.size.clone(),
+                        None => size,
+                    }
+                }
                 Dim::Symbol(name) => symbols.entry(name).or_insert_with(|| Expression::of(*id, axis)).clone(),
                 Dim::Unknown => Expression::of(*id, axis),
             });

@@ -68,6 +68,11 @@ fn reshape_target(reader: &Reader, node: &Node, dims: &[Expression]) -> Result<V
         _ => size.clone(),
     });
     let mut target: Vec<Expression> = copied.collect();
+    if let Some(batch) = &reader.batch
+        && let Some(target) = batch.reshape(dims, &target)
+    {
+        return Ok(target);
+    }
     if let Some(open) = target.iter().position(|size| size.is(-1)) {
         let others = target.iter().enumerate().filter(|(axis, _)| *axis != open).map(|(_, size)| size);
         let (all, others) = (Expression::product(dims), Expression::product(others));
@@ -92,7 +97,15 @@ pub(super) fn transpose(reader: &mut Reader, node: &Node) -> Result<()> {
 /// Expand, to sizes that are read from other tensors.
 pub(super) fn expand(reader: &mut Reader, node: &Node) -> Result<()> {
     let fact = reader.fact(node, 0)?.clone();
-    let target = broadcast(&fact.dims, &reader.integers(node, 1)?);
+    let mut wanted = reader.integers(node, 1)?;
+    // A class token for every sample of the example's batch.
+    if let (Some(batch), Some(first)) = (&reader.batch, wanted.first_mut())
+        && batch.is_written(first)
+        && batch.written != 1
+    {
+        *first = batch.size.clone();
+    }
+    let target = broadcast(&fact.dims, &wanted);
     if target == fact.dims {
         let same = reader.tensor(node, 0)?;
         reader.rename(node, same);

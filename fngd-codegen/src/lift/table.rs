@@ -40,6 +40,7 @@ const RULES: &[(&str, Rule)] = &[
     ("Floor", elementwise::unary),
     ("Gather", index::gather),
     ("GatherElements", index::gather_elements),
+    ("GatherND", index::gather_nd),
     ("Gelu", activation::gelu),
     ("Gemm", layers::gemm),
     ("GlobalAveragePool", pool::global),

@@ -62,7 +62,8 @@ fn best(prints: &[u64], from: usize) -> Option<Run> {
 
 /// Per operation a number that says what it calls and how far before it its operands were made.
 fn fingerprints(program: &Program) -> Vec<u64> {
-    let mut made: BTreeMap<ValueId, usize> = BTreeMap::new();
+    // Inputs count as made just before: the first block reads one where the others read a result.
+    let mut made: BTreeMap<ValueId, usize> = program.inputs.iter().map(|input| (*input, 0)).collect();
     let mut prints = Vec::with_capacity(program.operations.len());
     for (index, operation) in program.operations.iter().enumerate() {
         let mut hasher = DefaultHasher::new();
@@ -71,10 +72,10 @@ fn fingerprints(program: &Program) -> Vec<u64> {
             name.hash(&mut hasher);
         }
         for operand in operation.operands() {
-            made.get(&operand).map(|operand| index - operand).hash(&mut hasher);
+            made.get(&operand).map(|operand| index + 1 - operand).hash(&mut hasher);
         }
         prints.push(hasher.finish());
-        made.extend(operation.results.iter().map(|result| (*result, index)));
+        made.extend(operation.results.iter().map(|result| (*result, index + 1)));
     }
     prints
 }

@@ -32,7 +32,7 @@ impl Scopes {
         if owners.are_flat() && known.iter().flatten().all(String::is_empty) {
             for (index, path) in mine::blocks(program).into_iter().enumerate() {
                 if !path.is_empty() {
-                    owners.move_to(index, &path);
+                    owners.move_to(index, &path, program.operations[index].noun());
                     known[index] = Some(path);
                 }
             }
@@ -147,10 +147,16 @@ impl Owners {
         self.paths.values().all(|path| !path.contains('.'))
     }
 
-    fn move_to(&mut self, operation: usize, module: &str) {
-        if let Some(path) = self.paths.get_mut(&operation) {
-            *path = join(module, path);
+    /// Puts what an operation owns into a module that the file does not name: by what it is, unless it is used elsewhere too.
+    fn move_to(&mut self, operation: usize, module: &str, noun: &str) {
+        let Some(path) = self.paths.get(&operation) else { return };
+        if self.paths.values().filter(|other| *other == path).count() > 1 {
+            return;
         }
+        let taken = |wanted: &String| self.paths.values().any(|other| other == wanted);
+        let numbered = (2..).map(|number| join(module, &format!("{noun}{number}")));
+        let free = std::iter::once(join(module, noun)).chain(numbered).find(|path| !taken(path));
+        self.paths.extend(free.map(|path| (operation, path)));
     }
 
     fn modules(&self) -> BTreeSet<String> {

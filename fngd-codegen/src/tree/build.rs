@@ -148,7 +148,7 @@ impl<'a> Builder<'a> {
         let call = match (&operation.kind, &self.prepared.scopes.keys[index]) {
             (Kind::Layer { layer, input, .. }, Some(key)) => {
                 let place = place(&join(&self.prepared.scopes.modules[index], key), path);
-                Call::Layer { place, layer: layer.clone(), input: *input }
+                Call::Layer { place, layer: layer.clone(), input: *input, optional: false }
             }
             (kind, _) => Call::Operation(kind.clone()),
         };

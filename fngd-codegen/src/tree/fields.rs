@@ -57,7 +57,7 @@ impl Builder<'_> {
             let child = join(path, key);
             let within: Vec<(String, usize)> =
                 owned.iter().filter(|(found, _)| is_within(found, &child)).cloned().collect();
-            fields.push(Field { key: key.to_owned(), content: self.content(&child, &within) });
+            fields.push(Field { key: key.to_owned(), content: self.content(&child, &within), presence: None });
         }
         fields
     }

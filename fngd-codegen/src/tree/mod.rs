@@ -44,6 +44,8 @@ pub(crate) struct Field {
     /// Its name within the module, as in paths: `conv1`, `0`.
     pub key: String,
     pub content: Content,
+    /// Whether this module has it, if not all of its kind do.
+    pub presence: Option<bool>,
 }
 
 /// A field's value.
@@ -57,11 +59,6 @@ pub(crate) enum Content {
     },
     /// Index in [`Tree::modules`].
     Module(usize),
-    /// A module that not all of its kind have.
-    Optional {
-        module: usize,
-        present: bool,
-    },
     /// Alike modules by key.
     List(Vec<(String, usize)>),
 }
@@ -80,7 +77,7 @@ pub(crate) struct Statement {
 #[derive(Debug, Clone)]
 pub(crate) enum Call {
     /// Applies a layer.
-    Layer { place: Place, layer: Layer, input: ValueId },
+    Layer { place: Place, layer: Layer, input: ValueId, optional: bool },
     /// Applies a module.
     Module { place: Place, module: usize, inputs: Vec<ValueId>, optional: bool },
     /// Calls a method, a function or an operator.

@@ -32,13 +32,13 @@ pub(super) fn align(tree: &mut Tree) {
             tree.modules[index] = completed;
             // All that have the part have it as an option.
             for member in &members {
-                for field in &mut tree.modules[*member].fields {
-                    if let (true, Content::Module(module)) = (missing.contains(&field.key), &field.content) {
-                        field.content = Content::Optional { module: *module, present: true };
-                    }
+                for field in tree.modules[*member].fields.iter_mut().filter(|field| missing.contains(&field.key)) {
+                    field.presence.get_or_insert(true);
                 }
                 for statement in &mut tree.modules[*member].body {
-                    if let Call::Module { place, optional, .. } = &mut statement.call {
+                    if let Call::Module { place, optional, .. } | Call::Layer { place, optional, .. } =
+                        &mut statement.call
+                    {
                         *optional |= place.len() == 1 && missing.contains(&place[0]);
                     }
                 }
@@ -124,7 +124,7 @@ fn enclose(tree: &mut Tree, index: usize, span: std::ops::Range<usize>) {
     let call = Call::Module { place: vec![key.clone()], module: child, inputs: inputs.clone(), optional: false };
     let module = &mut tree.modules[index];
     module.body.insert(span.start, Statement { call, results: outputs.clone() });
-    module.fields.push(Field { key: key.clone(), content: Content::Module(child) });
+    module.fields.push(Field { key: key.clone(), content: Content::Module(child), presence: None });
     let path = join(&module.path, &key);
     tree.modules.push(Module { path, inputs, outputs, body, ..Default::default() });
 }
@@ -154,12 +154,14 @@ fn without(module: &Module, missing: &[String]) -> Option<(Module, BTreeMap<Valu
                 }
             }),
         }
-        match (&statement.call, statement.results.as_slice()) {
-            (Call::Module { place, inputs, .. }, results) if place.first().is_some_and(|key| missing.contains(key)) => {
-                let ([input], [result], 1) = (inputs.as_slice(), results, place.len()) else { return None };
+        match &statement.call {
+            Call::Module { place, .. } | Call::Layer { place, .. }
+                if place.first().is_some_and(|key| missing.contains(key)) =>
+            {
+                let (inputs, results) = (statement.call.operands(), &statement.results);
+                let ([input], [result], 1) = (inputs.as_slice(), results.as_slice(), place.len()) else { return None };
                 through.insert(*result, *input);
             }
-            (Call::Layer { place, .. }, _) if place.first().is_some_and(|key| missing.contains(key)) => return None,
             _ => shorter.body.push(statement),
         }
     }
@@ -173,13 +175,7 @@ fn completed(large: &Module, small: &Module, missing: &[String], next: &mut usiz
     let mut module = Module { body: Vec::new(), fields: Vec::new(), ..small.clone() };
     for field in &large.fields {
         let own = small.fields.iter().find(|own| own.key == field.key).cloned();
-        let absent = match &field.content {
-            Content::Module(module) | Content::Optional { module, .. } => {
-                Content::Optional { module: *module, present: false }
-            }
-            other => other.clone(),
-        };
-        module.fields.push(own.unwrap_or(Field { key: field.key.clone(), content: absent }));
+        module.fields.push(own.unwrap_or(Field { presence: Some(false), ..field.clone() }));
     }
     // Values of the large module, and those of the small one that stand for them.
     let mut same: BTreeMap<ValueId, ValueId> = large.inputs.iter().copied().zip(small.inputs.iter().copied()).collect();
@@ -190,11 +186,13 @@ fn completed(large: &Module, small: &Module, missing: &[String], next: &mut usiz
     let mut rest = small.body.iter();
     for statement in &large.body {
         let mut added = match &statement.call {
-            Call::Module { place, .. } if place.first().is_some_and(|key| missing.contains(key)) => {
+            Call::Module { place, .. } | Call::Layer { place, .. }
+                if place.first().is_some_and(|key| missing.contains(key)) =>
+            {
                 let mut added = statement.clone();
                 added.results = vec![ValueId(*next)];
                 *next += 1;
-                if let Call::Module { optional, .. } = &mut added.call {
+                if let Call::Module { optional, .. } | Call::Layer { optional, .. } = &mut added.call {
                     *optional = true;
                 }
                 added
@@ -246,7 +244,7 @@ fn in_order(tree: &mut Tree) {
         let Some(mut module) = modules[old].take() else { continue };
         for field in &mut module.fields {
             match &mut field.content {
-                Content::Module(index) | Content::Optional { module: index, .. } => moved(index),
+                Content::Module(index) => moved(index),
                 Content::List(elements) => elements.iter_mut().for_each(|(_, index)| moved(index)),
                 Content::Layer(_) | Content::Tensor { .. } => (),
             }
@@ -264,7 +262,7 @@ fn children(module: &Module) -> Vec<usize> {
     let mut children = Vec::new();
     for field in &module.fields {
         match &field.content {
-            Content::Module(index) | Content::Optional { module: index, .. } => children.push(*index),
+            Content::Module(index) => children.push(*index),
             Content::List(elements) => children.extend(elements.iter().map(|(_, index)| *index)),
             Content::Layer(_) | Content::Tensor { .. } => (),
         }

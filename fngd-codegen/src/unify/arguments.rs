@@ -108,9 +108,11 @@ fn known(slot: &Slot, arguments: &[NewArgument]) -> Option<Expression> {
         return plain;
     }
     let pairs = || candidates.iter().flat_map(|left| candidates.iter().map(move |right| (left.0, right.0)));
-    let differences = pairs().map(|(left, right)| Expression::HalfDifference(left, right)).filter(|_| slot.role.name == "pad");
+    let differences =
+        pairs().map(|(left, right)| Expression::HalfDifference(left, right)).filter(|_| slot.role.name == "pad");
     // Twice as many channels out as in is a choice, four times is an expansion.
-    let says_something = |factor: i64, index: usize| factor > 2 || !matches!(arguments[index].role.name, "c_in" | "in_features");
+    let says_something =
+        |factor: i64, index: usize| factor > 2 || !matches!(arguments[index].role.name, "c_in" | "in_features");
     let factors = || (2..=8).flat_map(|factor| candidates.iter().map(move |(index, _)| (factor, *index)));
     let factors = || factors().filter(|(factor, index)| slot.role.name == "pad" || says_something(*factor, *index));
     let times = factors().map(|(factor, index)| Expression::Times(factor, index));

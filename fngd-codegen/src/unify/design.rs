@@ -118,15 +118,13 @@ impl Found {
             has_parameters: false,
         };
         type_.trains = self.trains(&type_);
-        type_.has_parameters = type_.members.iter().any(|(_, member)| match member {
+        type_.has_parameters = type_.members.iter().any(|entry| match &entry.member {
             Member::Layer(_) | Member::Tensor { .. } | Member::List { .. } | Member::Stage { .. } => true,
             Member::Module { type_, .. } => self.types[*type_].has_parameters,
         });
-        for (_, member) in &mut type_.members {
-            if let Member::Module { presence, .. } = member {
-                // What all have is no option.
-                *presence = presence.filter(|slot| type_.slots[*slot] != Expression::Literal(Value::Bool(true)));
-            }
+        for entry in &mut type_.members {
+            // What all have is no option.
+            entry.presence = entry.presence.filter(|slot| type_.slots[*slot] != Expression::Literal(Value::Bool(true)));
         }
         type_
     }
@@ -157,11 +155,11 @@ impl Found {
 
 /// Arguments that say whether a member is there are called like it.
 fn name_presences(arguments: &mut [super::NewArgument], expressions: &[Expression], layout: &Layout) {
-    for (key, member) in &layout.members {
-        if let Member::Module { presence: Some(slot), .. } = member
-            && let Expression::Argument(argument) = expressions[*slot]
+    for entry in &layout.members {
+        if let Some(slot) = entry.presence
+            && let Expression::Argument(argument) = expressions[slot]
         {
-            let wanted = snake(key);
+            let wanted = snake(&entry.key);
             let is_free = arguments.iter().all(|other| other.name != wanted);
             arguments[argument].name = if is_free { wanted } else { format!("has_{wanted}") };
         }
@@ -188,7 +186,7 @@ fn type_name(type_: &Type) -> String {
 fn sizes(tree: &Tree) -> Vec<i64> {
     let mut sizes: Vec<i64> = Vec::with_capacity(tree.modules.len());
     for module in &tree.modules {
-        let of_field = |content: &Content| match content {
+        let of_content = |content: &Content| match content {
             Content::Layer(layer) => elements(layer),
             Content::Tensor { dims, trainable } => {
                 if *trainable {
@@ -197,11 +195,17 @@ fn sizes(tree: &Tree) -> Vec<i64> {
                     0
                 }
             }
-            Content::Module(index) | Content::Optional { module: index, present: true } => sizes[*index],
-            Content::Optional { .. } => 0,
+            Content::Module(index) => sizes[*index],
             Content::List(list) => list.iter().map(|(_, index)| sizes[*index]).sum(),
         };
-        sizes.push(module.fields.iter().map(|field| of_field(&field.content)).sum());
+        sizes.push(
+            module
+                .fields
+                .iter()
+                .filter(|field| field.presence != Some(false))
+                .map(|field| of_content(&field.content))
+                .sum(),
+        );
     }
     sizes
 }

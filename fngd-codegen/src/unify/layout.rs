@@ -2,7 +2,7 @@
 
 use super::arguments::Value;
 use super::design::Found;
-use super::{Column, Member};
+use super::{Column, Entry, Member};
 use crate::operation::Layer;
 use crate::parts::{Group, Part, Role, visit, visit_layer};
 use crate::tree::{Call, Content, Field, Statement};
@@ -10,7 +10,7 @@ use crate::tree::{Call, Content, Field, Statement};
 /// The numbers of one module, in the order in which they stand in its type.
 #[derive(Debug, Default)]
 pub(super) struct Layout {
-    pub members: Vec<(String, Member)>,
+    pub members: Vec<Entry>,
     pub body: Vec<Statement>,
     pub slots: Vec<(Role, Option<Value>)>,
     /// Slots that say whether a member is there, and the slots of that member.
@@ -25,8 +25,15 @@ impl Layout {
         let module = &found.tree.modules[index];
         let mut layout = Self::default();
         for field in &module.fields {
+            let role = Role { name: "optional", group: Group::Presence };
+            let presence = field.presence.map(|present| layout.push(role, Some(Value::Bool(present))));
+            let from = layout.slots.len();
             let member = layout.member(found, index, field);
-            layout.members.push((field.key.clone(), member));
+            if field.presence == Some(false) {
+                layout.slots[from..].iter_mut().for_each(|(_, value)| *value = None);
+            }
+            layout.related.extend(presence.map(|slot| (slot, (from..layout.slots.len()).collect())));
+            layout.members.push(Entry { key: field.key.clone(), member, presence });
         }
         layout.body_from = layout.slots.len();
         let mut body = module.body.clone();
@@ -52,25 +59,16 @@ impl Layout {
                     dims.iter().map(|dim| self.number(self.slots.len(), role, Some(Value::Integer(*dim)))).collect();
                 Member::Tensor { dims, trainable: *trainable }
             }
-            Content::Module(child) => Member::Module {
-                type_: found.type_of[*child],
-                arguments: self.arguments(found, *child, true),
-                presence: None,
-            },
-            Content::Optional { module, present } => {
-                let role = Role { name: "optional", group: Group::Presence };
-                let presence = self.push(role, Some(Value::Bool(*present)));
-                let arguments = self.arguments(found, *module, *present);
-                self.related.push((presence, arguments.clone()));
-                Member::Module { type_: found.type_of[*module], arguments, presence: Some(presence) }
+            Content::Module(child) => {
+                Member::Module { type_: found.type_of[*child], arguments: self.arguments(found, *child) }
             }
             Content::List(elements) => self.list(found, index, &field.key, elements),
         }
     }
 
-    fn arguments(&mut self, found: &Found, child: usize, present: bool) -> Vec<usize> {
+    fn arguments(&mut self, found: &Found, child: usize) -> Vec<usize> {
         let values = found.arguments_of(child);
-        values.into_iter().map(|(role, value)| self.push(role, value.filter(|_| present))).collect()
+        values.into_iter().map(|(role, value)| self.push(role, value)).collect()
     }
 
     fn list(&mut self, found: &Found, index: usize, key: &str, elements: &[(String, usize)]) -> Member {

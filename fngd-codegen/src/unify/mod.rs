@@ -38,7 +38,7 @@ pub(crate) struct Type {
     pub sizes: (i64, i64),
     /// Arguments of `new`, behind the path.
     pub arguments: Vec<NewArgument>,
-    pub members: Vec<(String, Member)>,
+    pub members: Vec<Entry>,
     pub slots: Vec<Expression>,
     /// Numbers that differ and that the body needs: slots.
     pub constants: Vec<usize>,
@@ -54,6 +54,16 @@ pub(crate) struct Type {
 
 /// A field.
 #[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    /// Its name in paths.
+    pub key: String,
+    pub member: Member,
+    /// The slot that says whether it is there, if it is an `Option`.
+    pub presence: Option<usize>,
+}
+
+/// A field's value.
+#[derive(Debug, Clone)]
 pub(crate) enum Member {
     Layer(Layer),
     Tensor {
@@ -63,7 +73,6 @@ pub(crate) enum Member {
     Module {
         type_: usize,
         arguments: Vec<usize>,
-        presence: Option<usize>,
     },
     /// `begin` and `start`: the first element is called `encoder_layer_0`.
     List {

@@ -13,6 +13,7 @@ use std::fmt::Write;
 pub(super) fn skeleton(module: &Module, type_of: &[usize]) -> Result<String, String> {
     let mut text = format!("{:?}\n", module.class);
     for field in &module.fields {
+        text.push_str(if field.presence.is_some() { "?" } else { "" });
         let _ = match &field.content {
             Content::Layer(layer) => {
                 let mut layer = layer.clone();
@@ -21,7 +22,6 @@ pub(super) fn skeleton(module: &Module, type_of: &[usize]) -> Result<String, Str
             }
             Content::Tensor { dims, trainable } => writeln!(text, "{}: {} {trainable}", field.key, dims.len()),
             Content::Module(child) => writeln!(text, "{}: type {}", field.key, type_of[*child]),
-            Content::Optional { module, .. } => writeln!(text, "{}: type {}?", field.key, type_of[*module]),
             Content::List(elements) => {
                 let mut types = elements.iter().map(|(_, element)| type_of[*element]);
                 let first = types.next().unwrap_or_default();

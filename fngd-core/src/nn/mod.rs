@@ -1,9 +1,10 @@
 //! A drop-in for `tch::nn`, with the difference that FNGD preconditions its layers.
 //!
 //! Everything that `tch::nn` has is here under the same name. Linear layers, convolutions and transposed convolutions are ours, because
-//! FNGD has to see what flows through them, and so are batch and layer normalisation, whose messages name the layer. Their constructors take
-//! the same arguments, make the same variables and draw the same numbers; their `forward` is that of `tch::nn::Module`. So an
-//! existing model changes its `use tch::nn` to `use fngd_core::nn`, derives [`FngdModule`](crate::FngdModule), and stays as it is.
+//! FNGD has to see what flows through them; so are batch and layer normalisation, whose messages name the layer, and recurrent layers,
+//! because those of `tch` hide their variables. Their constructors take the same arguments, make the same variables and draw the same
+//! numbers; their `forward` is that of `tch::nn::Module`. So an existing model changes its `use tch::nn` to `use fngd_core::nn`, derives
+//! [`FngdModule`](crate::FngdModule), and stays as it is.
 //!
 //! Name a variable's path as the struct's field, and parameters have the same name in the `VarStore`, in the optimizer's state and
 //! in messages.

@@ -71,7 +71,15 @@ impl Optimizer for Composed {
     }
 
     fn backward(&mut self, loss: &Tensor, accumulation: usize) -> Result<()> {
-        let done = self.source.backward(loss, accumulation)?;
+        let done = match self.source.backward(loss, accumulation) {
+            Ok(done) => done,
+            Err(error) => {
+                // A part of the gradients is there. The next step must not apply it.
+                self.pending = StepReport::default();
+                self.clear_gradients()?;
+                return Err(error);
+            }
+        };
         self.pending.solved += done.solved;
         self.pending.recalled += done.recalled;
         self.pending.unknown += done.unknown;

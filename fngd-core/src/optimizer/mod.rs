@@ -45,23 +45,26 @@ pub trait Optimizer {
     /// Announces the samples of the next forward pass.
     fn begin(&mut self, batch: &Batch) -> Result<()>;
 
-    /// Announces the samples of the forward pass that has just run, in place of [`begin`](Self::begin) before it: as many as the first
-    /// preconditioned layer saw along its batch axis.
+    /// Announces the samples of the forward pass that has just run, in place of [`begin`](Self::begin) before it: as
+    /// many as the first preconditioned layer saw along its batch axis.
     ///
     /// # Errors
-    /// [`is_state`](crate::Error::is_state) if that layer saw two numbers of samples, or if weights are shared by sample.
+    /// [`is_state`](crate::Error::is_state) if that layer saw two numbers of samples, or if weights are shared by
+    /// sample.
     fn begin_seen(&mut self, _epoch: u64, _slot: u64) -> Result<()> {
         Ok(())
     }
 
-    /// Shows the logits that the loss is computed from, and returns those to compute it from: the same values, watched if
-    /// the method needs their gradients (improved empirical Fisher).
+    /// Shows the logits that the loss is computed from, and returns those to compute it from: the same values, watched
+    /// if the method needs their gradients (improved empirical Fisher).
     fn logits(&mut self, logits: Tensor) -> Result<Tensor> {
         Ok(logits)
     }
 
-    /// Backpropagates `loss`, the **mean** over the micro-batch. Gradients of several micro-batches add up; `accumulation` is
-    /// how many of them make a step: each contributes `1 / accumulation` of its gradient.
+    /// Backpropagates `loss`, the **mean** over the micro-batch. Gradients of several micro-batches add up;
+    /// `accumulation` is how many of them make a step: each contributes `1 / accumulation` of its gradient.
+    ///
+    /// After an error all gradients are cleared, those of earlier micro-batches too: the step has to be made anew.
     fn backward(&mut self, loss: &Tensor, accumulation: usize) -> Result<()>;
 
     /// Clips, updates the parameters with `learning_rate`, and clears the gradients.
@@ -69,13 +72,14 @@ pub trait Optimizer {
     /// If a gradient is not finite nothing is changed, and the report says so.
     fn step(&mut self, learning_rate: f64) -> Result<StepReport>;
 
-    /// The weights of the latest solve or recall, layer by layer. Empty for methods that have none. Waits for the device.
+    /// The weights of the latest solve or recall, layer by layer. Empty for methods that have none. Waits for the
+    /// device.
     fn layers(&self) -> Result<Vec<LayerReport>> {
         Ok(Vec::new())
     }
 
-    /// The weights w of the latest micro-batch: the name of each layer, and one number per sample, in batch order. Layers that trained
-    /// with w = 1 are left out.
+    /// The weights w of the latest micro-batch: the name of each layer, and one number per sample, in batch order.
+    /// Layers that trained with w = 1 are left out.
     fn sample_weights(&self) -> Result<Vec<(String, Tensor)>> {
         Ok(Vec::new())
     }
@@ -85,8 +89,8 @@ pub trait Optimizer {
     /// The tensors may share memory with the optimizer: write or copy them before the next step.
     fn state(&self) -> Result<Vec<(String, Tensor)>>;
 
-    /// Takes back what [`state`](Self::state) gave. Names, kinds and sizes must be equal. After an error the optimizer may hold
-    /// a part of it: build a new one.
+    /// Takes back what [`state`](Self::state) gave. Names, kinds and sizes must be equal. After an error the optimizer
+    /// may hold a part of it: build a new one.
     fn load_state(&mut self, state: &[(String, Tensor)]) -> Result<()>;
 
     /// Bytes that [`state`](Self::state) occupies once training is under way.

@@ -2,7 +2,7 @@
 
 use super::gradient::backpropagate;
 use super::{BackwardReport, Batch, GradientSource, LayerReport, PhaseTime, WeightSource};
-use crate::fngd::{Preconditioner, lock};
+use crate::preconditioner::{Preconditioner, lock};
 use crate::state::TensorMap;
 use crate::{Error, FngdConfig, Layer, Result};
 use std::sync::{Arc, Mutex};

@@ -3,8 +3,8 @@
 use super::problems::{Problem, Shape, linear_shapes, shapes};
 use super::reference::{self, assert_close};
 use crate::contributions::{Contributions, Way};
-use crate::fngd::Pending;
 use crate::gram::{self, GramMethod};
+use crate::preconditioner::Pending;
 use crate::weighting::{plain_gradient, weighted_gradient};
 use crate::{Geometry, Layer, solve};
 use proptest::prelude::*;

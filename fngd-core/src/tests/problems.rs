@@ -1,8 +1,8 @@
 //! Layers, activations and output gradients of every kind, small enough for oracles.
 
 use super::reference::noise;
-use crate::fngd::Facts;
 use crate::layer::{BatchAxis, Convolution, Geometry};
+use crate::preconditioner::Facts;
 use crate::weighting::Use;
 use proptest::prelude::*;
 use tch::{Kind, Tensor};

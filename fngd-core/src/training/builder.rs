@@ -64,7 +64,8 @@ impl<'m> FngdBuilder<'m> {
         Self { inner, ..self }
     }
 
-    /// Weighting and inner rule at once. `Method::Sgd` and `Method::Adamw` take the plain gradient: the same loop, for comparison.
+    /// Weighting and inner rule at once. `Method::Sgd` and `Method::Adamw` take the plain gradient: the same loop, for
+    /// comparison.
     #[must_use]
     pub fn with_method(self, method: Method) -> Self {
         let (config, inner) = match method {
@@ -102,8 +103,8 @@ impl<'m> FngdBuilder<'m> {
     /// The optimizer. The layers of the model are tapped until it is dropped.
     ///
     /// # Errors
-    /// [`is_config`](crate::Error::is_config) if a setting is out of range, a group names no parameter, or there is nothing to train;
-    /// [`is_state`](crate::Error::is_state) if another optimizer is at work on the model.
+    /// [`is_config`](crate::Error::is_config) if a setting is out of range, a group names no parameter, or there is
+    /// nothing to train; [`is_state`](crate::Error::is_state) if another optimizer is at work on the model.
     pub fn build(self) -> Result<Fngd> {
         let inner = self.inner;
         let method = match (self.config, inner) {
@@ -123,6 +124,7 @@ impl<'m> FngdBuilder<'m> {
             announced: false,
             unapplied: 0,
             latest: StepReport::default(),
+            latest_rate: None,
         })
     }
 }

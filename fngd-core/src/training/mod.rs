@@ -11,34 +11,35 @@ pub use report::Report;
 use crate::optimizer::{Batch, Optimizer, StepReport};
 use crate::{Error, FngdConfig, FngdModule, Result, Schedule};
 use place::Place;
+use std::fmt;
 use tch::Tensor;
 
 /// Inverse-free fast natural gradient descent for a hand-written model, with its bookkeeping.
 ///
-/// FNGD solves for the weight of each sample in the first epoch, and keeps it by the batch's position in the epoch. So the loop says
-/// where epochs begin; batches are counted by [`backward`](Self::backward), and their size is what the first layer of the forward pass
-/// saw. **Cut every epoch into batches of the same sizes**: a batch of another size than the one that was at its position in the first
-/// epoch trains with the plain gradient, and [`StepReport::unknown`] counts its layers. A smaller last batch that is there in every
-/// epoch is fine.
+/// FNGD solves for the weight of each sample in the first epoch, and keeps it by the batch's position in the epoch. So
+/// the loop says where epochs begin; batches are counted by [`backward`](Self::backward), and their size is what the
+/// first layer of the forward pass saw. **Cut every epoch into batches of the same sizes**: a batch of another size
+/// than the one that was at its position in the first epoch trains with the plain gradient, and [`StepReport::unknown`]
+/// counts its layers. A smaller last batch that is there in every epoch is fine.
 ///
 /// [`builder`](Self::builder) has the other settings, and SGD and AdamW for comparison in the same loop.
 ///
 /// ```
 /// use fngd_core::{Fngd, FngdConfig, FngdModule, Result, nn};
-/// use tch::{Device, Kind, Tensor, nn::{Module, VarStore}};
+/// use tch::{Device, Kind, Tensor};
 ///
 /// #[derive(FngdModule)]
 /// struct Net { fc: nn::Linear }
 ///
 /// # fn main() -> Result<()> {
-/// let variables = VarStore::new(Device::Cpu);
-/// let net = Net { fc: nn::linear(variables.root() / "fc", 4, 2, Default::default()) };
+/// let vs = nn::VarStore::new(Device::Cpu);
+/// let net = Net { fc: nn::linear(vs.root() / "fc", 4, 2, Default::default()) };
 /// let mut optimizer = Fngd::new(&net, FngdConfig::default())?;
 /// for epoch in 0..2 {
 ///     optimizer.begin_epoch(epoch)?;
 ///     for _batch in 0..3 {
-///         let (inputs, labels) = (Tensor::ones([8, 4], (Kind::Float, Device::Cpu)), Tensor::zeros([8], (Kind::Int64, Device::Cpu)));
-///         let loss = net.fc.forward(&inputs).cross_entropy_for_logits(&labels);
+///         let labels = Tensor::zeros([8], (Kind::Int64, Device::Cpu));
+///         let loss = Tensor::ones([8, 4], (Kind::Float, Device::Cpu)).apply(&net.fc).cross_entropy_for_logits(&labels);
 ///         optimizer.backward(&loss)?;
 ///         let step = optimizer.step()?;
 ///         assert_eq!((step.solved, step.recalled), if epoch == 0 { (1, 0) } else { (0, 1) });
@@ -56,6 +57,7 @@ pub struct Fngd {
     /// Backward passes since the latest step.
     unapplied: usize,
     latest: StepReport,
+    latest_rate: Option<f64>,
 }
 
 impl Fngd {
@@ -88,8 +90,8 @@ impl Fngd {
 
     /// Says which samples (their indices in the training set, in batch order) the next forward pass sees.
     ///
-    /// Only [`Share::Sample`](crate::Share::Sample) needs the indices. Otherwise this is a way to say the size of the batch where the
-    /// first layer does not show it.
+    /// Only [`Share::Sample`](crate::Share::Sample) needs the indices. Otherwise this is a way to say the size of the
+    /// batch where the first layer does not show it.
     ///
     /// # Errors
     /// [`is_config`](Error::is_config) if there are none; [`is_state`](Error::is_state) before the first
@@ -112,8 +114,8 @@ impl Fngd {
     /// Backpropagates `loss`, the **mean** over the batch, and leaves the weighted gradients in the parameters.
     ///
     /// # Errors
-    /// [`is_state`](Error::is_state) before the first [`begin_epoch`](Self::begin_epoch); [`is_shape`](Error::is_shape) if `loss` is not one
-    /// number; or the layer that does not see the batch where it is expected.
+    /// [`is_state`](Error::is_state) before the first [`begin_epoch`](Self::begin_epoch); [`is_shape`](Error::is_shape)
+    /// if `loss` is not one number; or the layer that does not see the batch where it is expected.
     pub fn backward(&mut self, loss: &Tensor) -> Result<()> {
         self.backward_one_of(loss, 1)
     }
@@ -131,10 +133,10 @@ impl Fngd {
         if !std::mem::take(&mut self.announced) {
             self.optimizer.begin_seen(epoch, slot)?;
         }
-        self.optimizer.backward(loss, count)?;
-        self.place.slot += 1;
-        self.unapplied += 1;
-        Ok(())
+        let done = self.optimizer.backward(loss, count);
+        self.unapplied = if done.is_ok() { self.unapplied + 1 } else { 0 };
+        self.place.slot += u64::from(done.is_ok());
+        done
     }
 
     /// Updates the parameters with the schedule's learning rate and clears their gradients.
@@ -147,6 +149,7 @@ impl Fngd {
         if self.unapplied == 0 {
             return Err(Error::state("`step` without `backward`: there is no gradient to apply"));
         }
+        self.latest_rate = Some(self.learning_rate());
         self.latest = self.optimizer.step(self.learning_rate())?;
         self.unapplied = 0;
         self.place.steps += 1;
@@ -196,8 +199,7 @@ impl Fngd {
             epoch: self.place.epoch,
             slot: self.place.slot,
             steps: self.place.steps,
-            // The schedule counts steps from 0, and the latest one is done.
-            learning_rate: self.schedule.at(self.place.steps.saturating_sub(1)),
+            learning_rate: self.latest_rate.unwrap_or_else(|| self.learning_rate()),
             step: self.latest.clone(),
             layers: self.optimizer.layers()?,
         })
@@ -205,12 +207,20 @@ impl Fngd {
 
     /// The weights w of the latest batch: the name of each layer, and one number per sample, in batch order.
     ///
-    /// w = λ(K + λI)⁻¹1: a sample with a large gradient, or one that many others share, has less weight; one whose gradient opposes the
-    /// others' has more, also above 1. Layers that trained with the plain gradient, w = 1, are left out.
+    /// w = λ(K + λI)⁻¹1: a sample with a large gradient, or one that many others share, has less weight; one whose
+    /// gradient opposes the others' has more, also above 1. Layers that trained with the plain gradient, w = 1, are
+    /// left out.
     ///
     /// # Errors
     /// Whatever libtorch refuses.
     pub fn sample_weights(&self) -> Result<Vec<(String, Tensor)>> {
         self.optimizer.sample_weights()
+    }
+}
+
+/// Where it is; not what it holds.
+impl fmt::Debug for Fngd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fngd").field("schedule", &self.schedule).field("place", &self.place).finish_non_exhaustive()
     }
 }

@@ -12,7 +12,7 @@ pub struct Report {
     pub slot: u64,
     /// Steps of the whole run that are done.
     pub steps: u64,
-    /// Learning rate of the latest step.
+    /// Learning rate of the latest step; of the next one, where this optimizer has made none.
     pub learning_rate: f64,
     /// What the latest step did.
     pub step: StepReport,

@@ -16,12 +16,14 @@ const PLACE: &str = "place";
 impl Fngd {
     /// Writes everything that going on exactly needs to one safetensors file, atomically.
     ///
-    /// `variables` holds the model: its parameters and its running statistics. The schedule and the settings are the program's, and are
-    /// not in the file; neither is libtorch's generator, which dropout draws from (seed it from the step with
-    /// [`random::Stream`](crate::random::Stream) if that matters). For the model alone, `variables.save` of tch does.
+    /// `variables` holds the model: its parameters and its running statistics. The schedule and the settings are the
+    /// program's, and are not in the file; neither is libtorch's generator, which dropout draws from (seed it from the
+    /// step with [`random::Stream`](crate::random::Stream) if that matters). For the model alone, `variables.save` of
+    /// tch does.
     ///
     /// # Errors
-    /// [`is_state`](Error::is_state) between [`backward`](Self::backward) and [`step`](Self::step); those of [`state::save`].
+    /// [`is_state`](Error::is_state) between [`backward`](Self::backward) and [`step`](Self::step); those of
+    /// [`state::save`].
     pub fn save(&self, path: impl AsRef<Path>, variables: &VarStore) -> Result<()> {
         if self.unapplied > 0 {
             return Err(Error::state("`save` between `backward` and `step`: gradients are not saved, so step first"));
@@ -36,14 +38,15 @@ impl Fngd {
         state::save(path, &tensors)
     }
 
-    /// Takes back what [`save`](Self::save) wrote, into an optimizer with the same settings and a model of the same layers.
+    /// Takes back what [`save`](Self::save) wrote, into an optimizer with the same settings and a model of the same
+    /// layers.
     ///
-    /// Then go on from [`epoch`](Self::epoch) and [`slot`](Self::slot): the steps are those of a run that was never interrupted, bit for bit
-    /// on a CPU.
+    /// Then go on from [`epoch`](Self::epoch) and [`slot`](Self::slot): the steps are those of a run that was never
+    /// interrupted, bit for bit on a CPU.
     ///
     /// # Errors
-    /// [`is_state`](Error::is_state), with the file and the tensor, if something is missing, too many, or of another kind or size. The
-    /// variables are then as they were; build a new optimizer.
+    /// [`is_state`](Error::is_state), with the file and the tensor, if something is missing, too many, or of another
+    /// kind or size. The variables are then as they were; build a new optimizer.
     pub fn load(&mut self, path: impl AsRef<Path>, variables: &VarStore) -> Result<()> {
         let path = path.as_ref();
         let tensors = state::load(path)?;

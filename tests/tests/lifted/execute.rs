@@ -40,6 +40,15 @@ impl Execution<'_> {
 
     fn operator(&self, symbol: char, left: &Argument, right: &Argument) -> Tensor {
         use Argument::{Float, Tensor as T};
+        if let Argument::Integer(number) = right {
+            let (a, number) = (self.tensor(left), self.size(number));
+            return match symbol {
+                '+' => a + number,
+                '-' => a - number,
+                '*' => a * number,
+                other => panic!("{other} {number}"),
+            };
+        }
         match (symbol, left, right) {
             ('+', T(a), T(b)) => &self.values[a] + &self.values[b],
             ('-', T(a), T(b)) => &self.values[a] - &self.values[b],

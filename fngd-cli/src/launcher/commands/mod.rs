@@ -1,6 +1,7 @@
 //! One file a command.
 
 pub mod bench;
+pub mod codegen;
 pub mod data;
 pub mod diff;
 pub mod doctor;

@@ -61,20 +61,40 @@ fn call(draft: &mut Draft, attention: Attention, extra: &mut Vec<Step>) -> Step 
     let rank = turned_dims.len();
     let mut order: Vec<usize> = (0..rank).collect();
     order.swap(rank - 2, rank - 1);
-    let mut made = |call: Call, element: ElementType, dims, extra: &mut Vec<Step>| {
+    let turn = Rearrangement::permutation(&turned_dims, &order);
+    let uses = draft.uses();
+    // The views of query, key and value come right before, in this order.
+    let view = |value: ValueId| {
+        let step = draft.steps.get(uses.producer(value)?)?;
+        match &step.call {
+            Call::Rearrange { input, how } if uses.is_read_once(value) => {
+                Some((*input, how.clone(), step.nodes.clone()))
+            }
+            _ => None,
+        }
+    };
+    let key = view(turned_key).and_then(|(input, how, nodes)| Some((input, how.then(turn.as_ref()?)?, nodes)));
+    let views = [
+        view(query),
+        // OK because a swap of two axes is a permutation.
+        key.or_else(|| Some((turned_key, turn.clone()?, nodes.clone()))),
+        view(value),
+    ];
+    let mut made = |call: Call, element: ElementType, dims, nodes: Vec<usize>| {
         let result = draft.new_value();
         draft.facts.insert(result, Fact::of(element, dims));
-        extra.push(Step { call, results: vec![result], nodes: nodes.clone() });
+        extra.push(Step { call, results: vec![result], nodes });
         result
     };
-    let key = match Rearrangement::permutation(&turned_dims, &order) {
-        Some(how) => {
+    let mut settle = |value: ValueId, view: Option<(ValueId, Rearrangement, Vec<usize>)>| match view {
+        Some((input, how, nodes)) => {
             let dims = how.dims();
-            made(Call::Rearrange { input: turned_key, how }, ElementType::Float32, dims, extra)
+            made(Call::Rearrange { input, how }, ElementType::Float32, dims, nodes)
         }
-        // OK because a swap of two axes is a permutation.
-        None => turned_key,
+        None => value,
     };
+    let [of_query, of_key, of_value] = views;
+    let (query, key, value) = (settle(query, of_query), settle(turned_key, of_key), settle(value, of_value));
     let (mask, causal) = match mask {
         None => (Argument::NoTensor, false),
         Some(Mask::Causal) => (Argument::NoTensor, true),
@@ -82,7 +102,7 @@ fn call(draft: &mut Draft, attention: Attention, extra: &mut Vec<Step>) -> Step 
         Some(Mask::Drop(mask)) => {
             let kind = Kind::Method { receiver: mask, name: "logical_not", arguments: Vec::new() };
             let dims = turned_dims.clone();
-            (Argument::SomeTensor(made(Call::Kind(kind), ElementType::Bool, dims, extra)), false)
+            (Argument::SomeTensor(made(Call::Kind(kind), ElementType::Bool, dims, nodes.clone())), false)
         }
     };
     let width = query_dims.last().and_then(super::super::sizes::Expression::known);

@@ -16,7 +16,7 @@ use super::steps::Draft;
 /// Applies every pattern.
 pub(super) fn simplify(draft: &mut Draft) {
     draft.remove_unused();
-    for pass in [views::join, linear::pass_views, views::join, chunk::of_selects, views::join] {
+    for pass in [views::join, linear::of_parts, linear::pass_views, views::join, chunk::of_selects, views::join] {
         pass(draft);
         draft.remove_unused();
     }

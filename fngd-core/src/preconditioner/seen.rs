@@ -5,8 +5,8 @@ use crate::{Error, Result};
 
 /// The sizes that the first preconditioned layer of the forward pass was called with.
 ///
-/// The first layer sees the batch as it comes from the data. Later ones may see several rows per sample, which backward checks
-/// against this number.
+/// The first layer sees the batch as it comes from the data. Later ones may see several rows per sample, which backward
+/// checks against this number.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     /// Index of the layer, and samples in its latest call.

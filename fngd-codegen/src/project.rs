@@ -1,0 +1,144 @@
+//! The files around a generated model that make it a crate of its own.
+
+use std::path::Path;
+
+/// What the crate needs to know.
+#[derive(Debug, Clone)]
+pub struct Project<'a> {
+    /// Package name.
+    pub name: &'a str,
+    /// Module of the generated model: `resnet18` for `src/resnet18.rs` and `resnet18.safetensors`.
+    pub module: &'a str,
+    /// The generated struct to begin with.
+    pub model: &'a str,
+    /// One of the sizes that the model's input takes, batch first, and whether it holds words (integers). `None` for a model of
+    /// several inputs.
+    pub input: Option<(Vec<i64>, bool)>,
+    /// The folder with the sources of this project.
+    pub fngd: &'a Path,
+    /// The folder with libtorch's `include` and `lib`.
+    pub libtorch: Option<&'a Path>,
+}
+
+impl Project<'_> {
+    /// Paths within the crate, and contents. They are a beginning: written once, never replaced.
+    pub fn files(&self) -> Vec<(&'static str, String)> {
+        let mut files = vec![
+            ("Cargo.toml", self.manifest()),
+            ("build.rs", BUILD.to_owned()),
+            ("src/main.rs", self.main()),
+            (".gitignore", "/target\n".to_owned()),
+        ];
+        files.extend(self.libtorch.map(|folder| (".cargo/config.toml", config(folder))));
+        files
+    }
+
+    fn manifest(&self) -> String {
+        let (name, core) = (self.name, quoted(&self.fngd.join("fngd-core")));
+        format!(
+            "[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2024\"\npublish = false\n\n\
+             [dependencies]\nfngd-core = {{ path = {core} }}\ntch = \"=0.24.0\"\n\
+             # For build.rs, which asks it where libtorch is.\ntorch-sys = \"=0.24.0\"\n\n\
+             # A crate of its own, wherever it lies.\n[workspace]\n"
+        )
+    }
+
+    fn main(&self) -> String {
+        let Self { module, model, .. } = self;
+        let weights = format!("{module}.safetensors");
+        let forward = match &self.input {
+            Some((size, words)) => {
+                let kind = if *words { "Int64" } else { "Float" };
+                format!(
+                    "    let input = Tensor::zeros({size:?}, (Kind::{kind}, Device::Cpu));\n    \
+                     let output = tch::no_grad(|| model.forward_t(&input, false));\n    \
+                     println!(\"{{:?}} -> {{:?}}\", input.size(), output.size());\n"
+                )
+            }
+            None => String::new(),
+        };
+        let uses = if forward.is_empty() {
+            ("use tch::{Device, nn::VarStore};", "")
+        } else {
+            ("use tch::nn::{ModuleT, VarStore};\nuse tch::{Device, Kind, Tensor};", "")
+        };
+        format!(
+            "//! The model with the weights of the ONNX file.\n\nmod {module};\n\nuse fngd_core::Inventory;\n{}\n\n\
+             fn main() -> Result<(), Box<dyn std::error::Error>> {{\n    \
+             let mut variables = VarStore::new(Device::Cpu);\n    \
+             let model = {module}::{model}::new(&variables.root());\n    \
+             variables.load(concat!(env!(\"CARGO_MANIFEST_DIR\"), \"/{weights}\"))?;\n{forward}    \
+             // What FNGD trains, and the layers that it preconditions.\n    \
+             let inventory = Inventory::of(&model);\n    \
+             println!(\"{{}} parameters, {{}} preconditioned layers\", inventory.parameters.len(), inventory.layers.len());\n    \
+             Ok(())\n}}\n",
+            uses.0
+        )
+    }
+}
+
+/// Lets the program find libtorch at run time.
+const BUILD: &str = r#"//! Lets the program find libtorch at run time.
+
+fn main() {
+    let library = std::env::var("DEP_TCH_LIBTORCH_LIB").expect("torch-sys says where libtorch is");
+    println!("cargo:rustc-link-arg=-Wl,-rpath,{library}");
+}
+"#;
+
+fn config(libtorch: &Path) -> String {
+    format!("# An exported LIBTORCH wins.\n[env]\nLIBTORCH = {}\n", quoted(libtorch))
+}
+
+/// A path as a TOML string.
+fn quoted(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+/// A name that Cargo takes for a package, from any text: `ResNet 18 (CIFAR)` gives `resnet-18-cifar`.
+pub fn package_name(text: &str) -> String {
+    let mut name = String::new();
+    for character in text.chars() {
+        if character.is_ascii_alphanumeric() {
+            name.push(character.to_ascii_lowercase());
+        } else if !name.is_empty() && !name.ends_with('-') {
+            name.push('-');
+        }
+    }
+    let name = name.trim_end_matches('-');
+    match name.chars().next() {
+        None => "model".to_owned(),
+        Some(first) if first.is_ascii_digit() => format!("model-{name}"),
+        Some(_) => name.to_owned(),
+    }
+}
+
+/// A name that Rust takes for a module, from any text: `package_name` with underscores.
+pub fn module_name(text: &str) -> String {
+    let name = package_name(text).replace('-', "_");
+    // A name that is a keyword, or that the crate's own files have.
+    let is_taken = syn::parse_str::<syn::Ident>(&name).is_err() || ["main", "lib", "build"].contains(&name.as_str());
+    if is_taken { format!("{name}_model") } else { name }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{module_name, package_name};
+
+    #[test]
+    fn any_text_becomes_a_name() {
+        for (text, package, module) in [
+            ("resnet18", "resnet18", "resnet18"),
+            ("ResNet 18 (CIFAR)", "resnet-18-cifar", "resnet_18_cifar"),
+            ("3d-unet.v2", "model-3d-unet-v2", "model_3d_unet_v2"),
+            ("модель", "model", "model"),
+            ("", "model", "model"),
+            ("type", "type", "type_model"),
+            ("main", "main", "main_model"),
+        ] {
+            assert_eq!(package_name(text), package);
+            assert_eq!(module_name(text), module);
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! The checked-in Rust of `tests/generated` is what the generator writes now. (`tests/generated.rs` compiles and runs it.)
+//!
+//! `FNGD_WRITE=1 cargo test -p fngd-tests --test generated_is_fresh` writes it anew.
+
+use fngd_onnx::OnnxModel;
+use fngd_tests::fixture::{self, Fixture};
+use fngd_tests::open_model;
+
+fn check(name: &str, model: &OnnxModel) -> usize {
+    let generated =
+        fngd_codegen::generate(model, &Default::default()).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let text = generated.source;
+    let path = fixture::folder().join(format!("{name}.rs"));
+    if std::env::var_os("FNGD_WRITE").is_some() {
+        std::fs::write(&path, &text).unwrap();
+    }
+    let found = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        found == text,
+        "{} is not what is generated now: write it anew with FNGD_WRITE=1, and read it",
+        path.display()
+    );
+    text.lines().count()
+}
+
+#[test]
+fn small_models_are_fresh() {
+    check("digits_cnn", &open_model("digits-cnn.onnx"));
+    check("resnet20", &open_model("resnet20-cifar10.onnx"));
+}
+
+/// Lines of the whole file, its stamp and comments too.
+#[test]
+fn large_models_are_fresh_and_short() {
+    for (name, budget) in [
+        ("resnet18", 150),
+        ("resnet18_default", 150),
+        ("resnet18_torchscript", 150),
+        ("resnet110", 150),
+        ("vit_b_16", 200),
+        ("vit_b_16_default", 200),
+        ("vit_b_16_torchscript", 200),
+    ] {
+        let lines = check(name, &Fixture::open(name).model);
+        assert!(lines <= budget, "{name} has {lines} lines, {budget} are allowed");
+    }
+}
