@@ -65,7 +65,7 @@ fn it_writes_the_model_and_its_weights_once() {
     assert_eq!(said.code, 0, "{}", said.err);
     let lines = desk.read("out/net.rs").lines().count();
     let expected = format!(
-        "  wrote     out/net.rs\n  wrote     out/net.safetensors\n  {lines} lines, DigitsCnn with values for 23 variables\n"
+        "  wrote     out/net.rs\n  wrote     out/net.safetensors\n  {lines} lines, DigitsCnn with values for 17 variables\n"
     );
     assert_eq!(said.out, expected);
     assert!(desk.read("out/net.rs").contains("#[derive(Debug, FngdModule)]\npub struct DigitsCnn {"));
