@@ -54,6 +54,14 @@ pub trait Visitor {
 /// use fngd_core::Path;
 /// assert_eq!(Path::root().child("layer1").child("0").child("weight").to_string(), "layer1.0.weight");
 /// ```
+///
+/// A list whose elements are called otherwise ends in `{}`, or in the number of its first element: `#[fngd(rename = "block{1}")]`.
+///
+/// ```
+/// # use fngd_core::Path;
+/// let blocks = Path::root().child("layers.block{1}");
+/// assert_eq!(blocks.child(0).child("weight").to_string(), "layers.block1.weight");
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Path(String);
 
@@ -66,7 +74,20 @@ impl Path {
     /// This path, one name longer.
     #[must_use]
     pub fn child(&self, name: impl std::fmt::Display) -> Self {
+        if let Some((begin, start)) = self.0.strip_suffix('}').and_then(|path| path.rsplit_once('{')) {
+            let start: u64 = start.parse().unwrap_or(0);
+            let name = name.to_string();
+            return match name.parse::<u64>() {
+                Ok(index) => Self(format!("{begin}{}", index + start)),
+                Err(_) => Self(format!("{begin}{name}")),
+            };
+        }
         if self.0.is_empty() { Self(name.to_string()) } else { Self(format!("{}.{name}", self.0)) }
+    }
+
+    /// This path with a longer last name: `attention.in_proj` becomes `attention.in_proj_weight`.
+    pub(crate) fn suffixed(&self, suffix: &str) -> Self {
+        Self(format!("{}_{suffix}", self.0))
     }
 }
 

@@ -4,6 +4,7 @@
 
 pub mod fixture;
 pub mod hostile;
+pub mod outside;
 pub mod parity;
 pub mod programs;
 pub mod reference;

@@ -212,6 +212,10 @@ impl List<'_> {
         let (count, mut range) = (at(&self.count), TokenStream::new());
         if self.start == 0 {
             range.extend(quote!(0..#count));
+        } else if let Expression::Literal(Value::Integer(count)) = &slots[self.count] {
+            let (start, end) = (i64::try_from(self.start).unwrap_or(0), *count);
+            let (start, end) = (number::integer(start), number::integer(start.saturating_add(end)));
+            range.extend(quote!(#start..#end));
         } else {
             let start = number::integer(i64::try_from(self.start).unwrap_or(0));
             range.extend(quote!(#start..#start + #count));

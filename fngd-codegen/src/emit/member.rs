@@ -19,7 +19,10 @@ fn of_type(design: &Design, type_: &Type) -> Vec<String> {
     let what = |member: &Member| match member {
         Member::Layer(layer) => noun(layer).to_owned(),
         Member::Tensor { .. } => "parameter".to_owned(),
-        Member::Module { type_, .. } => snake(&design.types[*type_].name),
+        // The number of the field says which, not that of the type.
+        Member::Module { type_, .. } => {
+            snake(design.types[*type_].name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '_'))
+        }
         Member::List { .. } | Member::Stage { .. } => "blocks".to_owned(),
     };
     let same = |wanted: &str| {
@@ -48,7 +51,8 @@ pub(super) fn fields(context: &Context<'_>, index: usize) -> Vec<TokenStream> {
     let type_ = &context.design.types[index];
     let members = type_.members.iter().zip(&context.members[index]).map(|(Entry { key, member, presence }, name)| {
         let is_bare = matches!(member, Member::Module { type_, .. } if !context.design.types[*type_].has_parameters);
-        let rename = (!is_bare && name != key).then(|| quote!(#[fngd(rename = #key)]));
+        let path = path_name(context, key, member);
+        let rename = (!is_bare && *name != path).then(|| quote!(#[fngd(rename = #path)]));
         let skip = is_bare.then(|| quote!(#[fngd(skip)]));
         let (name, rust_type) = (format_ident!("{name}"), member_type(context, member));
         let rust_type = if presence.is_some() { quote!(Option<#rust_type>) } else { rust_type };
@@ -60,6 +64,23 @@ pub(super) fn fields(context: &Context<'_>, index: usize) -> Vec<TokenStream> {
         quote!(#skip #name: #rust_type)
     });
     members.chain(constants).collect()
+}
+
+/// What the derive has to know as the name of a field: `layers.block{1}` for a list that begins with `block1`.
+fn path_name(context: &Context<'_>, key: &str, member: &Member) -> String {
+    let (begin, start) = match member {
+        Member::List { begin, start, .. } => (begin, *start),
+        Member::Stage { type_, .. } => match context.design.stages.get(type_) {
+            Some(stage) => (&stage.begin, stage.start),
+            None => return key.to_owned(),
+        },
+        _ => return key.to_owned(),
+    };
+    match (begin.as_str(), start) {
+        ("", 0) => key.to_owned(),
+        (begin, 0) => format!("{key}.{begin}{{}}"),
+        (begin, start) => format!("{key}.{begin}{{{start}}}"),
+    }
 }
 
 fn constant_type(expression: &Expression, type_: &Type) -> TokenStream {

@@ -114,6 +114,7 @@ type Identity = (Option<Layer>, Vec<(String, ValueId)>);
 
 impl Owners {
     fn of(graph: &Graph, program: &Program, scopes: &[Option<String>], classes: &BTreeMap<String, String>) -> Self {
+        let names = graph.nodes.iter().filter_map(|node| node::spelling(&node.name)).collect();
         let mut owners = Self { paths: BTreeMap::new() };
         let mut known: BTreeMap<String, Identity> = BTreeMap::new();
         for (index, operation) in program.operations.iter().enumerate() {
@@ -123,14 +124,31 @@ impl Owners {
                 continue;
             }
             let scope = scopes[index].as_deref();
-            let path = (parameter::path(graph, operation).filter(|path| !known.contains_key(path)))
+            let named = parameter::path(graph, operation).map(|path| parameter::respelled(path, &names));
+            let path = (named.filter(|path| !known.contains_key(path)))
                 .or_else(|| own_scope(program, scopes, classes, index).filter(|path| !known.contains_key(path)))
                 .unwrap_or_else(|| free(&known, &join(scope.unwrap_or_default(), operation.noun())));
             known.insert(path.clone(), identity);
             owners.paths.insert(index, path);
         }
+        owners.beside(program);
         owners.out_of_the_way(program);
         owners
+    }
+
+    /// The normalisation `conv1.bn` of a layer `conv1`, whose names an exporter lost and a repair made, is `conv1_bn`.
+    fn beside(&mut self, program: &Program) {
+        let layers: BTreeSet<String> = self.paths.values().cloned().collect();
+        for (index, path) in &mut self.paths {
+            let (layer, key) = split(path);
+            let is_norm = matches!(program.operations[*index].kind, Kind::Layer { layer: Layer::BatchNorm { .. }, .. });
+            let (module, name) = split(layer);
+            let is_number = name.bytes().all(|byte| byte.is_ascii_digit());
+            let beside = join(module, &if is_number { format!("{key}{name}") } else { format!("{name}_{key}") });
+            if is_norm && key == "bn" && layers.contains(layer) && !layers.contains(&beside) {
+                *path = beside;
+            }
+        }
     }
 
     /// A layer cannot be called as a module is: it goes inside.

@@ -66,6 +66,13 @@ fn without_call(name: &str) -> String {
     parts.collect::<Vec<_>>().join(".")
 }
 
+/// The scope in a node's name as it is spelled there, `layer1.layer1.0.conv1`, and as a path, where that differs.
+pub(super) fn spelling(name: &str) -> Option<(String, String)> {
+    let (scope, _) = name.trim_start_matches('/').rsplit_once('/')?;
+    let (spelled, path) = (scope.replace('/', "."), from_name(name)?.path);
+    (spelled != path).then_some((spelled, path))
+}
+
 /// `/layer1/layer1.0/conv1/Conv` and `model/block1/conv/Conv2D`: all but the last part.
 ///
 /// TorchScript names the members of a `Sequential` with its name before theirs.

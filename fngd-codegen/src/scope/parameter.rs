@@ -2,6 +2,7 @@
 
 use crate::operation::{Kind, Operation};
 use fngd_onnx::graph::Graph;
+use std::collections::BTreeMap;
 
 /// The layer's path, `layer1.0.conv1`, or that of a parameter by itself, `encoder.position`; `None` where the exporter lost the names.
 pub(super) fn path(graph: &Graph, operation: &Operation) -> Option<String> {
@@ -11,6 +12,14 @@ pub(super) fn path(graph: &Graph, operation: &Operation) -> Option<String> {
         Kind::Parameter(parameter) => full(name(parameter.source)?),
         _ => None,
     }
+}
+
+/// `layer1.layer1.0.conv1.bn`, made of a node's name `/layer1/layer1.0/conv1/Conv`, as `layer1.0.conv1.bn`. `names` has paths of modules
+/// by that spelling.
+pub(super) fn respelled(path: String, names: &BTreeMap<String, String>) -> String {
+    let ends = path.match_indices('.').map(|(end, _)| end).collect::<Vec<_>>();
+    let known = ends.iter().rev().find_map(|end| Some((*end, names.get(&path[..*end])?)));
+    known.map_or_else(|| path.clone(), |(end, module)| format!("{module}{}", &path[end..]))
 }
 
 /// `layer1.0.conv1.weight` gives `layer1.0.conv1`, `attention.in_proj_weight` gives `attention.in_proj`.

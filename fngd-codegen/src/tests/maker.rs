@@ -1,6 +1,6 @@
 //! Programs by hand.
 
-use crate::operation::{Argument, Kind, Layer, Operation, Parameter, Program};
+use crate::operation::{Argument, Kind, Layer, Operation, Parameter, Program, Size};
 use crate::scope::Scopes;
 use fngd_onnx::graph::{Graph, Node, ValueId, ValueInfo};
 use std::collections::BTreeMap;
@@ -73,6 +73,11 @@ impl Maker {
 
     pub fn add(&mut self, scope: &str, left: ValueId, right: ValueId) -> ValueId {
         self.push(scope, Kind::Operator { symbol: '+', left: Argument::Tensor(left), right: Argument::Tensor(right) })
+    }
+
+    pub fn cat(&mut self, scope: &str, values: &[ValueId]) -> ValueId {
+        let arguments = vec![Argument::Tensors(values.to_vec()), Argument::Integer(Size::Known(1))];
+        self.push(scope, Kind::Function { name: "cat", arguments })
     }
 
     /// An operation of the module `scope`.

@@ -264,3 +264,32 @@ fn blocks_are_found_where_nothing_says_so() {
     assert_contains(&text, "blocks: Vec<Block>,\n");
     assert_contains(&text, "xs.apply(&self.linear).relu().apply(&self.linear2) + xs\n");
 }
+
+#[test]
+fn what_a_module_joins_first_is_joined_before_it() {
+    let mut maker = Maker::default();
+    let x = maker.input("x");
+    let mut all = vec![x];
+    for index in 0..3 {
+        let path = format!("layer{index}");
+        maker.class(&path, "a.Layer");
+        let joined = match all.as_slice() {
+            [one] => *one,
+            _ => maker.cat(&path, &all),
+        };
+        let y = maker.linear(&format!("{path}.fc"), joined, 4 * (index + 1), 4);
+        all.push(maker.relu(&path, y));
+    }
+    let y = maker.cat("", &all);
+    maker.output(y);
+    let text = maker.text();
+    assert_eq!(text.matches("struct ").count(), 2, "{text}");
+    assert_contains(
+        &text,
+        "
+        let xs = Tensor::cat(&[xs, &xs.apply(&self.layer0)], 1);
+        let xs = Tensor::cat(&[&xs, &xs.apply(&self.layer1)], 1);
+        Tensor::cat(&[&xs, &xs.apply(&self.layer2)], 1)
+",
+    );
+}

@@ -3,6 +3,7 @@
 mod build;
 mod calls;
 mod fields;
+mod joins;
 mod program;
 
 pub(crate) use build::build;

@@ -62,6 +62,8 @@ pub(crate) fn prepare(program: &Program, scopes: &Scopes) -> Prepared {
     prepared.scopes.modules = modules;
     prepared.scopes.keys = keys;
     infer_sizes(&mut prepared.program);
+    super::joins::hoist(&prepared.program, &mut prepared.scopes);
+    super::joins::share(&mut prepared.program, &prepared.scopes);
     prepared
 }
 

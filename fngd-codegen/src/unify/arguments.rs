@@ -76,7 +76,33 @@ pub(crate) fn decide(slots: &[Slot], related: &[(usize, Vec<usize>)]) -> (Vec<Ne
             .or_else(|| condition(slot, &arguments, &sizes))
             .unwrap_or_else(|| add(slot, &mut names, &mut arguments));
     }
-    (arguments, expressions)
+    widths_first(arguments, expressions)
+}
+
+/// Channels come before steps: `new(vs, c_in, c_out, stride)`.
+fn widths_first(arguments: Vec<NewArgument>, mut expressions: Vec<Expression>) -> (Vec<NewArgument>, Vec<Expression>) {
+    let mut order: Vec<usize> = (0..arguments.len()).collect();
+    order.sort_by_key(|index| arguments[*index].role.group != Group::Width);
+    let moved = |index: &mut usize| *index = order.iter().position(|old| old == index).unwrap_or(*index);
+    expressions.iter_mut().for_each(|expression| expression.visit_arguments(&moved));
+    (order.iter().map(|index| arguments[*index].clone()).collect(), expressions)
+}
+
+impl Expression {
+    fn visit_arguments(&mut self, see: &dyn Fn(&mut usize)) {
+        match self {
+            Self::Literal(_) => (),
+            Self::Argument(index) | Self::Times(_, index) | Self::Over(index, _) => see(index),
+            Self::HalfDifference(left, right) => {
+                see(left);
+                see(right);
+            }
+            Self::Unequal(pairs) => pairs.iter_mut().for_each(|(left, right)| {
+                left.visit_arguments(see);
+                right.visit_arguments(see);
+            }),
+        }
+    }
 }
 
 fn constant(slot: &Slot) -> Option<Expression> {
@@ -220,7 +246,7 @@ mod tests {
     #[test]
     fn steps_and_widths_are_not_mixed_up() {
         let slots = [slot("stride", Group::Stride, &[1, 2]), slot("c_in", Group::Width, &[1, 2])];
-        assert_eq!(names(&decide(&slots, &[]).0), ["stride", "c_in"]);
+        assert_eq!(names(&decide(&slots, &[]).0), ["c_in", "stride"]);
     }
 
     #[test]

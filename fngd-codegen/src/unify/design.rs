@@ -146,8 +146,14 @@ impl Found {
         let last = self.types.len().saturating_sub(1);
         let all = if self.types.is_empty() { 0..0 } else { 0..last };
         let order: Vec<usize> = self.types.last().map(|_| last).into_iter().chain(all.rev()).collect();
+        let short: Vec<String> = self.types.iter().map(type_name).collect();
+        let is_single = |name: &String| short.iter().filter(|other| *other == name).count() == 1;
         for type_ in order {
-            let wanted = if type_ == last { camel(name) } else { type_name(&self.types[type_]) };
+            let wanted = match &short[type_] {
+                _ if type_ == last => camel(name),
+                short if is_single(short) || self.types[type_].has_class() => short.clone(),
+                short => longer_name(&self.types[type_], short),
+            };
             self.types[type_].name = names.take(&wanted);
         }
     }
@@ -166,14 +172,29 @@ fn name_presences(arguments: &mut [super::NewArgument], expressions: &[Expressio
     }
 }
 
+impl Type {
+    fn has_class(&self) -> bool {
+        self.class.as_ref().is_some_and(|class| !GENERIC.contains(&camel(class).as_str()))
+    }
+}
+
+/// Classes that say nothing of what a module does.
+const GENERIC: [&str; 3] = ["Sequential", "ModuleList", "ModuleDict"];
+
+/// With the word before: `EncoderLayer` and `DecoderLayer`.
+fn longer_name(type_: &Type, short: &str) -> String {
+    let path = type_.paths.first().map_or("", String::as_str);
+    let words = path.split('.').map(|part| part.trim_end_matches(|c: char| c.is_ascii_digit() || c == '_'));
+    let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
+    let before = words.len().checked_sub(2).map_or("", |at| words[at]);
+    let singular = before.strip_suffix('s').filter(|word| !word.ends_with('s')).unwrap_or(before);
+    if singular.is_empty() { short.to_owned() } else { format!("{}{short}", camel(singular)) }
+}
+
 /// By class, else by the last word in the path: one of `layers` is a `Layer`.
 fn type_name(type_: &Type) -> String {
-    const GENERIC: [&str; 3] = ["Sequential", "ModuleList", "ModuleDict"];
-    if let Some(class) = &type_.class {
-        let name = camel(class);
-        if !GENERIC.contains(&name.as_str()) {
-            return name;
-        }
+    if let Some(class) = type_.class.as_ref().filter(|_| type_.has_class()) {
+        return camel(class);
     }
     let path = type_.paths.first().map_or("", String::as_str);
     let is_numbered = path.ends_with(|last: char| last.is_ascii_digit());
