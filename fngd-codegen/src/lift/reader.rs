@@ -205,6 +205,15 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
+    /// Another step of this node, whose result has these dimensions.
+    pub fn push(&mut self, mut step: Step, dims: Vec<Expression>) {
+        step.nodes = vec![self.index];
+        for result in step.results.clone() {
+            self.know(result, ElementType::Float32, dims.clone());
+        }
+        self.draft.steps.push(step);
+    }
+
     /// An intermediate result.
     pub fn between(&mut self, kind: Kind, element: ElementType, dims: Vec<Expression>) -> ValueId {
         let result = self.draft.new_value();
