@@ -264,7 +264,7 @@ impl<'a> Reader<'a> {
         if self.computed.contains(&id) {
             return Ok(self.resolve(id));
         }
-        if let Some(made) = self.from_parts(id) {
+        if let Some(made) = self.numbers_as_tensor(id) {
             return Ok(made);
         }
         if let Some(parameter) = self.parameter(id, "") {
@@ -319,7 +319,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Numbers in a regular order, or one number in all places.
-    fn from_parts(&mut self, id: ValueId) -> Option<ValueId> {
+    fn numbers_as_tensor(&mut self, id: ValueId) -> Option<ValueId> {
         let fact = self.draft.facts.get(&id)?.clone();
         let is_trained = self.model.analysis().parameters.contains_key(&id);
         if is_trained || fact.content.as_ref()?.len() == 0 {
