@@ -1,9 +1,9 @@
 //! The whole way, from a model to text.
 
-use crate::operation::{Kind, Parameter, Program};
+use crate::operation::{Kind, Layer, Parameter, Program};
 use crate::scope::{Scopes, join};
 use crate::stamp::Stamp;
-use crate::{Result, lift};
+use crate::{Error, Result, lift};
 use fngd_onnx::OnnxModel;
 use fngd_onnx::graph::{Graph, ValueId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,6 +47,7 @@ pub struct Variable {
 /// `is_unsupported()` if something in the model has no form in generated code, naming the nodes.
 pub fn generate(model: &OnnxModel, options: &Options) -> Result<Generated> {
     let program = lift(model)?;
+    refuse_uneven(model.graph(), &program)?;
     let scopes = Scopes::of(model.graph(), &program);
     let name = options.name.clone().unwrap_or_else(|| default_name(model, &scopes));
     let file = model.path().file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
@@ -63,6 +64,28 @@ pub(crate) fn text(graph: &Graph, program: &Program, scopes: &Scopes, name: &str
     let hints: BTreeMap<ValueId, String> = program.inputs.iter().filter_map(hint).collect();
     let name = design.types.last().map(|type_| type_.name.clone()).unwrap_or_default();
     (crate::emit::file(&design, &hints), name)
+}
+
+/// Refuses transposed convolutions whose sizes differ by axis: `tch::nn` has no constructor for them.
+fn refuse_uneven(graph: &Graph, program: &Program) -> Result<()> {
+    for operation in &program.operations {
+        let Kind::Layer { layer: Layer::Convolution { kernel, stride, padding, dilation, output_padding, .. }, .. } =
+            &operation.kind
+        else {
+            continue;
+        };
+        let Some(output_padding) = output_padding else { continue };
+        let is_even = |sizes: &[i64]| sizes.windows(2).all(|pair| pair[0] == pair[1]);
+        if ![kernel, stride, padding, dilation, output_padding].into_iter().all(|sizes| is_even(sizes)) {
+            let node = operation.nodes.first().and_then(|node| graph.nodes.get(*node));
+            let name = node.map_or_else(|| "a transposed convolution".to_owned(), |node| node.describe());
+            return Err(Error::unsupported(format!(
+                "{name}: its kernel {kernel:?}, stride {stride:?} or padding {padding:?} differ by axis, for which `tch::nn` has no \
+                 transposed convolution; `fngd-cli train` can train the model all the same"
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn default_name(model: &OnnxModel, scopes: &Scopes) -> String {

@@ -78,7 +78,7 @@ impl Layout {
             let arguments = values.into_iter().map(|(role, value)| self.push(role, value)).collect();
             return Member::Stage { type_, arguments };
         }
-        let rows = found.rows(type_, elements);
+        let rows = found.rows(elements);
         let (columns, count) = self.columns(&found.forms(type_), &rows);
         let (begin, start) = found.begin(elements);
         Member::List { type_, begin, start, count, columns }

@@ -32,14 +32,14 @@ impl Found {
     }
 
     /// The arguments of each element.
-    pub(super) fn rows(&self, _type: usize, elements: &[(String, usize)]) -> Vec<Vec<Option<Value>>> {
+    pub(super) fn rows(&self, elements: &[(String, usize)]) -> Vec<Vec<Option<Value>>> {
         let row = |element: usize| self.arguments_of(element).into_iter().map(|(_, value)| value).collect();
         elements.iter().map(|(_, element)| row(*element)).collect()
     }
 
     /// Per argument, the simplest form that fits all lists of the type.
     pub(super) fn forms(&self, type_: usize) -> Vec<(Role, Form)> {
-        let lists: Vec<_> = self.sites(type_).iter().map(|site| self.rows(type_, site.elements)).collect();
+        let lists: Vec<_> = self.sites(type_).iter().map(|site| self.rows(site.elements)).collect();
         let form = |column: usize| {
             let of_list = |rows: &Vec<Vec<Option<Value>>>| {
                 let is_same =
@@ -76,7 +76,7 @@ impl Found {
         let mut slots: Vec<Slot> = Vec::new();
         for site in &sites {
             let mut layout = Layout::default();
-            (columns, count) = layout.columns(&forms, &self.rows(type_, site.elements));
+            (columns, count) = layout.columns(&forms, &self.rows(site.elements));
             slots.resize_with(layout.slots.len(), || Slot { role: layout.slots[0].0, values: Vec::new() });
             for (slot, (role, value)) in slots.iter_mut().zip(layout.slots) {
                 slot.role = role;
