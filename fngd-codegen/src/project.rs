@@ -44,38 +44,53 @@ impl Project<'_> {
     }
 
     fn main(&self) -> String {
-        let Self { module, model, .. } = self;
-        let weights = format!("{module}.safetensors");
-        let forward = match &self.input {
-            Some((size, words)) => {
-                let kind = if *words { "Int64" } else { "Float" };
-                format!(
-                    "    let input = Tensor::zeros({size:?}, (Kind::{kind}, Device::Cpu));\n    \
-                     let output = tch::no_grad(|| model.forward_t(&input, false));\n    \
-                     println!(\"{{:?}} -> {{:?}}\", input.size(), output.size());\n"
-                )
-            }
-            None => String::new(),
-        };
-        let uses = if forward.is_empty() {
-            ("use tch::{Device, nn::VarStore};", "")
-        } else {
-            ("use tch::nn::{ModuleT, VarStore};\nuse tch::{Device, Kind, Tensor};", "")
-        };
-        format!(
-            "//! The model with the weights of the ONNX file.\n\nmod {module};\n\nuse fngd_core::Inventory;\n{}\n\n\
-             fn main() -> Result<(), Box<dyn std::error::Error>> {{\n    \
-             let mut variables = VarStore::new(Device::Cpu);\n    \
-             let model = {module}::{model}::new(&variables.root());\n    \
-             variables.load(concat!(env!(\"CARGO_MANIFEST_DIR\"), \"/{weights}\"))?;\n{forward}    \
-             // What FNGD trains, and the layers that it preconditions.\n    \
-             let inventory = Inventory::of(&model);\n    \
-             println!(\"{{}} parameters, {{}} preconditioned layers\", inventory.parameters.len(), inventory.layers.len());\n    \
-             Ok(())\n}}\n",
-            uses.0
-        )
+        let Some((size, holds_words)) = &self.input else { return self.filled(MAIN) };
+        let kind = if *holds_words { "Int64" } else { "Float" };
+        self.filled(MAIN_WITH_INPUT).replace("SIZE", &format!("{size:?}")).replace("KIND", kind)
+    }
+
+    fn filled(&self, text: &str) -> String {
+        text.replace("MODULE", self.module).replace("MODEL", self.model)
     }
 }
+
+const MAIN: &str = r#"//! The model with the weights of the ONNX file.
+
+mod MODULE;
+
+use fngd_core::Inventory;
+use tch::{Device, nn::VarStore};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut variables = VarStore::new(Device::Cpu);
+    let model = MODULE::MODEL::new(&variables.root());
+    variables.load(concat!(env!("CARGO_MANIFEST_DIR"), "/MODULE.safetensors"))?;
+    // What FNGD trains, and the layers that it preconditions.
+    println!("{}", Inventory::of(&model));
+    Ok(())
+}
+"#;
+
+const MAIN_WITH_INPUT: &str = r#"//! The model with the weights of the ONNX file.
+
+mod MODULE;
+
+use fngd_core::Inventory;
+use tch::nn::{ModuleT, VarStore};
+use tch::{Device, Kind, Tensor};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut variables = VarStore::new(Device::Cpu);
+    let model = MODULE::MODEL::new(&variables.root());
+    variables.load(concat!(env!("CARGO_MANIFEST_DIR"), "/MODULE.safetensors"))?;
+    // What FNGD trains, and the layers that it preconditions.
+    println!("{}", Inventory::of(&model));
+    let input = Tensor::zeros(SIZE, (Kind::KIND, Device::Cpu));
+    let output = tch::no_grad(|| model.forward_t(&input, false));
+    println!("{:?} -> {:?}", input.size(), output.size());
+    Ok(())
+}
+"#;
 
 /// Lets the program find libtorch at run time.
 const BUILD: &str = r#"//! Lets the program find libtorch at run time.

@@ -84,6 +84,11 @@ impl Path {
         }
         if self.0.is_empty() { Self(name.to_string()) } else { Self(format!("{}.{name}", self.0)) }
     }
+
+    /// This path with a longer last name: `attention.in_proj` becomes `attention.in_proj_weight`.
+    pub(crate) fn suffixed(&self, suffix: &str) -> Self {
+        Self(format!("{}_{suffix}", self.0))
+    }
 }
 
 impl std::fmt::Display for Path {

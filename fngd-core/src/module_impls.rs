@@ -21,6 +21,20 @@ pub(crate) fn visit_normalisation(
     visit_pair(scale, shift, [Role::Normalisation; 2], path, visitor);
 }
 
+/// Shows a layer and its parameters: `fc.weight`, or `fc_weight` if `underscored`.
+///
+/// One whose weight is frozen is not preconditioned, and its bias, if that still trains, gets the plain gradient.
+pub(crate) fn visit_layer(layer: &Layer, path: &Path, underscored: bool, visitor: &mut dyn Visitor) {
+    let name = |variable: &str| if underscored { path.suffixed(variable) } else { path.child(variable) };
+    visit_parameter(layer.weight(), Role::Weight, &name("weight"), visitor);
+    if let Some(bias) = layer.bias() {
+        visit_parameter(bias, Role::Bias, &name("bias"), visitor);
+    }
+    if layer.weight().requires_grad() {
+        visitor.layer(layer.named(path.to_string()));
+    }
+}
+
 fn visit_pair(
     weight: Option<&Tensor>,
     bias: Option<&Tensor>,
@@ -35,13 +49,10 @@ fn visit_pair(
     }
 }
 
-/// A layer is called by the path to it. One whose weight is frozen is not preconditioned, and its bias, if that still trains, gets the plain gradient.
+/// A layer is called by the path to it.
 impl FngdModule for Layer {
     fn visit(&self, path: &Path, visitor: &mut dyn Visitor) {
-        visit_pair(Some(self.weight()), self.bias(), [Role::Weight, Role::Bias], path, visitor);
-        if self.weight().requires_grad() {
-            visitor.layer(self.named(path.to_string()));
-        }
+        visit_layer(self, path, false, visitor);
     }
 }
 

@@ -151,6 +151,7 @@ fn layers_equal_those_of_tch_from_the_same_seed() {
 
 #[test]
 fn padding_by_reflection_may_differ_between_dimensions() {
+    let _generator = generator();
     let images = Tensor::randn([2, 4, 5, 5], (Kind::Float, Device::Cpu));
     let variables = VarStore::new(Device::Cpu);
     let config = ConvConfigND { padding: [1, 2], padding_mode: PaddingMode::Reflect, ..Default::default() };
@@ -162,6 +163,7 @@ fn padding_by_reflection_may_differ_between_dimensions() {
 
 #[test]
 fn errors_name_the_layer() {
+    let _generator = generator();
     let variables = VarStore::new(Device::Cpu);
     let path = variables.root() / "stem" / 0;
     let norm = nn::batch_norm2d(&path, 4, Default::default());
@@ -183,6 +185,7 @@ fn errors_name_the_layer() {
 #[test]
 #[should_panic(expected = "layer `stem.0`: 4 groups do not divide 4 and 6 channels")]
 fn groups_divide_the_channels() {
+    let _generator = generator();
     let config = ConvConfig { groups: 4, ..Default::default() };
     nn::conv2d(VarStore::new(Device::Cpu).root() / "stem" / 0, 4, 6, 3, config);
 }

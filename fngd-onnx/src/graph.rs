@@ -199,3 +199,19 @@ impl Node {
         format!("node `{}` ({}, opset {})", self.name, self.op_type, self.opset)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_decimal_is_what_the_exporter_was_told() {
+        let attributes = BTreeMap::from([("epsilon".to_owned(), Attribute::Float(1e-5))]);
+        let (name, op_type, domain) = (String::new(), "BatchNormalization".to_owned(), String::new());
+        let (inputs, outputs, metadata) = (Vec::new(), Vec::new(), BTreeMap::new());
+        let node = Node { index: None, name, op_type, domain, opset: 20, inputs, outputs, attributes, metadata };
+        assert_eq!(node.decimal("epsilon", 0.0), 1e-5);
+        assert_eq!(f64::from(node.float("epsilon", 0.0)), 9.999999747378752e-6);
+        assert_eq!(node.decimal("momentum", 0.9), 0.9);
+    }
+}

@@ -292,3 +292,27 @@ fn one_node_gets_a_weight_and_a_bias_of_its_own() {
     let kept: BTreeMap<String, TensorData> = tensors(&back);
     assert_eq!(kept, values);
 }
+
+#[test]
+fn a_layer_that_is_called_twice_keeps_its_one_bias() -> fngd_onnx::Result<()> {
+    use fngd_onnx::author::GraphBuilder;
+    use fngd_onnx::graph::ElementType::Float32;
+    let repairs_of_two_calls = |weights: [&str; 2]| -> fngd_onnx::Result<Vec<String>> {
+        let graph = GraphBuilder::new("Twice");
+        let input = graph.input("input", Float32, &["batch".into(), 5.into(), 2.into()]);
+        let hidden = weights.into_iter().fold(input, |xs, name| {
+            let weight =
+                graph.shared_parameter(name, || Ok(TensorData::from_floats(vec![2, 2], &[1.0, 2.0, 3.0, 4.0])));
+            let bias = graph.shared_parameter("bias", || Ok(TensorData::from_floats(vec![2], &[0.0, 0.0])));
+            (xs.matmul(weight.transpose(&[1, 0])) + bias).relu()
+        });
+        graph.output("output", hidden, Float32, &["batch".into(), 5.into(), 2.into()]);
+        let model = OnnxModel::from_bytes(graph.build()?, "twice.onnx".as_ref(), &ImportOptions::default())?;
+        Ok(repairs_of(&model))
+    };
+    // Zeros are equal by accident where two layers read them, but not in one layer.
+    assert_eq!(repairs_of_two_calls(["weight", "weight"])?, [""; 0]);
+    let expected = "`bias` held 2 equal parameters merged by the exporter; each is a parameter of its own again";
+    assert_eq!(repairs_of_two_calls(["first", "second"])?, [expected]);
+    Ok(())
+}

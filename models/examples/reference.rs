@@ -36,7 +36,7 @@ fn write(entry: &Entry, folder: &Path) -> Result<(), Failure> {
         tensors.extend(names.zip(inputs));
         tensors.push((format!("{batch}.logits"), logits));
     }
-    state::save(&path.with_extension("safetensors"), &tensors)?;
+    state::save(path.with_extension("safetensors"), &tensors)?;
     println!("{}", path.display());
     Ok(())
 }
@@ -46,12 +46,9 @@ fn settle(variables: &mut VarStore) {
     let _no_grad = tch::no_grad_guard();
     for (name, mut variable) in variables.variables() {
         if variable.dim() == 1 {
-            let noise = variable.rand_like();
-            let _ = if name.ends_with("bias") || name.ends_with("mean") {
-                variable.copy_(&(noise - 0.5))
-            } else {
-                variable.copy_(&(noise + 0.5))
-            };
+            let is_added = name.ends_with("bias") || name.ends_with("mean");
+            let lowest = if is_added { -0.5 } else { 0.5 };
+            variable.copy_(&(variable.rand_like() + lowest));
         }
     }
 }

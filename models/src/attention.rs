@@ -3,8 +3,8 @@
 pub(crate) mod onnx;
 
 use crate::init::xavier_uniform;
+use fngd_core::FngdModule;
 use fngd_core::nn::{self, Init, LinearConfig};
-use fngd_core::{FngdModule, Layer, Parameter, Path, Visitor};
 use tch::Tensor;
 
 /// Multi-head attention with the variables of `torch.nn.MultiheadAttention`: `in_proj_weight`, `[3 width, width]`, holds the
@@ -21,25 +21,27 @@ use tch::Tensor;
 /// it is; biases are zero.
 ///
 /// Source: Vaswani et al., arXiv 1706.03762v7, section 3.2.
-#[derive(Debug)]
+#[derive(Debug, FngdModule)]
 pub struct MultiheadAttention {
-    in_proj: Layer,
+    in_proj: nn::Linear,
     out_proj: nn::Linear,
+    #[fngd(skip)]
     heads: i64,
+    #[fngd(skip)]
     dropout: f64,
 }
 
 impl MultiheadAttention {
     /// Attention of `heads` heads, which divide `width`. `dropout` acts on the attention weights, in training.
     pub fn new(vs: nn::Path, width: i64, heads: i64, dropout: f64) -> Self {
-        let zero = Init::Const(0.0);
-        let weight = vs.var("in_proj_weight", &[3 * width, width], xavier_uniform(width, 3 * width));
-        let bias = vs.var("in_proj_bias", &[3 * width], zero);
-        let config = LinearConfig { ws_init: xavier_uniform(width, width), bs_init: Some(zero), bias: true };
+        let config = |out_features| LinearConfig {
+            ws_init: xavier_uniform(width, out_features),
+            bs_init: Some(Init::Const(0.0)),
+            bias: true,
+        };
         Self {
-            // OK because these sizes fit each other.
-            in_proj: Layer::linear(path_name(&(&vs / "in_proj")), weight, Some(bias)).unwrap(),
-            out_proj: nn::linear(&vs / "out_proj", width, width, config),
+            in_proj: nn::underscored_linear(&vs, "in_proj", width, 3 * width, config(3 * width)),
+            out_proj: nn::linear(&vs / "out_proj", width, width, config(width)),
             heads,
             dropout,
         }
@@ -68,42 +70,10 @@ impl MultiheadAttention {
     }
 }
 
-impl FngdModule for MultiheadAttention {
-    fn visit(&self, path: &Path, visitor: &mut dyn Visitor) {
-        self.in_proj.visit(&path.child("in_proj"), &mut Underscored(visitor));
-        self.out_proj.visit(&path.child("out_proj"), visitor);
-    }
-}
-
-/// Calls the parameters of `in_proj` as PyTorch does: `in_proj_weight`, not `in_proj.weight`.
-struct Underscored<'a>(&'a mut dyn Visitor);
-
-impl Visitor for Underscored<'_> {
-    fn parameter(&mut self, parameter: Parameter) {
-        let name = match parameter.name.rsplit_once('.') {
-            Some((module, variable)) => format!("{module}_{variable}"),
-            None => parameter.name,
-        };
-        self.0.parameter(Parameter { name, ..parameter });
-    }
-
-    fn layer(&mut self, layer: Layer) {
-        self.0.layer(layer);
-    }
-
-    fn plain_layer(&mut self, layer: Layer, because: &str) {
-        self.0.plain_layer(layer, because);
-    }
-}
-
 /// softmax(Q Kᵀ / √d) V for each head, with the heads side by side again: `[B, T, width]`.
 pub(crate) fn multi_head(qkv: [&Tensor; 3], heads: i64, mask: Option<&Tensor>, dropout: f64) -> Tensor {
     let [queries, keys, values] = qkv.map(|xs| xs.unflatten(-1, [heads, -1]).transpose(1, 2));
     Tensor::scaled_dot_product_attention(&queries, &keys, &values, mask, dropout, false, None, false)
         .transpose(1, 2)
         .flatten(2, -1)
-}
-
-fn path_name(vs: &nn::Path) -> String {
-    vs.components().collect::<Vec<_>>().join(".")
 }

@@ -4,7 +4,9 @@
 
 pub mod fixture;
 pub mod hostile;
+pub mod outside;
 pub mod parity;
+pub mod programs;
 pub mod reference;
 
 use fngd_onnx::{ImportOptions, OnnxModel};

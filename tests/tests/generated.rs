@@ -140,7 +140,7 @@ fn resnet20_computes_and_trains_as_its_file() -> Result {
 fn resnet18_computes_what_onnxruntime_computes_however_it_was_exported() -> Result {
     computes_the_same(&Fixture::open("resnet18"), resnet18::ResNet::new)?;
     computes_the_same(&Fixture::open("resnet18_default"), resnet18_default::ResNet::new)?;
-    computes_the_same(&Fixture::open("resnet18_torchscript"), resnet18_torchscript::ResNet::new)
+    computes_the_same(&Fixture::open("resnet18_torchscript"), resnet18_torchscript::Resnet18Torchscript::new)
 }
 
 #[test]
@@ -158,5 +158,5 @@ fn resnet110_computes_what_onnxruntime_computes() -> Result {
 fn vit_computes_what_onnxruntime_computes_however_it_was_exported() -> Result {
     computes_the_same(&Fixture::open("vit_b_16"), vit_b_16::VisionTransformer::new)?;
     computes_the_same(&Fixture::open("vit_b_16_default"), vit_b_16_default::VisionTransformer::new)?;
-    computes_the_same(&Fixture::open("vit_b_16_torchscript"), vit_b_16_torchscript::VisionTransformer::new)
+    computes_the_same(&Fixture::open("vit_b_16_torchscript"), vit_b_16_torchscript::VitB16Torchscript::new)
 }

@@ -45,3 +45,26 @@ fn large_models_are_fresh_and_short() {
         assert!(lines <= budget, "{name} has {lines} lines, {budget} are allowed");
     }
 }
+
+/// What the documentation shows is what is generated.
+#[test]
+fn the_documentation_shows_real_code() {
+    let file = |path: &str| {
+        let path = fixture::folder().join("../..").join(path);
+        std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    };
+    let generated = file("tests/generated/resnet18.rs");
+    for (page, blocks) in [("docs/generated-code.md", 2), ("README.md", 1)] {
+        let text = file(page);
+        let shown: Vec<&str> = text
+            .split("```rust,ignore\n")
+            .skip(1)
+            .filter_map(|rest| Some(rest.split_once("```")?.0))
+            .filter(|block| block.contains("BasicBlock"))
+            .collect();
+        assert_eq!(shown.len(), blocks, "{page}");
+        for block in shown {
+            assert!(generated.contains(block), "{page} shows what is not generated:\n{block}");
+        }
+    }
+}

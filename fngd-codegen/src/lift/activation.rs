@@ -2,7 +2,10 @@
 
 use super::facts::shortest;
 use super::reader::Reader;
+use super::rearrangement::Rearrangement;
 use super::shape::axis_of;
+use super::sizes::Expression;
+use super::steps::{Call, Step};
 use crate::operation::{Argument, Kind, Size};
 use crate::{Error, Result};
 use fngd_onnx::graph::Node;
@@ -79,24 +82,23 @@ pub(super) fn with_slope(reader: &mut Reader, node: &Node) -> Result<()> {
 /// PRelu with one slope per channel, or one for all.
 pub(super) fn prelu(reader: &mut Reader, node: &Node) -> Result<()> {
     let (x, slopes) = (reader.dims(node, 0)?, reader.dims(node, 1)?);
-    // libtorch takes the slopes as a vector along axis 1.
-    let Some(slopes_tensor) = reader.constant(node, 1).map(|(id, _)| id) else {
-        return Err(Error::unsupported("its slopes are no parameter"));
-    };
-    let is_vector = slopes.len() == 1 && (slopes[0].is(1) || (x.len() == 2 && x.get(1) == slopes.first()));
+    let behind = slopes.iter().rev().take_while(|dim| dim.is(1)).count();
+    let real = &slopes[..slopes.len() - behind];
+    // Along axis 1, as libtorch has it.
     let is_per_channel =
-        slopes.len() + 1 == x.len() && slopes.first() == x.get(1) && slopes[1..].iter().all(|dim| dim.is(1));
-    if !is_vector && !is_per_channel {
+        real.last() == x.get(1) && real.iter().rev().skip(1).all(|dim| dim.is(1)) && behind + 2 == x.len();
+    if !real.is_empty() && !is_per_channel {
         return Err(Error::unsupported("its slopes are neither one per channel nor one for all"));
     }
-    let weight = reader.tensor_of(slopes_tensor)?;
-    let weight = if is_per_channel && slopes.len() > 1 {
-        let arguments = vec![Argument::Integer(Size::Known(0)), Argument::Integer(Size::Known(-1))];
-        let kind = Kind::Method { receiver: weight, name: "flatten", arguments };
-        reader.between(kind, fngd_onnx::graph::ElementType::Float32, slopes[..1].to_vec())
-    } else {
-        weight
-    };
+    let mut weight = reader.tensor(node, 1)?;
+    let count = Expression::product(&slopes);
+    if slopes.len() != 1
+        && let Some(how) = Rearrangement::reshape(&slopes, std::slice::from_ref(&count))
+    {
+        let input = std::mem::replace(&mut weight, reader.draft.new_value());
+        let step = Step { call: Call::Rearrange { input, how }, results: vec![weight], nodes: Vec::new() };
+        reader.push(step, vec![count]);
+    }
     reader.map(node, "prelu", vec![Argument::Tensor(weight)])
 }
 

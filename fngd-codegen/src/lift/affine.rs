@@ -88,7 +88,7 @@ impl Affine {
     }
 
     /// The number that it is everywhere.
-    fn number(&self) -> Option<&Expression> {
+    pub fn number(&self) -> Option<&Expression> {
         self.coefficients.iter().all(|one| one.is(0)).then_some(&self.offset)
     }
 

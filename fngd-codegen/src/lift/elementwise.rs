@@ -1,5 +1,6 @@
 //! Arithmetic and comparisons, element by element.
 
+use super::batch::FreeBatch;
 use super::reader::Reader;
 use super::sizes::Expression;
 use crate::operation::{Argument, Kind, Size};
@@ -20,6 +21,24 @@ pub(super) fn broadcast(left: &[Expression], right: &[Expression]) -> Vec<Expres
     (0..rank).map(join).collect()
 }
 
+/// The same for operands of a call.
+///
+/// # Errors
+/// If one has as many rows as the example had samples, where the other has the batch.
+pub(super) fn joined(reader: &Reader, left: &[Expression], right: &[Expression]) -> Result<Vec<Expression>> {
+    let meets = |batch: &FreeBatch| {
+        let mut pairs = left.iter().rev().zip(right.iter().rev());
+        pairs.any(|(a, b)| (*a == batch.size && batch.is_written(b)) || (*b == batch.size && batch.is_written(a)))
+    };
+    match &reader.batch {
+        Some(batch) if batch.written != 1 && meets(batch) => Err(Error::unsupported(format!(
+            "an operand is made for the example's batch size {}; export with a dynamic batch",
+            batch.written
+        ))),
+        _ => Ok(broadcast(left, right)),
+    }
+}
+
 /// Add, Sub, Mul, Div.
 pub(super) fn arithmetic(reader: &mut Reader, node: &Node) -> Result<()> {
     if node.attributes.contains_key("axis") || node.int("broadcast", 0) != 0 {
@@ -32,7 +51,7 @@ pub(super) fn arithmetic(reader: &mut Reader, node: &Node) -> Result<()> {
         _ => '/',
     };
     let (a, b) = (reader.fact(node, 0)?.clone(), reader.fact(node, 1)?.clone());
-    let dims = broadcast(&a.dims, &b.dims);
+    let dims = joined(reader, &a.dims, &b.dims)?;
     if symbol == '/' && !a.element.is_float() {
         return integer_division(reader, node, a.element, dims);
     }
@@ -91,7 +110,7 @@ pub(super) fn comparison(reader: &mut Reader, node: &Node) -> Result<()> {
         _ => ("", "logical_xor"),
     };
     let (a, b) = (reader.fact(node, 0)?.clone(), reader.fact(node, 1)?.clone());
-    let dims = broadcast(&a.dims, &b.dims);
+    let dims = joined(reader, &a.dims, &b.dims)?;
     if node.op_type == "And" {
         // `true & x`, of which exporters build masks.
         for (truth, other, fact) in [(&a, 1, &b), (&b, 0, &a)] {
@@ -158,7 +177,8 @@ pub(super) fn power(reader: &mut Reader, node: &Node) -> Result<()> {
         exponent => {
             let receiver = reader.tensor(node, 0)?;
             let kind = Kind::Method { receiver, name: "pow", arguments: vec![exponent] };
-            reader.give(node, 0, kind, a.element, broadcast(&a.dims, &b.dims));
+            let dims = joined(reader, &a.dims, &b.dims)?;
+            reader.give(node, 0, kind, a.element, dims);
             Ok(())
         }
     }
@@ -174,7 +194,7 @@ pub(super) fn several(reader: &mut Reader, node: &Node) -> Result<()> {
         return Ok(());
     }
     for position in 1..count {
-        dims = broadcast(&dims, &reader.dims(node, position)?);
+        dims = joined(reader, &dims, &reader.dims(node, position)?)?;
         let other = Argument::Tensor(reader.tensor(node, position)?);
         let kind = match node.op_type.as_str() {
             "Min" => Kind::Method { receiver: result, name: "minimum", arguments: vec![other] },
@@ -197,7 +217,7 @@ pub(super) fn several(reader: &mut Reader, node: &Node) -> Result<()> {
 /// Where: `masked_fill` if one choice is a number.
 pub(super) fn select(reader: &mut Reader, node: &Node) -> Result<()> {
     let [condition, a, b] = [reader.fact(node, 0)?, reader.fact(node, 1)?, reader.fact(node, 2)?].map(Clone::clone);
-    let dims = broadcast(&condition.dims, &broadcast(&a.dims, &b.dims));
+    let dims = joined(reader, &condition.dims, &joined(reader, &a.dims, &b.dims)?)?;
     let mask = reader.tensor(node, 0)?;
     let (first, second) = (reader.operand(node, 1)?, reader.operand(node, 2)?);
     if let (Some(_), Argument::Tensor(receiver), true) = (value(&first), &second, b.dims == dims) {

@@ -66,6 +66,11 @@ impl Fact {
         if let Some(Content::Integers(all)) = &self.content { Some(all) } else { None }
     }
 
+    /// The elements, if they are floats.
+    pub fn as_floats(&self) -> Option<&[f64]> {
+        if let Some(Content::Floats(all)) = &self.content { Some(all) } else { None }
+    }
+
     /// The one number that all elements are.
     pub fn uniform(&self) -> Option<f64> {
         match self.content.as_ref()? {

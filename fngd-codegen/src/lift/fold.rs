@@ -134,13 +134,15 @@ fn concat(inputs: &Inputs) -> Option<Fact> {
     let all = (0..inputs.node.inputs.len()).map(|position| inputs.content(position).map(|(fact, _)| fact));
     let all: Vec<&Fact> = all.collect::<Option<_>>()?;
     let first = all.first()?;
-    if first.dims.len() == 1 {
-        let parts = all.iter().map(|fact| fact.as_integers()).collect::<Option<Vec<_>>>()?;
-        let integers = parts.concat();
-        let dims = vec![i64::try_from(integers.len()).ok()?.into()];
-        return Some(Fact::of(first.element, dims).with(Content::Integers(integers)));
+    if first.dims.len() != 1 {
+        return None;
     }
-    None
+    let content = match all.iter().map(|fact| fact.as_integers()).collect::<Option<Vec<_>>>() {
+        Some(parts) => Content::Integers(parts.concat()),
+        None => Content::Floats(all.iter().map(|fact| fact.as_floats()).collect::<Option<Vec<_>>>()?.concat()),
+    };
+    let dims = vec![i64::try_from(content.len()).ok()?.into()];
+    Some(Fact::of(first.element, dims).with(content))
 }
 
 fn reshaped(inputs: &Inputs) -> Option<Fact> {

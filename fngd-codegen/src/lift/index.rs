@@ -1,6 +1,7 @@
 //! Parts of tensors, and tensors from parts: Gather, Slice, Split, Concat, Pad, and what makes tensors of numbers.
 
 use super::affine;
+use super::facts::Fact;
 use super::reader::Reader;
 use super::rearrangement::Rearrangement;
 use super::shape::axis_of;
@@ -33,11 +34,27 @@ pub(super) fn gather(reader: &mut Reader, node: &Node) -> Result<()> {
     if axis == 0 && embedding(reader, node, &dims)? {
         return Ok(());
     }
-    if let Some(affine) = affine::of_fact(&indices).filter(|_| axis == 0 && data.dims.len() == 1)
+    if let Some(affine) = affine::of_fact(&indices).filter(|_| axis == 0)
         && affine.counts(&indices.dims)
-        && let Some(how) = Rearrangement::reshape(&data.dims, &indices.dims)
     {
-        return reader.rearrange(node, how, dims);
+        // All elements in their order: of one sample, if the file knows only one.
+        let mut whole = indices.dims.clone();
+        if let (Some(batch), Some(first)) = (&reader.batch, whole.first_mut())
+            && batch.is_written(first)
+        {
+            *first = batch.size.clone();
+        }
+        for places in [indices.dims.clone(), whole] {
+            let target = [&places, behind].concat();
+            if data.dims[0] == Expression::product(&places)
+                && let Some(how) = Rearrangement::reshape(&data.dims, &target)
+            {
+                return reader.rearrange(node, how, target);
+            }
+        }
+    }
+    if reader.batch.is_some() && data.dims[axis].known().is_none() && indices.content.is_some() {
+        return Err(Error::unsupported("it picks samples of the example's batch; export with a dynamic batch"));
     }
     let index = reader.tensor(node, 1)?;
     let receiver = reader.tensor(node, 0)?;
@@ -83,22 +100,33 @@ fn embedding(reader: &mut Reader, node: &Node, dims: &[Expression]) -> Result<bo
 pub(super) fn gather_nd(reader: &mut Reader, node: &Node) -> Result<()> {
     let refused = || Error::unsupported("its indices do not simply count; no Rust can be written for that yet");
     let fact = reader.fact(node, 0)?.clone();
-    let index = reader.input(node, 1)?;
     let places = reader.dims(node, 1)?.split_last().map(|(_, places)| places.to_vec()).ok_or_else(refused)?;
-    let parts = reader.producer(index).filter(|node| node.op_type == "Concat").ok_or_else(refused)?.clone();
-    let rest = fact.dims.get(parts.inputs.len()..).ok_or_else(refused)?.to_vec();
-    let is_stack = axis_of(parts.int("axis", 0), places.len() + 1)? == places.len();
-    if node.int("batch_dims", 0) != 0 || !is_stack {
+    let parts = index_parts(reader, node).ok_or_else(refused)?;
+    let rest = fact.dims.get(parts.len()..).ok_or_else(refused)?.to_vec();
+    if node.int("batch_dims", 0) != 0 {
         return Err(refused());
     }
+    let batch = reader.batch.clone();
+    let is_batch = |dim: &Expression| batch.as_ref().is_some_and(|batch| *dim == batch.size);
     let mut along = Vec::new();
-    for position in 0..parts.inputs.len() {
-        let part = reader.fact(&parts, position)?;
-        let axis = affine::of_fact(part).and_then(|affine| affine.axis(&part.dims)).ok_or_else(refused)?;
-        if part.dims.last().is_none_or(|last| !last.is(1)) || part.dims[axis] != fact.dims[position] {
+    for (part, dim) in parts.iter().zip(&fact.dims) {
+        let affine = affine::of_fact(part).ok_or_else(refused)?;
+        let axis = match affine.axis(&part.dims) {
+            Some(axis) => axis,
+            // The one sample of the example's batch.
+            None if affine.number().is_some_and(|number| number.is(0)) && (dim.is(1) || is_batch(dim)) => 0,
+            None => return Err(refused()),
+        };
+        let counted = &part.dims[axis];
+        let is_written = batch.as_ref().is_some_and(|batch| batch.is_written(counted)) && is_batch(dim);
+        if part.dims.last().is_none_or(|last| !last.is(1)) || !(counted == dim || is_written) {
             return Err(refused());
         }
         along.push(axis);
+    }
+    let mut places = places;
+    for (axis, dim) in along.iter().zip(&fact.dims).filter(|(_, dim)| is_batch(dim)) {
+        places[*axis] = dim.clone();
     }
     let mut order: Vec<usize> = (0..along.len()).collect();
     order.sort_by_key(|part| along[*part]);
@@ -113,6 +141,21 @@ pub(super) fn gather_nd(reader: &mut Reader, node: &Node) -> Result<()> {
         return Err(refused());
     }
     reader.rearrange(node, how, spread)
+}
+
+/// What is known of each coordinate that GatherND reads, which lie side by side in the last axis of its indices.
+fn index_parts(reader: &Reader, node: &Node) -> Option<Vec<Fact>> {
+    let fact = reader.fact(node, 1).ok()?;
+    let (count, places) = fact.dims.split_last()?;
+    if let Some(all) = fact.as_integers() {
+        let count = usize::try_from(count.known()?).ok()?;
+        let dims = [places, &[1.into()]].concat();
+        let part = |which| Fact::integers(dims.clone(), all.iter().skip(which).step_by(count).cloned().collect());
+        return Some((0..count).map(part).collect());
+    }
+    let concat = reader.producer(reader.input(node, 1).ok()?).filter(|node| node.op_type == "Concat")?;
+    let is_last = axis_of(concat.int("axis", 0), fact.dims.len()).ok()? == places.len();
+    (0..concat.inputs.len()).map(|position| is_last.then(|| reader.fact(concat, position).ok().cloned())?).collect()
 }
 
 /// GatherElements.
@@ -351,8 +394,8 @@ pub(super) fn range(reader: &mut Reader, node: &Node) -> Result<()> {
 pub(super) fn constant_of_shape(reader: &mut Reader, node: &Node) -> Result<()> {
     let dims = reader.integers(node, 0)?;
     let fill = match node.attributes.get("value") {
-        Some(Attribute::Tensor(data)) => super::facts::Fact::constant(data),
-        _ => super::facts::Fact::of(ElementType::Float32, Vec::new()),
+        Some(Attribute::Tensor(data)) => Fact::constant(data),
+        _ => Fact::of(ElementType::Float32, Vec::new()),
     };
     let number = fill.uniform().unwrap_or(0.0);
     let value = if fill.element.is_float() { Argument::Float(number) } else { integer(number as i64) };

@@ -1,6 +1,6 @@
 //! Layers with a weight matrix: Conv, ConvTranspose, MatMul, Gemm.
 
-use super::elementwise::broadcast;
+use super::elementwise::joined;
 use super::reader::Reader;
 use super::sizes::Expression;
 use super::window::Window;
@@ -75,7 +75,7 @@ pub(super) fn matmul(reader: &mut Reader, node: &Node) -> Result<()> {
     let ([left @ .., rows, _], [right @ .., _, columns]) = (a.as_slice(), b.as_slice()) else {
         return Err(Error::unsupported("an operand has fewer than 2 dimensions"));
     };
-    let dims = [broadcast(left, right), vec![rows.clone(), columns.clone()]].concat();
+    let dims = [joined(reader, left, right)?, vec![rows.clone(), columns.clone()]].concat();
     let (receiver, other) = (reader.tensor(node, 0)?, reader.tensor(node, 1)?);
     let kind = Kind::Method { receiver, name: "matmul", arguments: vec![Argument::Tensor(other)] };
     reader.give(node, 0, kind, ElementType::Float32, dims);

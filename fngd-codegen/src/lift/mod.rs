@@ -8,6 +8,7 @@
 
 mod activation;
 mod affine;
+mod attention;
 mod batch;
 mod elementwise;
 mod facts;
@@ -19,6 +20,7 @@ mod pool;
 mod reader;
 mod rearrangement;
 mod reduce;
+mod resize;
 mod shape;
 mod simplify;
 mod sizes;

@@ -205,6 +205,15 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
+    /// Another step of this node, whose result has these dimensions.
+    pub fn push(&mut self, mut step: Step, dims: Vec<Expression>) {
+        step.nodes = vec![self.index];
+        for result in step.results.clone() {
+            self.know(result, ElementType::Float32, dims.clone());
+        }
+        self.draft.steps.push(step);
+    }
+
     /// An intermediate result.
     pub fn between(&mut self, kind: Kind, element: ElementType, dims: Vec<Expression>) -> ValueId {
         let result = self.draft.new_value();
@@ -352,11 +361,8 @@ impl<'a> Reader<'a> {
     }
 
     fn compute(&mut self, node: &Node) -> Result<()> {
-        let rule = table::rule(node).ok_or_else(|| {
-            Error::unsupported(
-                "no Rust can be written for this operator yet; `fngd-cli train` can train the model all the same",
-            )
-        })?;
+        let rule =
+            table::rule(node).ok_or_else(|| Error::unsupported("no Rust can be written for this operator yet"))?;
         rule(self, node)
     }
 
@@ -419,5 +425,6 @@ fn refusal(refused: &BTreeMap<String, Vec<String>>, nodes: usize) -> Error {
             if all.len() > 1 { format!(" (and {} more of this operator)", all.len() - 1) } else { String::new() };
         text.push_str(&format!("\n  {}{more}", all.first().map_or("", String::as_str)));
     }
+    text.push_str("\nThe model can be trained all the same, from its file: `fngd-cli train`.");
     Error::unsupported(text)
 }

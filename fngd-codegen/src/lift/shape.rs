@@ -1,4 +1,4 @@
-//! Operators that only order elements anew: Reshape, Flatten, Squeeze, Unsqueeze, Transpose; and Expand, Tile.
+//! Operators that only order elements anew: Reshape, Flatten, Squeeze, Unsqueeze, Transpose; and Expand, Tile, DepthToSpace.
 
 use super::elementwise::broadcast;
 use super::reader::Reader;
@@ -133,6 +133,24 @@ pub(super) fn tile(reader: &mut Reader, node: &Node) -> Result<()> {
     let receiver = reader.tensor(node, 0)?;
     let kind = Kind::Method { receiver, name: "repeat", arguments: vec![Argument::Integers(sizes)] };
     reader.give(node, 0, kind, fact.element, dims);
+    Ok(())
+}
+
+/// DepthToSpace, as `nn.PixelShuffle` is exported.
+pub(super) fn pixel_shuffle(reader: &mut Reader, node: &Node) -> Result<()> {
+    let (fact, factor) = (reader.fact(node, 0)?.clone(), node.int("blocksize", 1));
+    let [batch, channels, height, width] = fact.dims.as_slice() else {
+        return Err(Error::unsupported("its input has not 4 dimensions"));
+    };
+    if node.string("mode", "DCR") != "CRD" {
+        return Err(Error::unsupported("mode `DCR` has no form in libtorch"));
+    }
+    let channels = channels.exactly_over(&factor.saturating_mul(factor).into());
+    let channels = channels.ok_or_else(|| Error::unsupported("its channels are no multiple of the block"))?;
+    let dims = vec![batch.clone(), channels, height.times(&factor.into()), width.times(&factor.into())];
+    let receiver = reader.tensor(node, 0)?;
+    let arguments = vec![Argument::Integer(Size::Known(factor))];
+    reader.give(node, 0, Kind::Method { receiver, name: "pixel_shuffle", arguments }, fact.element, dims);
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! Which rule reads which operator.
 
 use super::reader::Reader;
-use super::{activation, elementwise, index, layers, normalise, pool, reduce, shape};
+use super::{activation, attention, elementwise, index, layers, normalise, pool, reduce, resize, shape};
 use crate::Result;
 use fngd_onnx::graph::Node;
 
@@ -16,6 +16,7 @@ const RULES: &[(&str, Rule)] = &[
     ("And", elementwise::comparison),
     ("Asin", elementwise::unary),
     ("Atan", elementwise::unary),
+    ("Attention", attention::attention),
     ("AveragePool", pool::window),
     ("BatchNormalization", normalise::batch),
     ("Cast", elementwise::cast),
@@ -29,6 +30,7 @@ const RULES: &[(&str, Rule)] = &[
     ("Cos", elementwise::unary),
     ("Cosh", elementwise::unary),
     ("CumSum", index::cumulative_sum),
+    ("DepthToSpace", shape::pixel_shuffle),
     ("Div", elementwise::arithmetic),
     ("Dropout", activation::dropout),
     ("Elu", activation::with_slope),
@@ -82,6 +84,7 @@ const RULES: &[(&str, Rule)] = &[
     ("ReduceSum", reduce::reduce),
     ("Relu", activation::plain),
     ("Reshape", shape::reshape),
+    ("Resize", resize::resize),
     ("Round", elementwise::unary),
     ("Selu", activation::plain),
     ("Shape", index::size),

@@ -1,5 +1,6 @@
 use super::layer_name;
 use crate::layer::{Geometry, Identity};
+use crate::module_impls::visit_layer;
 use crate::{FngdModule, Layer, Path, Preconditioned, Result, Visitor};
 use std::borrow::Borrow;
 use std::fmt;
@@ -13,6 +14,8 @@ pub struct Linear {
     /// The bias, `[out_features]`.
     pub bs: Option<Tensor>,
     identity: Identity,
+    /// Whether the variables are called `in_proj_weight` rather than `in_proj.weight`.
+    underscored: bool,
 }
 
 /// A linear layer with variables `weight`, `[out_features, in_features]`, and `bias`, `[out_features]`.
@@ -21,15 +24,57 @@ pub struct Linear {
 /// If libtorch cannot allocate the variables, as `tch::nn::linear`.
 pub fn linear<'a>(vs: impl Borrow<nn::Path<'a>>, in_features: i64, out_features: i64, config: LinearConfig) -> Linear {
     let vs = vs.borrow();
-    let bound = 1.0 / (in_features as f64).sqrt();
-    let bias_init = config.bs_init.unwrap_or(Init::Uniform { lo: -bound, up: bound });
-    // The bias comes first, as in tch: one seed gives both the same weights.
-    let bs = config.bias.then(|| vs.var("bias", &[out_features], bias_init));
-    let ws = vs.var("weight", &[out_features, in_features], config.ws_init);
-    Linear { ws, bs, identity: Identity::new(layer_name(vs), Geometry::Linear) }
+    let [ws, bs] = ["weight", "bias"].map(str::to_owned);
+    Linear::with_variables(vs, [ws, bs], layer_name(vs), [in_features, out_features], config)
+}
+
+/// A linear layer whose variables lie in `vs` itself, under names that begin with `name`: as `in_proj`, whose weight PyTorch's
+/// `nn.MultiheadAttention` calls `in_proj_weight`. Hold it in a field called `name`.
+///
+/// # Panics
+/// If libtorch cannot allocate the variables.
+///
+/// ```
+/// use fngd_core::{FngdModule, Inventory, nn};
+///
+/// #[derive(FngdModule)]
+/// struct Attention { in_proj: nn::Linear }
+///
+/// let vs = nn::VarStore::new(tch::Device::Cpu);
+/// let in_proj = nn::underscored_linear(vs.root(), "in_proj", 16, 48, Default::default());
+/// let attention = Attention { in_proj };
+/// assert_eq!(vs.variables()["in_proj_weight"].size(), [48, 16]);
+/// assert_eq!(Inventory::of(&attention).check(&vs), []);
+/// ```
+pub fn underscored_linear<'a>(
+    vs: impl Borrow<nn::Path<'a>>,
+    name: &str,
+    in_features: i64,
+    out_features: i64,
+    config: LinearConfig,
+) -> Linear {
+    let vs = vs.borrow();
+    let variables = ["weight", "bias"].map(|variable| format!("{name}_{variable}"));
+    let sizes = [in_features, out_features];
+    Linear { underscored: true, ..Linear::with_variables(vs, variables, layer_name(&(vs / name)), sizes, config) }
 }
 
 impl Linear {
+    fn with_variables(
+        vs: &nn::Path<'_>,
+        [weight, bias]: [String; 2],
+        layer: String,
+        [in_features, out_features]: [i64; 2],
+        config: LinearConfig,
+    ) -> Self {
+        let bound = 1.0 / (in_features as f64).sqrt();
+        let bias_init = config.bs_init.unwrap_or(Init::Uniform { lo: -bound, up: bound });
+        // The bias comes first, as in tch: one seed gives both the same weights.
+        let bs = config.bias.then(|| vs.var(&bias, &[out_features], bias_init));
+        let ws = vs.var(&weight, &[out_features, in_features], config.ws_init);
+        Self { ws, bs, identity: Identity::new(layer, Geometry::Linear), underscored: false }
+    }
+
     /// A linear layer whose weight belongs to something else: an embedding's table, `[vocabulary, features]`, used again as the
     /// classifier. Adds no variable. It trains with the plain gradient (see [`Inventory`](crate::Inventory)).
     ///
@@ -47,14 +92,14 @@ impl Linear {
     pub fn tied<'a>(vs: impl Borrow<nn::Path<'a>>, weight: &Tensor, bias: Option<Tensor>) -> Self {
         let layer = Layer::linear(layer_name(vs.borrow()), weight.shallow_clone(), bias);
         let (ws, bs, identity) = layer.unwrap_or_else(|error| panic!("{error}")).into_parts();
-        Self { ws, bs, identity }
+        Self { ws, bs, identity, underscored: false }
     }
 
     /// The same layer, for a model that uses it in two places: one set of parameters and of sample weights.
     #[must_use]
     pub fn shallow_clone(&self) -> Self {
         let (ws, bs, identity) = self.layer().into_parts();
-        Self { ws, bs, identity }
+        Self { ws, bs, identity, underscored: self.underscored }
     }
 
     /// The layer's output, `[..., out_features]`.
@@ -83,7 +128,7 @@ impl nn::Module for Linear {
 
 impl FngdModule for Linear {
     fn visit(&self, path: &Path, visitor: &mut dyn Visitor) {
-        self.layer().visit(path, visitor);
+        visit_layer(&self.layer(), path, self.underscored, visitor);
     }
 }
 
@@ -92,7 +137,8 @@ impl Preconditioned for Linear {}
 /// The same parameters, preconditioned.
 impl From<nn::Linear> for Linear {
     fn from(linear: nn::Linear) -> Self {
-        Self { ws: linear.ws, bs: linear.bs, identity: Identity::new("linear".to_owned(), Geometry::Linear) }
+        let identity = Identity::new("linear".to_owned(), Geometry::Linear);
+        Self { ws: linear.ws, bs: linear.bs, identity, underscored: false }
     }
 }
 

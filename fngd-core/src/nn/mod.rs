@@ -62,7 +62,7 @@ pub use conv_transpose::{
     conv_transpose3d,
 };
 pub use layer_norm::{LayerNorm, layer_norm};
-pub use linear::{Linear, linear};
+pub use linear::{Linear, linear, underscored_linear};
 pub use recurrent::{GRU, LSTM, gru, lstm};
 
 /// The dotted name of the layer whose variables live at `path`.

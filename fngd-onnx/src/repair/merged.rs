@@ -86,8 +86,9 @@ pub(super) fn split_shared(imported: &mut Imported) -> Vec<String> {
             }
         }
     }
-    // A layer that is called twice reads its bias twice, however equal the elements are.
-    let weights = analysis::weights_by_bias(graph);
+    // A layer that is called twice reads its bias twice, however equal the elements are; a weight of one value may be an accident, too.
+    let mut weights = analysis::weights_by_bias(graph);
+    weights.retain(|_, weight| graph.initializers.get(weight).is_some_and(|data| !uniform.is(*weight, data)));
     let is_one_layer = |slots: &[(usize, usize)]| {
         let mut of = slots.iter().map(|(index, _)| weights.get(index));
         of.next().flatten().is_some_and(|first| of.all(|weight| weight == Some(first)))

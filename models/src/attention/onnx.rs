@@ -30,8 +30,8 @@ impl MultiheadAttention {
     }
 
     fn project<'g>(&self, xs: Value<'g>) -> [Value<'g>; 3] {
-        let weight = parameter(xs.graph(), "in_proj_weight", self.in_proj.weight());
-        let bias = self.in_proj.bias().map(|bias| parameter(xs.graph(), "in_proj_bias", bias));
+        let weight = parameter(xs.graph(), "in_proj_weight", &self.in_proj.ws);
+        let bias = self.in_proj.bs.as_ref().map(|bias| parameter(xs.graph(), "in_proj_bias", bias));
         linear(xs, weight, bias).split(-1)
     }
 

@@ -1,4 +1,4 @@
-//! Every architecture of `fngd-models`, at a size that trains within a second.
+//! Every architecture of `fngd-models`: those for digits at full size, the others at one that trains within a second.
 
 use fngd_models::{
     CifarResNet, DigitsCnn, Input, InputKind, LayerConfig, Mlp, Model, NormPlacement, ResNet, ResNetConfig, Size, Stem,
@@ -29,17 +29,22 @@ static GENERATOR: Mutex<()> = Mutex::new(());
 
 impl Network {
     /// All of them, without dropout.
-    pub fn all() -> Vec<Self> {
+    pub fn all() -> impl Iterator<Item = Self> {
+        NETWORKS.iter().map(|(name, inputs, classes, build)| Self::build(name, inputs, *classes, *build))
+    }
+
+    /// ResNet-20 as it is.
+    pub fn resnet20() -> Self {
+        Self::build("resnet20", CIFAR, 10, |vs, classes| Model::CifarResNet(CifarResNet::new(vs, 3, classes)))
+    }
+
+    fn build(name: &'static str, inputs: &'static [Input], classes: i64, build: Build) -> Self {
+        let variables = VarStore::new(Device::Cpu);
         let generator = GENERATOR.lock();
         tch::manual_seed(7);
-        let networks = NETWORKS.iter().map(|(name, inputs, classes, build)| {
-            let variables = VarStore::new(Device::Cpu);
-            let model = build(&variables.root(), *classes);
-            Self { name, variables, model, inputs, classes: *classes }
-        });
-        let networks = networks.collect();
+        let model = build(&variables.root(), classes);
         drop(generator);
-        networks
+        Self { name, variables, model, inputs, classes }
     }
 
     /// The same for all calls with the same seed.
@@ -97,8 +102,8 @@ const LAYER: LayerConfig =
 type Build = fn(&Path, i64) -> Model;
 
 const NETWORKS: &[(&str, &[Input], i64, Build)] = &[
-    ("mlp", DIGIT, 10, |vs, classes| Model::Mlp(Mlp::new(vs, &[64, 24, 16, classes]))),
-    ("digits-cnn", DIGIT, 10, |vs, classes| Model::DigitsCnn(DigitsCnn::new(vs, [4, 6, 8], classes))),
+    ("mlp", DIGIT, 10, |vs, classes| Model::Mlp(Mlp::new(vs, &[64, 128, 64, classes]))),
+    ("digits-cnn", DIGIT, 10, |vs, classes| Model::DigitsCnn(DigitsCnn::new(vs, [16, 32, 48], classes))),
     ("resnet8", SMALL, 10, |vs, classes| Model::CifarResNet(CifarResNet::new(vs, 1, classes))),
     ("resnet-cifar", SMALL, 5, |vs, classes| Model::ResNet(resnet(vs, Stem::Cifar, classes))),
     ("resnet-imagenet", CIFAR, 5, |vs, classes| Model::ResNet(resnet(vs, Stem::ImageNet, classes))),

@@ -44,7 +44,7 @@ fn in_float64_both_are_the_same() -> Result<(), Failure> {
 #[test]
 fn in_float32_both_are_the_same_up_to_rounding() -> Result<(), Failure> {
     // Attention is one kernel in the model and several nodes in the file; rounding errors grow from step to step.
-    for network in Network::all() {
+    for network in Network::all().chain([Network::resnet20()]) {
         let name = network.name;
         let apart = apart(network, Precision::Float32, |_| ())?;
         assert!(apart.losses < 1e-6 && apart.tensors.1 < 1e-5, "{name}: {apart:?}");

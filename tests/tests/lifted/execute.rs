@@ -182,6 +182,7 @@ impl Execution<'_> {
             "neg" => x.neg(),
             "pad" => x.pad(list(0), text(1), if let Argument::None = a[2] { None } else { Some(self.number(&a[2])) }),
             "permute" => x.permute(list(0)),
+            "pixel_shuffle" => x.pixel_shuffle(integer(0)),
             "pow" => x.pow(self.tensor(&a[0])),
             "pow_tensor_scalar" => x.pow_tensor_scalar(self.number(&a[0])),
             "prelu" => x.prelu(self.tensor(&a[0])),
@@ -214,6 +215,8 @@ impl Execution<'_> {
             "tril" => x.tril(integer(0)),
             "triu" => x.triu(integer(0)),
             "unsqueeze" => x.unsqueeze(integer(0)),
+            "upsample_bilinear2d" => x.upsample_bilinear2d(list(0), flag(1), None::<f64>, None::<f64>),
+            "upsample_nearest2d" => x.upsample_nearest2d(list(0), None::<f64>, None::<f64>),
             "view" => x.view(&list(0)[..]),
             "where_self" => x.where_self(self.tensor(&a[0]), self.tensor(&a[1])),
             other => panic!("method {other} is not known here"),
@@ -235,7 +238,17 @@ impl Execution<'_> {
                 let [query, key, value] = [0, 1, 2].map(|at| self.tensor(&a[at]));
                 let causal = matches!(a[5], Argument::Bool(true));
                 let scale = if let Argument::Float(scale) = a[6] { Some(scale) } else { None };
-                Tensor::scaled_dot_product_attention(query, key, value, self.optional(&a[3]), 0.0, causal, scale, false)
+                let grouped = matches!(a[7], Argument::Bool(true));
+                Tensor::scaled_dot_product_attention(
+                    query,
+                    key,
+                    value,
+                    self.optional(&a[3]),
+                    0.0,
+                    causal,
+                    scale,
+                    grouped,
+                )
             }
             other => panic!("function {other} is not known here"),
         }

@@ -25,8 +25,11 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 
 /// `Ok(None)` if all is well, else the largest difference.
 fn difference(path: &Path) -> Result<Option<String>> {
-    let model = OnnxModel::open(path, &ImportOptions::default())?;
+    let mut model = OnnxModel::open(path, &ImportOptions::default())?;
     let program = fngd_codegen::lift(&model)?;
+    // Whoever reads the graph for code knows no sizes; whoever trains it has tried what it does at other batch sizes.
+    let initializers = model.graph().initializers.clone();
+    fngd_module::rebatch(&mut model, &BuildOptions::default())?;
     let mut module = TrainableModule::build(&model, &BuildOptions::default())?;
     module.set_training(false);
     tch::manual_seed(1);
@@ -42,13 +45,15 @@ fn difference(path: &Path) -> Result<Option<String>> {
     let stored = |parameter: &Parameter| {
         let tensor = match model.analysis().parameters.get(&parameter.source) {
             Some(info) => by_name[&info.name].shallow_clone(),
-            None => {
-                fngd_module::tensor(&model.graph().initializers[&parameter.source]).expect("a constant of the file")
-            }
+            None => fngd_module::tensor(&initializers[&parameter.source]).expect("a constant of the file"),
         };
         tensor.reshape(&parameter.dims)
     };
-    for batch in [model.fixed_batch().map_or(2, |batch| batch as i64), 3] {
+    let batches = match model.fixed_batch() {
+        None => vec![2, 3],
+        Some(batch) => vec![batch as i64],
+    };
+    for batch in batches {
         let inputs = module.example_inputs(batch, &[], 7)?;
         let expected = module.forward(&inputs)?;
         let found = tch::no_grad(|| execute(&program, &inputs, &stored));
@@ -63,17 +68,25 @@ fn difference(path: &Path) -> Result<Option<String>> {
                 return Ok(Some(format!("batch {batch}: relative difference {error:.1e}")));
             }
         }
-        if model.fixed_batch().is_some() {
-            break;
-        }
     }
     Ok(None)
 }
+
+/// Models that are refused, by how their name begins, and for which operator.
+const REFUSED: [(&str, &str); 5] =
+    [("gru", "(GRU, "), ("lstm", "(LSTM, "), ("rnn.ts", "(RNN, "), ("rnn.dyn", "(Add, "), ("refused", "(Det, ")];
 
 fn check(files: &[PathBuf]) {
     let mut wrong = Vec::new();
     for path in files {
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        if let Some((_, operator)) = REFUSED.iter().find(|(start, _)| name.starts_with(start)) {
+            let model =
+                OnnxModel::open(path, &ImportOptions::default()).expect("the models of the tests can be opened");
+            let error = fngd_codegen::lift(&model).map(|_| ()).map_err(|error| error.to_string());
+            assert!(error.as_ref().is_err_and(|error| error.contains(operator)), "{name}: {error:?}");
+            continue;
+        }
         let caught = std::panic::catch_unwind(|| difference(path));
         let caught = caught.unwrap_or_else(|_| Err(format!("panicked, see above: {name}").into()));
         match caught {
@@ -90,6 +103,7 @@ fn models_of_the_corpus_compute_the_same() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut all = files(&root.join("corpus/small"));
     all.extend(files(&root.join("../models")));
+    all.extend(files(&root.join("../fngd-codegen/tests/small")));
     assert!(all.len() >= 14, "found {} files", all.len());
     check(&all);
 }

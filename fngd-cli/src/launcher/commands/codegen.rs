@@ -221,9 +221,9 @@ fn scaffold(
     Ok(written)
 }
 
-/// A size of the model's only input: what the file leaves open is 2 in the batch and 16 elsewhere.
+/// A size of the only input of a model with one output: what the file leaves open is 2 in the batch and 16 elsewhere.
 fn input(model: &OnnxModel) -> Option<(Vec<i64>, bool)> {
-    let [input] = model.inputs() else { return None };
+    let ([input], [_]) = (model.inputs(), model.outputs()) else { return None };
     let size = input.dims.as_ref()?.iter().enumerate().map(|(axis, dim)| match dim {
         Dim::Known(size) => i64::try_from(*size).unwrap_or(i64::MAX),
         _ if axis == 0 => 2,
