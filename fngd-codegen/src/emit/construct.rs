@@ -23,7 +23,7 @@ pub(super) fn new(context: &Context<'_>, index: usize) -> TokenStream {
     let constants = member::constants(type_).into_iter().map(|(name, expression)| {
         let name = format_ident!("{name}");
         let value = number::expression(&expression, &type_.arguments);
-        if value.to_string() == name.to_string() { quote!(#name) } else { quote!(#name: #value) }
+        if name == value.to_string() { quote!(#name) } else { quote!(#name: #value) }
     });
     let fields = members.chain(constants);
     quote! {

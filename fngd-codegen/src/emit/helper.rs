@@ -144,8 +144,7 @@ impl Helpers {
             let mut common = first;
             for (index, setting) in common.iter_mut().enumerate() {
                 let same = sites.iter().all(|(_, other)| {
-                    other[index].text == setting.text && other[index].literal().is_some()
-                        || is_word(&other[index]) && other[index].text == setting.text
+                    other[index].text == setting.text && (other[index].literal().is_some() || is_word(&other[index]))
                 });
                 // Sizes are always said; of the rest, what differs.
                 if !same
@@ -166,12 +165,11 @@ impl Helpers {
                     common[padding].value = Expression::Over(kernel, 2);
                 }
             }
-            if let (Some(groups), Some(c_in)) = (position("groups"), position("c_in")) {
-                if common[groups].literal().is_none()
-                    && sites.iter().all(|(_, settings)| settings[groups].text == settings[c_in].text)
-                {
-                    common[groups].value = Expression::Argument(c_in);
-                }
+            if let (Some(groups), Some(c_in)) = (position("groups"), position("c_in"))
+                && common[groups].literal().is_none()
+                && sites.iter().all(|(_, settings)| settings[groups].text == settings[c_in].text)
+            {
+                common[groups].value = Expression::Argument(c_in);
             }
             let name = names.take(&wanted_name(&layer, &common));
             functions.insert(kind, Function { name, settings: common, layer });

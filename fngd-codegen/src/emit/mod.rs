@@ -1,5 +1,6 @@
 //! Types as Rust text: quote, then prettyplease.
 
+mod call;
 mod code;
 mod construct;
 mod document;

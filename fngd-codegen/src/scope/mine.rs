@@ -23,8 +23,8 @@ pub(super) fn blocks(program: &Program) -> Vec<String> {
     let (mut from, mut number) = (0, 1);
     while let Some(run) = best(&prints, from) {
         let name = if number == 1 { "blocks".to_owned() } else { format!("blocks{number}") };
-        for index in run.start..run.start + run.length * run.count {
-            paths[index] = format!("{name}.{}", (index - run.start) / run.length);
+        for (position, path) in paths.iter_mut().skip(run.start).take(run.length * run.count).enumerate() {
+            *path = format!("{name}.{}", position / run.length);
         }
         from = run.start + run.length * run.count;
         number += 1;

@@ -65,7 +65,7 @@ fn calls(program: &Program, scopes: &Scopes, runs: Vec<Vec<usize>>) -> Option<Ve
     }
     let pieces = if runs.len() == times {
         runs
-    } else if all.len() % times == 0 {
+    } else if all.len().is_multiple_of(times) {
         all.chunks(all.len() / times).map(<[usize]>::to_vec).collect()
     } else {
         return None;
