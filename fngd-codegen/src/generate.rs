@@ -1,11 +1,11 @@
 //! The whole way, from a model to text.
 
-use crate::operation::{Kind, Layer, Parameter, Program};
+use crate::operation::{Kind, Layer, Operation, Parameter, Program};
 use crate::scope::{Scopes, join};
 use crate::stamp::Stamp;
 use crate::{Error, Result, lift};
 use fngd_onnx::OnnxModel;
-use fngd_onnx::graph::{Graph, ValueId};
+use fngd_onnx::graph::{ElementType, Graph, ValueId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How to generate.
@@ -31,7 +31,7 @@ pub struct Generated {
 pub struct Variable {
     /// Its path in the `VarStore`: `layer1.0.conv1.weight`.
     pub path: String,
-    /// The initializer that has its value.
+    /// The initializer that has its value. All variables are floats, also where this one is a mask or has indices.
     pub value: ValueId,
     /// Its dimensions.
     pub dims: Vec<i64>,
@@ -46,12 +46,13 @@ pub struct Variable {
 /// # Errors
 /// `is_unsupported()` if something in the model has no form in generated code, naming the nodes.
 pub fn generate(model: &OnnxModel, options: &Options) -> Result<Generated> {
-    let program = lift(model)?;
+    let mut program = lift(model)?;
+    name_parameters(&mut program);
     refuse_uneven(model.graph(), &program)?;
     let scopes = Scopes::of(model.graph(), &program);
     let name = options.name.clone().unwrap_or_else(|| default_name(model, &scopes));
     let file = model.path().file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let (text, name) = text(model.graph(), &program, &scopes, &name);
+    let (text, name) = self::text(model.graph(), &program, &scopes, &name);
     let source = Stamp::new(file, model.sha256()).on(&text);
     Ok(Generated { source, name, variables: variables(&program, &scopes) })
 }
@@ -62,8 +63,39 @@ pub(crate) fn text(graph: &Graph, program: &Program, scopes: &Scopes, name: &str
     let design = crate::unify::design(&prepared, name);
     let hint = |input: &ValueId| Some((*input, graph.values.get(input.0)?.name.clone()));
     let hints: BTreeMap<ValueId, String> = program.inputs.iter().filter_map(hint).collect();
+    let kinds = element_types(graph, &prepared.program);
     let name = design.types.last().map(|type_| type_.name.clone()).unwrap_or_default();
-    (crate::emit::file(&design, &hints), name)
+    (crate::emit::file(&design, &crate::emit::Facts { hints, kinds }), name)
+}
+
+/// Element types of parameters by themselves that are no floats: masks and indices.
+fn element_types(graph: &Graph, program: &Program) -> BTreeMap<ValueId, ElementType> {
+    let element_type = |operation: &Operation| {
+        let Kind::Parameter(parameter) = &operation.kind else { return None };
+        let data = graph.initializers.get(&parameter.source)?;
+        Some((*operation.results.first()?, data.element_type)).filter(|(_, element_type)| !element_type.is_float())
+    };
+    program.operations.iter().filter_map(element_type).collect()
+}
+
+/// Calls parameters as the constructors in `nn` do: exporters also say `in_proj_weight`.
+fn name_parameters(program: &mut Program) {
+    for operation in &mut program.operations {
+        let Kind::Layer { layer, parameters, .. } = &mut operation.kind else { continue };
+        let names: &[&str] = match layer {
+            Layer::BatchNorm { .. } => &["weight", "bias", "running_mean", "running_var"],
+            Layer::Embedding { .. } => &["weight"],
+            _ => &["weight", "bias"],
+        };
+        let by_end = |name: &str| names.iter().find(|end| name.ends_with(**end)).copied();
+        let found: Vec<Option<&str>> = parameters.iter().map(|parameter| by_end(&parameter.name)).collect();
+        let is_clear = found.iter().all(Option::is_some)
+            && names.iter().all(|name| found.iter().filter(|found| **found == Some(*name)).count() < 2);
+        for (position, parameter) in parameters.iter_mut().enumerate() {
+            let name = if is_clear { found[position] } else { names.get(position).copied() };
+            parameter.name = name.unwrap_or(&parameter.name).to_owned();
+        }
+    }
 }
 
 /// Refuses transposed convolutions whose sizes differ by axis: `tch::nn` has no constructor for them.
@@ -102,13 +134,17 @@ fn variables(program: &Program, scopes: &Scopes) -> Vec<Variable> {
     for (index, operation) in program.operations.iter().enumerate() {
         let Some(key) = &scopes.keys[index] else { continue };
         let path = join(&scopes.modules[index], key);
-        let (parameters, is_layer): (&[Parameter], bool) = match &operation.kind {
-            Kind::Layer { parameters, .. } => (parameters, true),
-            Kind::Parameter(parameter) => (std::slice::from_ref(parameter), false),
+        let (parameters, layer): (&[Parameter], Option<&Layer>) = match &operation.kind {
+            Kind::Layer { parameters, layer, .. } => (parameters, Some(layer)),
+            Kind::Parameter(parameter) => (std::slice::from_ref(parameter), None),
             _ => continue,
         };
         for Parameter { name, source, dims, transposed, trainable } in parameters {
-            let path = if is_layer { join(&path, name) } else { path.clone() };
+            let path = match layer {
+                Some(Layer::Linear { underscored: true, .. }) => format!("{path}_{name}"),
+                Some(_) => join(&path, name),
+                None => path.clone(),
+            };
             let is_shared = name == "weight" && !sources.insert((*source, *transposed));
             if seen.insert(path.clone()) && !is_shared {
                 variables.push(Variable {

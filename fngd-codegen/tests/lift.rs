@@ -84,6 +84,13 @@ x5 = x4 * 0.5
 -> x5"#,
         ),
         (
+            "gelu_tanh_factored",
+            r#"
+(x0)
+x1 = x0.gelu("tanh")
+-> x1"#,
+        ),
+        (
             "gelu_tanh",
             r#"
 (x0)

@@ -32,6 +32,9 @@ GRAPHS = {
     "gelu_tanh": ("float[N, 4] x", "float[N, 4] y", {},
                   "q = Pow(x, three) r = Mul(cubic, q) s = Add(x, r) a = Mul(s, root_2_pi) b = Tanh(a) c = Add(b, one)"
                   " h = Mul(x, half) y = Mul(h, c)"),
+    "gelu_tanh_factored": ("float[N, 4] x", "float[N, 4] y", {},
+                           "r = Mul(cubic, x) q = Mul(r, x) s = Add(q, one) t = Mul(x, root_2_pi) a = Mul(t, s) b = Tanh(a) c = Add(b, one)"
+                           " h = Mul(x, half) y = Mul(h, c)"),
     "gelu_used_inside": ("float[N, 4] x", "float[N, 4] y, float[N, 4] b", {},
                          "a = Div(x, root2) b = Erf(a) c = Add(b, one) d = Mul(x, c) y = Mul(d, half)"),
     "gelu_other_constant": ("float[N, 4] x", "float[N, 4] y", {},

@@ -116,3 +116,16 @@ fn variables_are_called_as_in_the_file() -> Outcome {
     assert_eq!(variables, parameters);
     Ok(())
 }
+
+#[test]
+fn joined_projections_are_one_layer_whose_variables_have_a_dot() -> Outcome {
+    let (_folder, path) = without_weights("vit_b_16-default")?;
+    let model = OnnxModel::open(&path, &ImportOptions::default())?;
+    let paths: BTreeSet<String> =
+        generate(&model, &Options::default())?.variables.into_iter().map(|variable| variable.path).collect();
+    let attention = "encoder.layers.encoder_layer_0.self_attention";
+    for name in ["in_proj.weight", "in_proj.bias", "out_proj.weight", "out_proj.bias"] {
+        assert!(paths.contains(&format!("{attention}.{name}")), "{name} is not in {paths:#?}");
+    }
+    Ok(())
+}

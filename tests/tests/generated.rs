@@ -10,30 +10,39 @@ use tch::nn::{ModuleT, Path, VarStore};
 use tch::{Device, Kind, Tensor};
 
 #[deny(warnings)]
+#[rustfmt::skip]
 #[path = "../generated/digits_cnn.rs"]
 mod digits_cnn;
 #[deny(warnings)]
+#[rustfmt::skip]
 #[path = "../generated/resnet110.rs"]
 mod resnet110;
 #[deny(warnings)]
+#[rustfmt::skip]
 #[path = "../generated/resnet18.rs"]
 mod resnet18;
 #[deny(warnings)]
+#[rustfmt::skip]
 #[path = "../generated/resnet18_default.rs"]
 mod resnet18_default;
 #[deny(warnings)]
+#[rustfmt::skip]
 #[path = "../generated/resnet18_torchscript.rs"]
 mod resnet18_torchscript;
 #[deny(warnings)]
+#[rustfmt::skip]
 #[path = "../generated/resnet20.rs"]
 mod resnet20;
 #[deny(warnings)]
+#[rustfmt::skip]
 #[path = "../generated/vit_b_16.rs"]
 mod vit_b_16;
 #[deny(warnings)]
+#[rustfmt::skip]
 #[path = "../generated/vit_b_16_default.rs"]
 mod vit_b_16_default;
 #[deny(warnings)]
+#[rustfmt::skip]
 #[path = "../generated/vit_b_16_torchscript.rs"]
 mod vit_b_16_torchscript;
 

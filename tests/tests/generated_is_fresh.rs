@@ -2,9 +2,12 @@
 //!
 //! `FNGD_WRITE=1 cargo test -p fngd-tests --test generated_is_fresh` writes it anew.
 
+use fngd_codegen::stamp::{self, State};
 use fngd_onnx::OnnxModel;
 use fngd_tests::fixture::{self, Fixture};
 use fngd_tests::open_model;
+use std::io::Write;
+use std::process::{Command, Stdio};
 
 fn check(name: &str, model: &OnnxModel) -> usize {
     let generated =
@@ -21,6 +24,17 @@ fn check(name: &str, model: &OnnxModel) -> usize {
         path.display()
     );
     text.lines().count()
+}
+
+/// What `cargo fmt` makes of it in a project of its own.
+fn formatted(text: &str) -> String {
+    let mut rustfmt = Command::new("rustfmt");
+    rustfmt.args(["--edition", "2024", "--config-path", "/"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut rustfmt = rustfmt.spawn().unwrap();
+    rustfmt.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = rustfmt.wait_with_output().unwrap();
+    assert!(output.status.success());
+    String::from_utf8(output.stdout).unwrap()
 }
 
 #[test]

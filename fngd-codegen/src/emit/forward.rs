@@ -92,7 +92,7 @@ impl<'a> Writer<'a> {
         };
         let is_only = type_.inputs.len() == 1;
         for input in &type_.inputs {
-            let name = match context.hints.get(input).filter(|_| !is_only) {
+            let name = match context.facts.hints.get(input).filter(|_| !is_only) {
                 Some(hint) => writer.fixed.take(&snake(hint)),
                 None => {
                     let free = CHAIN.iter().find(|name| !writer.holders.contains_key(**name));
@@ -257,7 +257,14 @@ impl<'a> Writer<'a> {
             return self.call(&statement, root);
         }
         if let Some(place) = self.type_.parameters.get(&value) {
-            return Code::new(member::place(self.context, self.index, place), CodeKind::Place);
+            let place = member::place(self.context, self.index, place);
+            return match self.context.facts.kinds.get(&value) {
+                Some(kind) => {
+                    let kind = element_type(*kind);
+                    Code::new(quote!(#place.to_kind(#kind)), CodeKind::Call)
+                }
+                None => Code::new(place, CodeKind::Place),
+            };
         }
         let tokens = self.names.get(&value).cloned().unwrap_or_default();
         let is_input =

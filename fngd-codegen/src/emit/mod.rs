@@ -13,18 +13,27 @@ mod text;
 use crate::operation::{Argument, Kind};
 use crate::tree::Call;
 use crate::unify::{Design, Type};
-use fngd_onnx::graph::ValueId;
+use fngd_onnx::graph::{ElementType, ValueId};
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 use std::collections::BTreeMap;
 
-/// The text of a design. `hints` are the file's names for the model's inputs.
-pub(crate) fn file(design: &Design, hints: &BTreeMap<ValueId, String>) -> String {
+/// What the graph says of values.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Facts {
+    /// The file's names for the model's inputs.
+    pub hints: BTreeMap<ValueId, String>,
+    /// Element types of parameters that are no floats: a `VarStore` has floats only.
+    pub kinds: BTreeMap<ValueId, ElementType>,
+}
+
+/// The text of a design.
+pub(crate) fn file(design: &Design, facts: &Facts) -> String {
     let helpers = helper::Helpers::of(design);
-    let context = Context { design, helpers: &helpers, hints, members: member::identifiers(design) };
+    let context = Context { design, helpers: &helpers, facts, members: member::identifiers(design) };
     // Those around come before those inside; the root is the last one.
     let order: Vec<usize> = (0..design.types.len()).rev().collect();
-    let mut items = vec![imports(design)];
+    let mut items = vec![imports(design, facts)];
     items.extend(order.iter().map(|type_| context.type_(*type_)));
     items.extend(order.iter().filter_map(|type_| construct::stage(&context, *type_)));
     items.extend(helpers.functions());
@@ -35,7 +44,7 @@ pub(crate) fn file(design: &Design, hints: &BTreeMap<ValueId, String>) -> String
 pub(crate) struct Context<'a> {
     pub design: &'a Design,
     pub helpers: &'a helper::Helpers,
-    pub hints: &'a BTreeMap<ValueId, String>,
+    pub facts: &'a Facts,
     /// Names of fields, by type and member.
     pub members: Vec<Vec<String>>,
 }
@@ -62,7 +71,7 @@ impl Context<'_> {
     }
 }
 
-fn imports(design: &Design) -> TokenStream {
+fn imports(design: &Design, facts: &Facts) -> TokenStream {
     let operations = || design.types.iter().flat_map(|type_| &type_.body).filter_map(operation);
     let needs_kind = operations().any(|kind| match kind {
         Kind::Method { arguments, .. } | Kind::Function { arguments, .. } => {
@@ -70,6 +79,8 @@ fn imports(design: &Design) -> TokenStream {
         }
         _ => false,
     });
+    let converts = |type_: &Type| type_.parameters.keys().any(|value| facts.kinds.contains_key(value));
+    let needs_kind = needs_kind || design.types.iter().any(converts);
     let has_parameters = design.types.iter().any(|type_: &Type| type_.has_parameters);
     let ours = if has_parameters {
         quote!(

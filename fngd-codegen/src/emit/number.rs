@@ -71,7 +71,8 @@ pub(super) fn float(number: f64) -> TokenStream {
     #[expect(clippy::cast_possible_truncation, reason = "asks whether anything would be lost")]
     let single = number as f32;
     let size = number.abs();
-    let is_single = f64::from(single) == number;
+    // The shortest text for the largest float32 is, as a float64, larger than that.
+    let is_single = f64::from(single) == number && size < 1e30;
     let (plain, short) = if is_single {
         (format!("{:?}", single.abs()), format!("{:e}", single.abs()))
     } else {
@@ -100,6 +101,7 @@ mod tests {
             (f64::from(0.353_553_38_f32), "0.35355338"),
             (0.0, "0.0"),
             (1e30, "1e30"),
+            (f64::from(f32::MIN), "- 3.4028234663852886e38"),
             (f64::NEG_INFINITY, "f64 :: NEG_INFINITY"),
         ];
         for (number, expected) in cases {

@@ -120,7 +120,7 @@ pub(super) fn clip(reader: &mut Reader, node: &Node) -> Result<()> {
     match (finite(low), finite(high)) {
         (Some(low), Some(high)) if low == 0.0 && high == 6.0 => reader.map(node, "relu6", Vec::new()),
         (Some(low), Some(high)) => reader.map(node, "clamp", vec![Argument::Float(low), Argument::Float(high)]),
-        (Some(low), None) if low == 0.0 => reader.map(node, "relu", Vec::new()),
+        (Some(0.0), None) => reader.map(node, "relu", Vec::new()),
         (Some(low), None) => reader.map(node, "clamp_min", vec![Argument::Float(low)]),
         (None, Some(high)) => reader.map(node, "clamp_max", vec![Argument::Float(high)]),
         (None, None) => super::elementwise::identity(reader, node),

@@ -1,7 +1,7 @@
 //! Node after node: what each becomes, and what is known of what it gives.
 
 use super::batch::FreeBatch;
-use super::facts::{Fact, MOST_ELEMENTS};
+use super::facts::Fact;
 use super::rearrangement::Rearrangement;
 use super::sizes::Expression;
 use super::steps::{Call, Draft, Step};
@@ -10,11 +10,8 @@ use crate::operation::{Argument, Kind, Parameter, Size};
 use crate::{Error, Result};
 use fngd_onnx::OnnxModel;
 use fngd_onnx::analysis::LayerInfo;
-use fngd_onnx::graph::{Dim, ElementType, Graph, Node, TensorData, ValueId};
+use fngd_onnx::graph::{ElementType, Graph, Node, TensorData, ValueId};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// Deepest chain of nodes that is computed after all, because somebody wants as a tensor what was followed as a list of numbers.
-const DEEPEST: usize = 200;
 
 /// The state of reading a graph.
 pub(super) struct Reader<'a> {
@@ -27,12 +24,12 @@ pub(super) struct Reader<'a> {
     pub index: usize,
     /// Adds that are part of a layer.
     pub absorbed: BTreeSet<usize>,
-    producers: BTreeMap<ValueId, usize>,
+    pub producers: BTreeMap<ValueId, usize>,
     /// Values that are another one under a new name.
-    aliases: BTreeMap<ValueId, ValueId>,
+    pub aliases: BTreeMap<ValueId, ValueId>,
     /// Values that a call gives, and inputs.
-    computed: BTreeSet<ValueId>,
-    depth: usize,
+    pub computed: BTreeSet<ValueId>,
+    pub depth: usize,
 }
 
 impl<'a> Reader<'a> {
@@ -176,12 +173,8 @@ impl<'a> Reader<'a> {
         if transposed {
             dims.reverse();
         }
-        let name = self.graph.values.get(id.0).map_or("", |info| info.name.as_str());
-        let last = name.rsplit('.').next().unwrap_or_default();
-        // nn.MultiheadAttention says `in_proj_weight`.
-        let is_own = name.contains('.') && !role.is_empty() && last.ends_with(&format!("_{role}"));
         Some(Parameter {
-            name: if is_own { last.to_owned() } else { role.to_owned() },
+            name: role.to_owned(),
             source: id,
             dims,
             transposed,
@@ -258,160 +251,19 @@ impl<'a> Reader<'a> {
         self.aliases.get(&id).copied().unwrap_or(id)
     }
 
-    /// `id` as a tensor.
-    pub fn tensor_of(&mut self, id: ValueId) -> Result<ValueId> {
-        let id = self.resolve(id);
-        if self.computed.contains(&id) {
-            return Ok(self.resolve(id));
-        }
-        if let Some(made) = self.from_parts(id) {
-            return Ok(made);
-        }
-        if let Some(parameter) = self.parameter(id, "") {
-            return Ok(self.own(id, parameter));
-        }
-        // Followed as numbers so far: now computed.
-        let index = *self.producers.get(&id).ok_or_else(|| unknown(self.graph, id))?;
-        let node = self.graph.nodes.get(index).ok_or_else(|| unknown(self.graph, id))?;
-        if self.depth > DEEPEST {
-            return Err(Error::unsupported("shapes are computed in too many steps"));
-        }
-        let content = self.draft.facts.get(&id).and_then(|fact| fact.content.clone());
-        let here = std::mem::replace(&mut self.index, index);
-        self.depth += 1;
-        let done = self.compute(node);
-        self.depth -= 1;
-        self.index = here;
-        done?;
-        if let Some(fact) = self.draft.facts.get_mut(&id) {
-            fact.content = content;
-        }
-        Ok(self.resolve(id))
-    }
-
-    /// A parameter as a tensor: a field of its own.
-    fn own(&mut self, id: ValueId, parameter: Parameter) -> ValueId {
-        let fact = self.draft.facts.get(&id).cloned();
-        let (transposed, dims) =
-            (parameter.transposed, parameter.dims.iter().map(|dim| (*dim).into()).collect::<Vec<_>>());
-        let element = fact.map_or(ElementType::Float32, |fact| fact.element);
-        let field = self.between(Kind::Parameter(parameter), element, dims.clone());
-        self.draft.constants.insert(field, id);
-        let value = match Rearrangement::permutation(&dims, &[1, 0]).filter(|_| transposed) {
-            Some(how) => {
-                let value = self.draft.new_value();
-                let dims = how.dims();
-                let call = Call::Rearrange { input: field, how };
-                self.draft.steps.push(Step { call, results: vec![value], nodes: vec![self.index] });
-                self.know(value, element, dims);
-                value
-            }
-            None => field,
-        };
-        self.aliases.insert(id, value);
-        // What the file calls the constant is known of the field, too.
-        if let (Some(content), Some(fact)) =
-            (self.draft.facts.get(&id).and_then(|fact| fact.content.clone()), self.draft.facts.get_mut(&value))
-        {
-            fact.content = Some(content);
-        }
-        value
-    }
-
-    /// Numbers in a regular order, or one number in all places.
-    fn from_parts(&mut self, id: ValueId) -> Option<ValueId> {
-        let fact = self.draft.facts.get(&id)?.clone();
-        let is_trained = self.model.analysis().parameters.contains_key(&id);
-        if is_trained || fact.content.as_ref()?.len() == 0 {
-            return None;
-        }
-        let options = Argument::Options(fact.element);
-        let kind = if let Some(number) = fact.uniform() {
-            let sizes = fact.dims.iter().map(Expression::spelled).collect();
-            let number = if fact.element.is_float() {
-                Argument::Float(number)
-            } else {
-                Argument::Integer(Size::Known(number as i64))
-            };
-            Kind::Function { name: "full", arguments: vec![Argument::Integers(sizes), number, options] }
-        } else {
-            let all = fact.as_integers()?;
-            let is_range = all.iter().enumerate().all(|(position, element)| element.is(position as i64));
-            if !is_range || fact.element == ElementType::Bool {
-                return None;
-            }
-            let end = Argument::Integer(Expression::from(all.len() as i64).spelled());
-            Kind::Function { name: "arange", arguments: vec![end, options] }
-        };
-        let flat = vec![Expression::from(fact.content.as_ref()?.len() as i64)];
-        let is_range = matches!(&kind, Kind::Function { name: "arange", .. });
-        let dims = if is_range { flat } else { fact.dims.clone() };
-        let mut value = self.between(kind, fact.element, dims.clone());
-        if let Some(how) = Rearrangement::reshape(&dims, &fact.dims).filter(|_| dims != fact.dims) {
-            let input = std::mem::replace(&mut value, self.draft.new_value());
-            let call = Call::Rearrange { input, how };
-            self.draft.steps.push(Step { call, results: vec![value], nodes: vec![self.index] });
-            self.know(value, fact.element, fact.dims.clone());
-        }
-        self.aliases.insert(id, value);
-        if let Some(known) = self.draft.facts.get_mut(&value) {
-            known.content = fact.content;
-        }
-        Some(value)
-    }
-
-    fn compute(&mut self, node: &Node) -> Result<()> {
+    pub fn compute(&mut self, node: &Node) -> Result<()> {
         let rule =
             table::rule(node).ok_or_else(|| Error::unsupported("no Rust can be written for this operator yet"))?;
         rule(self, node)
     }
 
-    fn know(&mut self, id: ValueId, element: ElementType, dims: Vec<Expression>) {
+    pub fn know(&mut self, id: ValueId, element: ElementType, dims: Vec<Expression>) {
         self.computed.insert(id);
         self.draft.facts.insert(id, Fact::of(element, dims));
     }
-
-    /// What the file says of inputs, and all constants.
-    fn inputs(&mut self) -> Result<()> {
-        let mut symbols: BTreeMap<&str, Expression> = BTreeMap::new();
-        let written = self.model.fixed_batch().and_then(|batch| i64::try_from(batch).ok()).filter(|batch| *batch > 0);
-        self.batch = written
-            .zip(self.graph.inputs.first())
-            .map(|(written, first)| FreeBatch { written, size: Expression::of(*first, 0) });
-        for id in &self.graph.inputs {
-            let info = self.graph.values.get(id.0).ok_or_else(|| unknown(self.graph, *id))?;
-            let declared = info.dims.as_ref().ok_or_else(|| {
-                let advice = "its number of dimensions is not declared; export the model with shapes";
-                Error::unsupported(advice).at(format!("input `{}`", info.name))
-            })?;
-            let dims = declared.iter().enumerate().map(|(axis, dim)| match dim {
-                Dim::Known(size) => {
-                    let size = i64::try_from(*size).unwrap_or(i64::MAX).into();
-                    match self.batch.as_ref().filter(|batch| axis == 0 && batch.is_written(&size)) {
-                        Some(batch) => batch.size.clone(),
-                        None => size,
-                    }
-                }
-                Dim::Symbol(name) => symbols.entry(name).or_insert_with(|| Expression::of(*id, axis)).clone(),
-                Dim::Unknown => Expression::of(*id, axis),
-            });
-            let dims = dims.collect();
-            let element = info.element_type.unwrap_or(ElementType::Float32);
-            let element = if element.is_float() { ElementType::Float32 } else { element };
-            self.draft.facts.insert(*id, Fact::of(element, dims));
-        }
-        for (id, data) in &self.graph.initializers {
-            let mut fact = Fact::constant(data);
-            if self.model.analysis().parameters.contains_key(id) || data.elements() > MOST_ELEMENTS {
-                fact.content = None;
-            }
-            self.draft.facts.insert(*id, fact);
-        }
-        Ok(())
-    }
 }
 
-fn unknown(graph: &Graph, id: ValueId) -> Error {
+pub(super) fn unknown(graph: &Graph, id: ValueId) -> Error {
     let name = graph.values.get(id.0).map_or("", |info| info.name.as_str());
     Error::unsupported(format!("the dimensions of value `{name}` are not known"))
 }

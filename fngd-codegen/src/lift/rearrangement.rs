@@ -232,8 +232,8 @@ fn refine(left: &[Expression], right: &[Expression]) -> Option<(Vec<Vec<Expressi
         side.iter().cloned().enumerate().filter(|(_, size)| !size.is(1)).rev().collect()
     };
     let (mut left, mut right) = (pending(left), pending(right));
-    loop {
-        let (Some((i, a)), Some((j, b))) = (left.pop(), right.pop()) else { break };
+    while !left.is_empty() && !right.is_empty() {
+        let ((i, a), (j, b)) = (left.pop()?, right.pop()?);
         let part = if let Some(rest) = a.exactly_over(&b) {
             if !rest.is(1) {
                 left.push((i, rest));
@@ -245,9 +245,6 @@ fn refine(left: &[Expression], right: &[Expression]) -> Option<(Vec<Vec<Expressi
         };
         left_parts[i].push(part.clone());
         right_parts[j].push(part);
-        if left.is_empty() != right.is_empty() {
-            return None;
-        }
     }
     (left.is_empty() && right.is_empty()).then_some((left_parts, right_parts))
 }
@@ -296,6 +293,8 @@ mod tests {
         assert_eq!(Rearrangement::reshape(&dims(&[6, 4]), &dims(&[6, 5])), None);
         assert_eq!(Rearrangement::reshape(&dims(&[6, 4]), &dims(&[24, 2])), None);
         assert_eq!(Rearrangement::reshape(&dims(&[0, 4]), &dims(&[4, 0])), None);
+        assert_eq!(Rearrangement::reshape(&dims(&[5]), &dims(&[1])), None);
+        assert_eq!(Rearrangement::reshape(&dims(&[1]), &dims(&[5])), None);
         assert!(Rearrangement::reshape(&dims(&[0, 1, 4]), &dims(&[1, 0, 2, 2])).is_some());
     }
 

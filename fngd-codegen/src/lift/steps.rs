@@ -63,20 +63,6 @@ impl Draft {
         uses
     }
 
-    /// Everybody who reads `old` reads `new`.
-    pub fn replace(&mut self, old: ValueId, new: ValueId) {
-        for step in &mut self.steps {
-            step.call.visit(&mut |value| {
-                if *value == old {
-                    *value = new;
-                }
-            });
-        }
-        for output in self.outputs.iter_mut().filter(|output| **output == old) {
-            *output = new;
-        }
-    }
-
     /// Removes what nobody reads.
     pub fn remove_unused(&mut self) {
         let mut read: BTreeSet<ValueId> = self.outputs.iter().copied().collect();

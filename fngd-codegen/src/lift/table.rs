@@ -1,7 +1,9 @@
 //! Which rule reads which operator.
 
 use super::reader::Reader;
-use super::{activation, attention, elementwise, index, layers, normalise, pool, reduce, resize, shape};
+use super::{
+    activation, attention, create, elementwise, gather, index, layers, normalise, pool, reduce, resize, shape,
+};
 use crate::Result;
 use fngd_onnx::graph::Node;
 
@@ -24,7 +26,7 @@ const RULES: &[(&str, Rule)] = &[
     ("Ceil", elementwise::unary),
     ("Clip", activation::clip),
     ("Concat", index::concat),
-    ("ConstantOfShape", index::constant_of_shape),
+    ("ConstantOfShape", create::constant_of_shape),
     ("Conv", layers::convolution),
     ("ConvTranspose", layers::convolution),
     ("Cos", elementwise::unary),
@@ -40,9 +42,9 @@ const RULES: &[(&str, Rule)] = &[
     ("Expand", shape::expand),
     ("Flatten", shape::reshape),
     ("Floor", elementwise::unary),
-    ("Gather", index::gather),
-    ("GatherElements", index::gather_elements),
-    ("GatherND", index::gather_nd),
+    ("Gather", gather::gather),
+    ("GatherElements", gather::gather_elements),
+    ("GatherND", gather::gather_nd),
     ("Gelu", activation::gelu),
     ("Gemm", layers::gemm),
     ("GlobalAveragePool", pool::global),
@@ -76,7 +78,7 @@ const RULES: &[(&str, Rule)] = &[
     ("Pad", index::pad),
     ("Pow", elementwise::power),
     ("RMSNormalization", normalise::root_mean_square),
-    ("Range", index::range),
+    ("Range", create::range),
     ("Reciprocal", elementwise::unary),
     ("ReduceMax", reduce::reduce),
     ("ReduceMean", reduce::reduce),

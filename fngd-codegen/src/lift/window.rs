@@ -61,7 +61,7 @@ impl Window {
     /// Sizes that come out.
     pub fn output(&self, spatial: &[Expression]) -> Result<Vec<Expression>> {
         let of = |(axis, (size, (before, behind))): (usize, (&Expression, (i64, i64)))| {
-            let rest = size.plus(&(before + behind - self.span(axis)).into());
+            let rest = size.plus(&(before.saturating_add(behind).saturating_sub(self.span(axis))).into());
             let stride = self.stride[axis].into();
             let up = if self.ceil { rest.plus(&(self.stride[axis] - 1).into()) } else { rest };
             up.over(&stride).plus(&1.into())
@@ -73,7 +73,13 @@ impl Window {
     pub fn transposed_output(&self, spatial: &[Expression], extra: &[i64]) -> Result<Vec<Expression>> {
         let of = |(axis, (size, (before, behind))): (usize, (&Expression, (i64, i64)))| {
             let steps = size.minus(&1.into()).times(&self.stride[axis].into());
-            steps.plus(&(self.span(axis) + extra.get(axis).copied().unwrap_or(0) - before - behind).into())
+            steps.plus(
+                &(self
+                    .span(axis)
+                    .saturating_add(extra.get(axis).copied().unwrap_or(0))
+                    .saturating_sub(before.saturating_add(behind)))
+                .into(),
+            )
         };
         Ok(spatial.iter().zip(self.pads(spatial)?).enumerate().map(of).collect())
     }
@@ -91,8 +97,8 @@ impl Window {
             (None, _) => return Err(Error::unsupported(advice)),
         };
         let stride = self.stride[axis];
-        let steps = (size + stride - 1) / stride;
-        let total = ((steps - 1) * stride + self.span(axis) - size).max(0);
+        let steps = size.saturating_add(stride - 1) / stride;
+        let total = (steps - 1).saturating_mul(stride).saturating_add(self.span(axis)).saturating_sub(size).max(0);
         let small = total / 2;
         Ok(if lower { (total - small, small) } else { (small, total - small) })
     }

@@ -59,10 +59,24 @@ fn gelu<'a>(matcher: &Matcher<'a>, step: &'a Step, x: ValueId) -> Option<&'stati
     }
     let (argument, _) = matcher.method(curve, "tanh")?;
     let Product { number, factors, .. } = matcher.inner_product(argument);
-    let [sum] = factors.as_slice() else { return None };
-    let (Argument::Tensor(a), Argument::Tensor(b)) = matcher.operator(matcher.inner(*sum)?, '+')? else { return None };
-    let cube = if *a == x { *b } else { *a };
-    let cubic = matcher.inner_product(cube);
-    let fits = close(number, FRAC_2_PI.sqrt()) && close(cubic.number, 0.044715) && cubic.factors == [x; 3];
-    (fits && (*a == x || *b == x)).then_some("tanh")
+    if !close(number, FRAC_2_PI.sqrt()) {
+        return None;
+    }
+    match factors[..] {
+        [sum] => {
+            let (Argument::Tensor(a), Argument::Tensor(b)) = matcher.operator(matcher.inner(sum)?, '+')? else {
+                return None;
+            };
+            let cubic = matcher.inner_product(if *a == x { *b } else { *a });
+            (close(cubic.number, 0.044715) && cubic.factors == [x; 3] && (*a == x || *b == x)).then_some("tanh")
+        }
+        // `x (1 + 0.044715 x²)`.
+        [a, b] => {
+            let (square, one) = matcher.plus_number(matcher.inner(if a == x { b } else { a })?)?;
+            let square = matcher.inner_product(square);
+            let fits = one == 1.0 && close(square.number, 0.044715) && square.factors == [x; 2];
+            (fits && (a == x || b == x)).then_some("tanh")
+        }
+        _ => None,
+    }
 }

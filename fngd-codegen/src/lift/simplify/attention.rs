@@ -11,6 +11,9 @@ use std::collections::BTreeMap;
 /// What may not be attended to gets at most this.
 const NEVER: f64 = -1e9;
 
+/// Most calls between the softmax and the first product.
+const DEEPEST: usize = 6;
+
 /// `softmax(scale · query · keyᵀ + mask) · value`.
 struct Attention {
     query: ValueId,
@@ -136,7 +139,7 @@ fn find<'a>(matcher: &Matcher<'a>, step: &'a Step) -> Option<Attention> {
     }
     let (scores, [Argument::Integer(Size::Known(-1)), _]) = matcher.method(inner, "softmax")? else { return None };
     nodes.extend(&inner.nodes);
-    let mut found = scores_of(matcher, matcher.inner(scores)?)?;
+    let mut found = scores_of(matcher, matcher.inner(scores)?, DEEPEST)?;
     for side in [&mut found.query, &mut found.turned_key] {
         let product = matcher.inner_product(*side);
         if let [factor] = product.factors[..] {
@@ -165,14 +168,15 @@ fn without_nan<'a>(matcher: &Matcher<'a>, step: &'a Step) -> Option<&'a Step> {
 }
 
 /// Scale, mask and the first product.
-fn scores_of<'a>(matcher: &Matcher<'a>, step: &'a Step) -> Option<Attention> {
+fn scores_of<'a>(matcher: &Matcher<'a>, step: &'a Step, depth: usize) -> Option<Attention> {
+    let deeper = depth.checked_sub(1)?;
     if let Some((query, [Argument::Tensor(turned_key)])) = matcher.method(step, "matmul") {
         let nodes = step.nodes.clone();
         let (query, turned_key) = (query, *turned_key);
         return Some(Attention { query, turned_key, value: query, scale: 1.0, mask: None, dropout: 0.0, nodes });
     }
     let with = |scores: ValueId, mask: Mask| {
-        let mut found = scores_of(matcher, matcher.inner(scores)?)?;
+        let mut found = scores_of(matcher, matcher.inner(scores)?, deeper)?;
         found.nodes.extend(&step.nodes);
         found.mask.is_none().then_some(Attention { mask: Some(mask), ..found })
     };
@@ -190,7 +194,7 @@ fn scores_of<'a>(matcher: &Matcher<'a>, step: &'a Step) -> Option<Attention> {
     }
     let product = matcher.product(step);
     let [scores] = product.factors[..] else { return None };
-    let found = scores_of(matcher, matcher.inner(scores).filter(|_| product.number != 1.0)?)?;
+    let found = scores_of(matcher, matcher.inner(scores).filter(|_| product.number != 1.0)?, deeper)?;
     let nodes = [found.nodes, product.nodes].concat();
     // A mask inside would be scaled with the rest.
     found.mask.is_none().then_some(Attention { scale: found.scale * product.number, nodes, ..found })

@@ -85,7 +85,7 @@ pub(super) fn of_parts(draft: &mut Draft) {
             weight_dims.len() == 2 && Rearrangement::permutation(&weight_dims, &[1, 0]).as_ref() == Some(how);
         let fits = dims(&bias)?.as_slice() == weight_dims.get(..1)?;
         let nodes = [product.nodes.as_slice(), &step.nodes].concat();
-        (is_turned && fits).then(|| (index, input, *weight, bias, nodes))
+        (is_turned && fits).then_some((index, input, *weight, bias, nodes))
     };
     let found: Vec<_> = draft.steps.iter().enumerate().filter_map(find).collect();
     for (index, receiver, weight, bias, nodes) in found {

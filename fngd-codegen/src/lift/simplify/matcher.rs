@@ -4,6 +4,9 @@ use super::super::steps::{Call, Draft, Step, Uses};
 use crate::operation::{Argument, Kind};
 use fngd_onnx::graph::ValueId;
 
+/// Most multiplications in a row that are one product. Exporters write 4 at most.
+const DEEPEST: usize = 16;
+
 /// A draft, and who reads what in it.
 pub(super) struct Matcher<'a> {
     pub draft: &'a Draft,
@@ -62,8 +65,12 @@ impl<'a> Matcher<'a> {
 
     /// `value` as a product, through multiplications and divisions by numbers whose results only it reads.
     pub fn product(&self, step: &'a Step) -> Product {
+        self.product_within(step, DEEPEST)
+    }
+
+    fn product_within(&self, step: &'a Step, depth: usize) -> Product {
         let mut product = Product { number: 1.0, factors: Vec::new(), nodes: step.nodes.clone() };
-        if !self.multiply(step, &mut product) {
+        if depth == 0 || !self.multiply(step, &mut product, depth - 1) {
             product.factors.extend(step.results.first());
         }
         product
@@ -71,18 +78,22 @@ impl<'a> Matcher<'a> {
 
     /// The product that `value` is, if nobody else reads it, or `value` itself.
     pub fn inner_product(&self, value: ValueId) -> Product {
+        self.inner_product_within(value, DEEPEST)
+    }
+
+    fn inner_product_within(&self, value: ValueId, depth: usize) -> Product {
         match self.inner(value) {
-            Some(step) => self.product(step),
+            Some(step) => self.product_within(step, depth),
             None => Product { number: 1.0, factors: vec![value], nodes: Vec::new() },
         }
     }
 
-    fn multiply(&self, step: &'a Step, product: &mut Product) -> bool {
+    fn multiply(&self, step: &'a Step, product: &mut Product, depth: usize) -> bool {
         let mut take = |argument: &Argument, inverse: bool| match argument {
             Argument::Float(number) if inverse => product.number /= number,
             Argument::Float(number) => product.number *= number,
             Argument::Tensor(value) => {
-                let inner = self.inner_product(*value);
+                let inner = self.inner_product_within(*value, depth);
                 product.number *= inner.number;
                 product.factors.extend(inner.factors);
                 product.nodes.extend(inner.nodes);
@@ -96,7 +107,7 @@ impl<'a> Matcher<'a> {
             take(left, false);
             take(right, true);
         } else if let Some((value, [])) = self.method(step, "square") {
-            let inner = self.inner_product(value);
+            let inner = self.inner_product_within(value, depth);
             if inner.number != 1.0 || inner.factors.len() != 1 {
                 return false;
             }
