@@ -18,6 +18,12 @@ fn check(name: &str, model: &OnnxModel) -> usize {
         std::fs::write(&path, &text).unwrap();
     }
     let found = std::fs::read_to_string(&path).unwrap_or_default();
+    let formatted = formatted(&text);
+    assert_eq!(
+        stamp::state(&formatted, &text),
+        State::Current,
+        "{name}: a formatter is taken for an editor\n{formatted}"
+    );
     assert!(
         found == text,
         "{} is not what is generated now: write it anew with FNGD_WRITE=1, and read it",
@@ -29,7 +35,8 @@ fn check(name: &str, model: &OnnxModel) -> usize {
 /// What `cargo fmt` makes of it in a project of its own.
 fn formatted(text: &str) -> String {
     let mut rustfmt = Command::new("rustfmt");
-    rustfmt.args(["--edition", "2024", "--config-path", "/"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    // Where no rustfmt.toml is.
+    rustfmt.args(["--edition", "2024"]).current_dir(std::env::temp_dir()).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut rustfmt = rustfmt.spawn().unwrap();
     rustfmt.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
     let output = rustfmt.wait_with_output().unwrap();
