@@ -3,7 +3,7 @@
     pip install torch==2.11.0 safetensors==0.8.0 numpy==2.4.6
     python fngd-core/tests/make_optimizers.py
 
-Writes `optimizers.safetensors` and `schedules.safetensors` into `optimizer/` beside this script.
+Writes `optimizers.safetensors`, `muon.safetensors` and `schedules.safetensors` into `optimizer/` beside this script.
 """
 
 import pathlib
@@ -60,6 +60,43 @@ def optimizers() -> dict[str, torch.Tensor]:
     return tensors
 
 
+MUON = [
+    ("muon", dict(lr=0.02, weight_decay=0.0)),
+    ("muon_heavy_ball", dict(lr=0.02, weight_decay=0.0, nesterov=False, momentum=0.9)),
+    ("muon_match_rms", dict(lr=0.02, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")),
+    ("muon_two_steps", dict(lr=0.02, weight_decay=0.1, ns_steps=2)),
+]
+
+
+def muon() -> dict[str, torch.Tensor]:
+    """Trajectories of a high and a wide matrix: as torch has it, rounded to bfloat16, and without that rounding (but still a copy)."""
+    tensors = {}
+    generator = torch.Generator().manual_seed(20241208)
+    sizes = {"high": (6, 4), "wide": (3, 5)}
+    start = {name: torch.randn(size, generator=generator, dtype=torch.float64) for name, size in sizes.items()}
+    grads = {name: torch.randn((STEPS, *size), generator=generator, dtype=torch.float64) for name, size in sizes.items()}
+    rounding = torch.Tensor.bfloat16
+    for kind, dtype, precision in (("f32", torch.float32, None), ("f64", torch.float64, None), ("bf16", torch.float32, rounding)):
+        torch.Tensor.bfloat16 = precision or (lambda tensor: tensor.clone())
+        for name in sizes:
+            tensors[f"{kind}.start.{name}"] = start[name].to(dtype)
+            tensors[f"{kind}.grads.{name}"] = grads[name].to(dtype)
+        for setting, arguments in MUON:
+            parameters = {name: start[name].to(dtype, copy=True).requires_grad_() for name in sizes}
+            rule = torch.optim.Muon(parameters.values(), **arguments)
+            trajectory = {name: [] for name in sizes}
+            for step in range(STEPS):
+                for name, parameter in parameters.items():
+                    parameter.grad = grads[name][step].to(dtype, copy=True)
+                rule.step()
+                for name, parameter in parameters.items():
+                    trajectory[name].append(parameter.detach().clone())
+            for name in sizes:
+                tensors[f"{kind}.{setting}.{name}"] = torch.stack(trajectory[name])
+    torch.Tensor.bfloat16 = rounding
+    return tensors
+
+
 def schedules() -> dict[str, torch.Tensor]:
     """Learning rates of 20 steps from a peak of 0.4, float64."""
     scheduler = torch.optim.lr_scheduler
@@ -105,4 +142,5 @@ def schedules() -> dict[str, torch.Tensor]:
 
 
 save_file(optimizers(), HERE / "optimizers.safetensors")
+save_file(muon(), HERE / "muon.safetensors")
 save_file(schedules(), HERE / "schedules.safetensors")

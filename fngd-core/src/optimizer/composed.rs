@@ -94,6 +94,9 @@ impl Optimizer for Composed {
         let verdict = self.options.apply(&self.parameters)?;
         if !verdict.skip {
             self.rule.update(&self.parameters, learning_rate)?;
+            let failures = self.rule.failures();
+            report.retried += failures.retried;
+            report.fallbacks += failures.kept;
         }
         self.clear_gradients()?;
         report.gradient_norm = verdict.norm;

@@ -1,8 +1,8 @@
 //! The methods a user can ask for, and how each is put together.
 
 use super::{
-    AdamwConfig, Composed, GradientSource, Groups, Optimizer, PlainGradient, PreconditionedGradient, SgdConfig,
-    StepOptions, UpdateRule,
+    AdamwConfig, Composed, GradientSource, Groups, MuonConfig, Optimizer, PlainGradient, PreconditionedGradient,
+    SgdConfig, ShampooConfig, SoapConfig, StepOptions, UpdateRule,
 };
 use crate::{FngdConfig, Result};
 use crate::{FngdModule, Inventory};
@@ -14,6 +14,12 @@ pub enum Method {
     Sgd(SgdConfig),
     /// Adam with decoupled weight decay.
     Adamw(AdamwConfig),
+    /// Momentum, orthogonalised; AdamW for what is no matrix.
+    Muon(MuonConfig),
+    /// A preconditioner for each dimension of a tensor.
+    Shampoo(ShampooConfig),
+    /// Adam in the eigenbasis of Shampoo's statistics.
+    Soap(SoapConfig),
     /// Inverse-free fast natural gradient descent: the weighted gradient, applied by an inner rule.
     Fngd {
         /// How samples are weighted.
@@ -30,6 +36,12 @@ pub enum Inner {
     Sgd(SgdConfig),
     /// Adam with decoupled weight decay.
     Adamw(AdamwConfig),
+    /// Momentum, orthogonalised; AdamW for what is no matrix.
+    Muon(MuonConfig),
+    /// A preconditioner for each dimension of a tensor.
+    Shampoo(ShampooConfig),
+    /// Adam in the eigenbasis of Shampoo's statistics.
+    Soap(SoapConfig),
 }
 
 impl Default for Inner {
@@ -53,6 +65,9 @@ pub fn build(
     let (source, inner): (Box<dyn GradientSource>, Inner) = match method {
         Method::Sgd(config) => (Box::new(PlainGradient), Inner::Sgd(*config)),
         Method::Adamw(config) => (Box::new(PlainGradient), Inner::Adamw(*config)),
+        Method::Muon(config) => (Box::new(PlainGradient), Inner::Muon(*config)),
+        Method::Shampoo(config) => (Box::new(PlainGradient), Inner::Shampoo(*config)),
+        Method::Soap(config) => (Box::new(PlainGradient), Inner::Soap(*config)),
         Method::Fngd { config, inner } => {
             (Box::new(PreconditionedGradient::build(inventory.layers, config.clone())?), *inner)
         }
@@ -70,6 +85,9 @@ impl Inner {
         Ok(match self {
             Self::Sgd(config) => Box::new(config.build()?),
             Self::Adamw(config) => Box::new(config.build()?),
+            Self::Muon(config) => Box::new(config.build()?),
+            Self::Shampoo(config) => Box::new(config.build()?),
+            Self::Soap(config) => Box::new(config.build()?),
         })
     }
 }

@@ -1,16 +1,23 @@
 //! Optimizers behind one trait. A training loop does not know which one it holds.
 
 mod adamw;
+mod blocks;
 mod buckets;
 mod clip;
 mod composed;
 mod gradient;
 mod groups;
+mod matrices;
 mod method;
+mod modes;
+mod muon;
 mod preconditioned;
 mod rule;
 mod sgd;
+mod shampoo;
 mod slots;
+mod soap;
+mod spectrum;
 
 pub use adamw::{Adamw, AdamwConfig};
 pub use clip::StepOptions;
@@ -18,9 +25,13 @@ pub use composed::Composed;
 pub use gradient::{BackwardReport, GradientSource, PlainGradient};
 pub use groups::{GroupedParameter, Groups, Members};
 pub use method::{Inner, Method, build};
+pub use muon::{Muon, MuonConfig, MuonPrecision, MuonScale, MuonScope};
 pub use preconditioned::PreconditionedGradient;
 pub use rule::UpdateRule;
 pub use sgd::{Sgd, SgdConfig};
+pub use shampoo::{Graft, Shampoo, ShampooConfig};
+pub use soap::{Soap, SoapConfig};
+pub use spectrum::Failures;
 
 use crate::Result;
 use std::time::Duration;
@@ -110,8 +121,11 @@ pub struct StepReport {
     pub recalled: usize,
     /// Layers that trained with w = 1 because the bank has nothing for this slot, or their batch axis is not known.
     pub unknown: usize,
-    /// Layers whose solve failed (dead or non-finite Gram matrix) and that trained with w = 1.
+    /// Layers whose solve failed (dead or non-finite Gram matrix) and that trained with w = 1; with the methods that keep a
+    /// curvature, layers that kept their previous one because it could not be factorised in float64 either.
     pub fallbacks: usize,
+    /// Factorisations that failed in the layer's own kind and succeeded in float64.
+    pub retried: usize,
     /// Time spent in backward (all of it), and within it in the parts that FNGD adds; then in the update.
     pub time: PhaseTime,
 }

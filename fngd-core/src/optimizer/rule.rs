@@ -1,6 +1,6 @@
 //! The inner rule: what a gradient does to its parameter.
 
-use super::GroupedParameter;
+use super::{Failures, GroupedParameter};
 use crate::Result;
 use crate::state::TensorMap;
 use tch::Tensor;
@@ -12,7 +12,7 @@ use tch::Tensor;
 pub trait UpdateRule {
     /// Updates every parameter that has a gradient, in place. One without a gradient is left alone, and so is its state.
     ///
-    /// Nothing here waits for the device.
+    /// Nothing here waits for the device, but for factorisations.
     fn update(&mut self, parameters: &[GroupedParameter], learning_rate: f64) -> Result<()>;
 
     /// What [`update`](Self::update) remembers between calls. The tensors share memory with the rule.
@@ -23,4 +23,9 @@ pub trait UpdateRule {
 
     /// Bytes of state once every parameter has been updated.
     fn state_bytes(&self, parameters: &[GroupedParameter]) -> u64;
+
+    /// Factorisations that did not go well in the latest update.
+    fn failures(&self) -> Failures {
+        Failures::default()
+    }
 }

@@ -46,6 +46,17 @@ impl<const BUFFERS: usize> Slots<BUFFERS> {
         Ok(slot)
     }
 
+    /// Whether `parameter` has been updated.
+    pub fn knows(&self, parameter: &GroupedParameter) -> bool {
+        self.slots.contains_key(parameter.name())
+    }
+
+    /// The state of `parameter`, which [`advance`](Self::advance) has made.
+    pub fn slot(&mut self, parameter: &GroupedParameter) -> &mut Slot<BUFFERS> {
+        // OK because it is called after `advance` only.
+        self.slots.get_mut(parameter.name()).unwrap()
+    }
+
     pub fn state(&self, parameters: &[GroupedParameter]) -> Result<Vec<(String, Tensor)>> {
         let steps: Vec<i64> =
             parameters.iter().map(|grouped| self.slots.get(grouped.name()).map_or(0, |slot| slot.steps)).collect();
@@ -97,6 +108,18 @@ impl<const BUFFERS: usize> Slots<BUFFERS> {
     }
 }
 
+/// The parameters that have a gradient, each with it.
+pub(super) fn with_gradients(parameters: &[GroupedParameter]) -> Result<Vec<(&GroupedParameter, Tensor)>> {
+    let mut pairs = Vec::new();
+    for parameter in parameters {
+        let gradient = parameter.gradient()?;
+        if gradient.defined() {
+            pairs.push((parameter, gradient));
+        }
+    }
+    Ok(pairs)
+}
+
 /// A copy of `source` with the memory format and device of `like`.
 fn copy_like(like: &Tensor, source: &Tensor) -> Result<Tensor> {
     let mut copy = like.f_detach()?.f_empty_like()?;
@@ -104,6 +127,6 @@ fn copy_like(like: &Tensor, source: &Tensor) -> Result<Tensor> {
     Ok(copy)
 }
 
-fn bytes(tensor: &Tensor) -> u64 {
+pub(super) fn bytes(tensor: &Tensor) -> u64 {
     (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64
 }

@@ -1,7 +1,7 @@
 //! The settings of an [`Fngd`].
 
 use super::{Fngd, Place};
-use crate::optimizer::{self, Groups, Inner, Method, StepOptions, StepReport};
+use crate::optimizer::{self, Graft, Groups, Inner, Method, StepOptions, StepReport};
 use crate::{FngdConfig, FngdModule, Result, Schedule, ScheduleConfig, ScheduleShape, WarmUp};
 
 /// Settings of an [`Fngd`]. `with_...` only sets; [`build`](Self::build) checks everything.
@@ -58,19 +58,21 @@ impl<'m> FngdBuilder<'m> {
         Self { config: Some(config), ..self }
     }
 
-    /// What applies the gradient: SGD with momentum (default) or AdamW.
+    /// What applies the gradient: SGD with momentum (default), AdamW, Muon, ...
     #[must_use]
     pub fn with_inner(self, inner: Inner) -> Self {
         Self { inner, ..self }
     }
 
-    /// Weighting and inner rule at once. `Method::Sgd` and `Method::Adamw` take the plain gradient: the same loop, for
-    /// comparison.
+    /// Weighting and inner rule at once. All but `Method::Fngd` take the plain gradient: the same loop, for comparison.
     #[must_use]
     pub fn with_method(self, method: Method) -> Self {
         let (config, inner) = match method {
             Method::Sgd(config) => (None, Inner::Sgd(config)),
             Method::Adamw(config) => (None, Inner::Adamw(config)),
+            Method::Muon(config) => (None, Inner::Muon(config)),
+            Method::Shampoo(config) => (None, Inner::Shampoo(config)),
+            Method::Soap(config) => (None, Inner::Soap(config)),
             Method::Fngd { config, inner } => (Some(config), inner),
         };
         Self { config, inner, ..self }
@@ -88,7 +90,7 @@ impl<'m> FngdBuilder<'m> {
         Self { options, ..self }
     }
 
-    /// The same learning rate at every step, >= 0. Default: 0.1, or 1e-3 for AdamW.
+    /// The same learning rate at every step, >= 0. Default: what suits the rule, 0.1 for SGD, 1e-3 for AdamW.
     #[must_use]
     pub fn with_learning_rate(self, learning_rate: f64) -> Self {
         Self { rate: Rate::Constant(learning_rate), ..self }
@@ -111,6 +113,9 @@ impl<'m> FngdBuilder<'m> {
             (Some(config), inner) => Method::Fngd { config, inner },
             (None, Inner::Sgd(config)) => Method::Sgd(config),
             (None, Inner::Adamw(config)) => Method::Adamw(config),
+            (None, Inner::Muon(config)) => Method::Muon(config),
+            (None, Inner::Shampoo(config)) => Method::Shampoo(config),
+            (None, Inner::Soap(config)) => Method::Soap(config),
         };
         let schedule = match self.rate {
             Rate::Schedule(schedule) => schedule,
@@ -134,6 +139,15 @@ fn default_rate(inner: Inner) -> f64 {
     match inner {
         Inner::Sgd(_) => 0.1,
         Inner::Adamw(_) => 1e-3,
+        Inner::Muon(_) => 0.02,
+        Inner::Shampoo(config) => {
+            if matches!(config.graft, Graft::Adam { .. }) {
+                1e-4
+            } else {
+                0.1
+            }
+        }
+        Inner::Soap(_) => 3e-3,
     }
 }
 

@@ -57,11 +57,12 @@ fn kinds_are_kept() -> Result<()> {
 }
 
 /// Not FNGD, whose weights belong to the samples that they were solved with: `gradient_accumulation_adds_up_the_micro_batches`
-/// beside it says what accumulation means there.
+/// beside it says what accumulation means there. Nor SOAP: the gradients here have a low rank, so round-off chooses the rest of its
+/// basis, in which Adam is not what it is in another.
 #[test]
 fn accumulation_equals_the_big_batch() -> Result<()> {
     for (kind, tolerance) in [(Kind::Float, 1e-6), (Kind::Double, 1e-12)] {
-        for (name, method, rate) in rules() {
+        for (name, method, rate) in rules().into_iter().filter(|(name, ..)| *name != "soap") {
             let (whole, parts) = (Mlp::new(kind), Mlp::new(kind));
             let (mut whole_optimizer, mut parts_optimizer) = (optimizer(&whole, &method), optimizer(&parts, &method));
             for _ in 0..5 {
@@ -74,6 +75,8 @@ fn accumulation_equals_the_big_batch() -> Result<()> {
                 }
                 parts_optimizer.step(rate)?;
             }
+            // Roots of statistics multiply round-off.
+            let tolerance = if name.starts_with("shampoo") { 100.0 * tolerance } else { tolerance };
             for (left, right) in parts.values().iter().zip(&whole.values()) {
                 assert_close(name, left, right, tolerance);
             }
@@ -136,6 +139,8 @@ fn an_unused_parameter_is_left_alone() -> Result<()> {
         let model = Mlp::new(Kind::Float);
         let before = model.values();
         let mut optimizer = optimizer(&model, &method);
+        // Twice, for there is a rule whose first update looks around only.
+        train_step(&model, &mut *optimizer, 0, rate)?;
         train_step(&model, &mut *optimizer, 0, rate)?;
         let after = model.values();
         assert!(after[4].equal(&before[4]), "{name}");

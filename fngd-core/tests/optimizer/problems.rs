@@ -1,6 +1,9 @@
 //! Small models to train, and ways to compare what came of them.
 
-use fngd_core::optimizer::{AdamwConfig, Batch, Groups, Inner, Method, Optimizer, SgdConfig, StepOptions, build};
+use fngd_core::optimizer::{
+    AdamwConfig, Batch, Graft, Groups, Inner, Method, MuonConfig, MuonScope, Optimizer, SgdConfig, ShampooConfig,
+    SoapConfig, StepOptions, StepReport, build,
+};
 use fngd_core::random::Stream;
 use fngd_core::{FngdConfig, FngdModule, Layer, Parameter, Path, Result, Role, Visitor};
 use tch::{Device, Kind, Reduction, Tensor};
@@ -97,12 +100,62 @@ impl FngdModule for Leaves {
 /// Every rule, in every mode that has code of its own, with a learning rate that suits the problems here.
 pub fn rules() -> Vec<(&'static str, Method, f64)> {
     let sgd = |momentum, nesterov| Method::Sgd(SgdConfig { momentum, nesterov, weight_decay: 1e-4 });
+    let soap = SoapConfig { weight_decay: 1e-4, basis_every_steps: 3, ..SoapConfig::default() };
     vec![
         ("sgd", sgd(0.0, false), 0.5),
         ("momentum", sgd(0.9, false), 0.2),
         ("nesterov", sgd(0.9, true), 0.2),
         ("adamw", Method::Adamw(AdamwConfig::default()), 0.03),
+        ("muon", Method::Muon(muon()), 0.03),
+        ("muon heavy ball", Method::Muon(MuonConfig { nesterov: false, ..muon() }), 0.03),
+        ("muon on hidden weights", Method::Muon(MuonConfig { scope: MuonScope::Hidden, ..muon() }), 0.03),
+        ("shampoo", shampoo(Graft::Sgd), 0.2),
+        ("shampoo on adam's length", shampoo(Graft::adam()), 0.006),
+        ("shampoo without graft", fresh_shampoo(), 0.1),
+        ("soap", Method::Soap(soap), 0.03),
     ]
+}
+
+/// All weights are matrices, and the rest learns as fast as they do.
+pub fn muon() -> MuonConfig {
+    MuonConfig { scope: MuonScope::All, rest_learning_rate_scale: 1.0, weight_decay: 1e-4, ..MuonConfig::default() }
+}
+
+/// Blocks that are smaller than the layers here, and roots that are older than the gradient.
+fn shampoo(graft: Graft) -> Method {
+    Method::Shampoo(ShampooConfig {
+        block_size: 3,
+        statistics_every_steps: 2,
+        roots_every_steps: 3,
+        weight_decay: 1e-4,
+        graft,
+        ..ShampooConfig::default()
+    })
+}
+
+/// Without a graft nothing bounds a step along what stale roots have not seen.
+fn fresh_shampoo() -> Method {
+    let (statistics_every_steps, roots_every_steps) = (1, 1);
+    let config = ShampooConfig { graft: Graft::Nothing, weight_decay: 1e-4, epsilon: 1e-3, ..ShampooConfig::default() };
+    Method::Shampoo(ShampooConfig { statistics_every_steps, roots_every_steps, ..config })
+}
+
+/// Sets the gradients of the leaves of `model` to `grads`, and makes a step of `optimizer`.
+pub fn step_along(model: &Leaves, optimizer: &mut dyn Optimizer, grads: &[Tensor], rate: f64) -> Result<StepReport> {
+    let dots = model.0.iter().zip(grads).map(|(leaf, gradient)| (&leaf.tensor * gradient).sum(gradient.kind()));
+    optimizer.backward(&dots.sum::<Tensor>(), 1)?;
+    optimizer.step(rate)
+}
+
+/// Random numbers of a size, `count` times: gradients that look like nothing in particular.
+pub fn noise(size: &[i64], count: u64) -> Vec<Tensor> {
+    let numbers = size.iter().product::<i64>() as usize;
+    let one = |step: u64| {
+        let values: Vec<f64> =
+            Stream::new(5, "noise", &[step]).uniform(numbers).iter().map(|one| 2.0 * one - 1.0).collect();
+        Tensor::from_slice(&values).reshape(size) * (1.0 + (step % 3) as f64)
+    };
+    (1..=count).map(one).collect()
 }
 
 /// Every rule, alone and under FNGD.
@@ -111,6 +164,7 @@ pub fn methods() -> Vec<(&'static str, Method, f64)> {
     let mut methods = rules();
     methods.push(("fngd over momentum", fngd(Inner::default()), 0.2));
     methods.push(("fngd over adamw", fngd(Inner::Adamw(AdamwConfig::default())), 0.03));
+    methods.push(("fngd over muon", fngd(Inner::Muon(muon())), 0.03));
     methods
 }
 
