@@ -4,7 +4,7 @@ use crate::problems::{Leaves, assert_close, assert_same, noise, step_along};
 use crate::shampoo::{times, unfold};
 use fngd_core::optimizer::{AdamwConfig, Groups, Method, Optimizer, SoapConfig, StepOptions, build};
 use fngd_core::{Parameter, Result, Role};
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 const RATE: f64 = 0.05;
 
