@@ -6,6 +6,7 @@ mod clip;
 mod composed;
 mod gradient;
 mod groups;
+mod layerwise;
 mod method;
 mod preconditioned;
 mod rule;
@@ -17,6 +18,7 @@ pub use clip::StepOptions;
 pub use composed::Composed;
 pub use gradient::{BackwardReport, GradientSource, PlainGradient};
 pub use groups::{GroupedParameter, Groups, Members};
+pub use layerwise::{EvaConfig, Form, KfacConfig, KfacInverse, LayerwiseGradient};
 pub use method::{Inner, Method, build};
 pub use preconditioned::PreconditionedGradient;
 pub use rule::UpdateRule;
@@ -110,8 +112,11 @@ pub struct StepReport {
     pub recalled: usize,
     /// Layers that trained with w = 1 because the bank has nothing for this slot, or their batch axis is not known.
     pub unknown: usize,
-    /// Layers whose solve failed (dead or non-finite Gram matrix) and that trained with w = 1.
+    /// Layers whose solve failed (dead or non-finite Gram matrix) and that trained with w = 1; with the methods that keep a
+    /// curvature, layers that kept their previous one because it could not be factorised in float64 either.
     pub fallbacks: usize,
+    /// Factorisations that failed in the layer's own kind and succeeded in float64.
+    pub retried: usize,
     /// Time spent in backward (all of it), and within it in the parts that FNGD adds; then in the update.
     pub time: PhaseTime,
 }
