@@ -7,7 +7,7 @@ use crate::Result;
 use crate::layer::{BatchAxis, Convolution, Geometry};
 use crate::samples;
 use crate::weighting::Use;
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
 /// Factors of one use. Positions T of a sample run over sequence steps or output pixels; G is the number of groups.
 #[derive(Debug)]
@@ -30,6 +30,18 @@ pub(crate) struct WeightLayout {
 impl WeightLayout {
     pub fn contiguous(weight_size: &[i64]) -> Self {
         Self { view: weight_size.to_vec(), permutation: (0..weight_size.len() as i64).collect() }
+    }
+
+    /// Where the inputs of a patch, in the weight's own order, are in `Factors::inputs`; `None` if they are in that order.
+    pub fn input_order(&self, device: Device) -> Result<Option<Tensor>> {
+        if self.permutation.windows(2).all(|pair| pair[0] < pair[1]) {
+            return Ok(None);
+        }
+        let inputs: i64 = self.view[1..].iter().product();
+        // The first axis is that of the outputs, and stays the first.
+        let order: Vec<i64> = self.permutation[1..].iter().map(|axis| axis - 1).collect();
+        let places = Tensor::f_arange(inputs, (Kind::Int64, device))?.f_view(&self.view[1..])?;
+        Ok(Some(places.f_permute(&order[..])?.f_reshape([-1])?))
     }
 
     /// `flat`, `[n]`, as a weight. A view.

@@ -196,7 +196,7 @@ fn flat(rows: &Tensor) -> Result<Tensor> {
 }
 
 /// Half-precision rows are widened: K is accumulated in float32 or better.
-fn at_least_float(tensor: &Tensor) -> Result<Tensor> {
+pub(crate) fn at_least_float(tensor: &Tensor) -> Result<Tensor> {
     match tensor.kind() {
         Kind::Half | Kind::BFloat16 => Ok(tensor.f_to_kind(Kind::Float)?),
         _ => Ok(tensor.shallow_clone()),

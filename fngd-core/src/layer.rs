@@ -1,6 +1,6 @@
 //! A preconditioned layer: a linear map or convolution whose parameters receive a weighted gradient.
 
-use crate::preconditioner::Preconditioner;
+use crate::listener::Listener;
 use crate::tap;
 use crate::{Error, Result};
 use std::fmt;
@@ -118,10 +118,10 @@ struct State {
     attachment: Option<Attachment>,
 }
 
-/// The preconditioner that a layer reports to, and the layer's index there.
+/// Whom a layer reports to, and the layer's index there.
 #[derive(Debug, Clone)]
 pub(crate) struct Attachment {
-    pub preconditioner: Arc<Mutex<Preconditioner>>,
+    pub listener: Arc<dyn Listener>,
     pub index: usize,
 }
 
@@ -234,7 +234,7 @@ impl Layer {
             return self.apply(activations, weight, bias.as_ref());
         };
         let output = self.apply(activations, &weight.detach(), bias.as_ref().map(Tensor::detach).as_ref())?;
-        let callback = Preconditioner::expect_use(&attachment, activations, batch_axis)?;
+        let callback = attachment.listener.expect_use(attachment.index, activations, batch_axis)?;
         tap::attach(&output, activations, weight, bias.as_ref(), callback)
     }
 
@@ -299,7 +299,7 @@ impl Layer {
         }
     }
 
-    /// Whether a preconditioner listens.
+    /// Whether an optimizer listens.
     pub(crate) fn is_attached(&self) -> bool {
         self.identity.state().attachment.is_some()
     }

@@ -15,6 +15,7 @@ mod factors;
 mod gram;
 mod inventory;
 mod layer;
+mod listener;
 mod module;
 mod module_collections;
 mod module_impls;

@@ -5,7 +5,7 @@ mod facts;
 mod outcome;
 mod pending;
 mod scale;
-mod seen;
+pub(crate) mod seen;
 
 pub(crate) use facts::Facts;
 pub(crate) use pending::Pending;
@@ -13,6 +13,7 @@ pub(crate) use pending::Pending;
 use crate::bank::{CoefficientBank, Recalled};
 use crate::config::{Fisher, FngdConfig, Share};
 use crate::layer::{Attachment, BatchAxis, Layer};
+use crate::listener::Listener;
 use crate::optimizer::{Batch, LayerReport, PhaseTime, WeightSource};
 use crate::state::TensorMap;
 use crate::tap::{self, ParameterGrads};
@@ -91,7 +92,7 @@ impl Preconditioner {
             time: PhaseTime::default(),
         }));
         for (index, layer) in layers.iter().enumerate() {
-            layer.attach(Some(Attachment { preconditioner: Arc::clone(&preconditioner), index }));
+            layer.attach(Some(Attachment { listener: preconditioner.clone(), index }));
         }
         preconditioner
     }
@@ -109,7 +110,7 @@ impl Preconditioner {
                 "weights shared by sample need to know the samples: announce their indices before the forward pass";
             return Err(Error::state(message));
         }
-        let rows = self.seen.rows(&self.layers);
+        let rows = self.seen.rows(|index| &self.layers[index].name);
         if rows.is_err() {
             self.forget_forward();
         }
@@ -143,20 +144,6 @@ impl Preconditioner {
     /// Whether the samples of a micro-batch have been announced, and its backward has not run.
     pub fn has_begun(&self) -> bool {
         self.batch.is_some()
-    }
-
-    /// Called by a layer's forward: one more use is on the tape. Returns what backward is to do there.
-    pub fn expect_use(attachment: &Attachment, activations: &Tensor, axis: BatchAxis) -> Result<tap::Callback> {
-        let Attachment { preconditioner, index } = attachment.clone();
-        let mut this = lock(&preconditioner)?;
-        this.progress[index].expected_uses += 1;
-        this.seen.note(index, samples::rows(activations, axis));
-        drop(this);
-        Ok(Box::new(move |activations, output_grads| {
-            let mut this = lock(&preconditioner)?;
-            let used = Use { activations, output_grads, axis };
-            this.layer_backward(index, used).map_err(|error| error.at(format!("layer `{}`", this.layers[index].name)))
-        }))
     }
 
     /// iEF: `logits` with a tap that notes the norms of their gradients; otherwise `logits` as they are.
@@ -344,7 +331,21 @@ impl Preconditioner {
     }
 }
 
-/// Locks, or says that an earlier panic left the preconditioner unusable.
-pub(crate) fn lock(preconditioner: &Mutex<Preconditioner>) -> Result<MutexGuard<'_, Preconditioner>> {
-    preconditioner.lock().map_err(|_| Error::state("an earlier panic left this optimizer unusable; build a new one"))
+impl Listener for Mutex<Preconditioner> {
+    fn expect_use(self: Arc<Self>, index: usize, activations: &Tensor, axis: BatchAxis) -> Result<tap::Callback> {
+        let mut this = lock(&self)?;
+        this.progress[index].expected_uses += 1;
+        this.seen.note(index, samples::rows(activations, axis));
+        drop(this);
+        Ok(Box::new(move |activations, output_grads| {
+            let mut this = lock(&self)?;
+            let used = Use { activations, output_grads, axis };
+            this.layer_backward(index, used).map_err(|error| error.at(format!("layer `{}`", this.layers[index].name)))
+        }))
+    }
+}
+
+/// Locks, or says that an earlier panic left what is shared with the taps unusable.
+pub(crate) fn lock<T>(shared: &Mutex<T>) -> Result<MutexGuard<'_, T>> {
+    shared.lock().map_err(|_| Error::state("an earlier panic left this optimizer unusable; build a new one"))
 }

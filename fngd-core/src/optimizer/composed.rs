@@ -7,7 +7,7 @@ use crate::state::TensorMap;
 use crate::{Error, Result, tap};
 use std::collections::HashSet;
 use std::ops::AddAssign;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tch::Tensor;
 
 /// An optimizer made of a [`GradientSource`] and an [`UpdateRule`].
@@ -76,6 +76,7 @@ impl Optimizer for Composed {
             Err(error) => {
                 // A part of the gradients is there. The next step must not apply it.
                 self.pending = StepReport::default();
+                self.source.discard()?;
                 self.clear_gradients()?;
                 return Err(error);
             }
@@ -92,7 +93,16 @@ impl Optimizer for Composed {
         let start = Instant::now();
         let mut report = std::mem::take(&mut self.pending);
         let verdict = self.options.apply(&self.parameters)?;
-        if !verdict.skip {
+        let mut finishing = Duration::ZERO;
+        if verdict.skip {
+            self.source.discard()?;
+        } else {
+            let start = Instant::now();
+            if let Err(error) = self.source.finish(learning_rate, &mut report) {
+                self.clear_gradients()?;
+                return Err(error);
+            }
+            finishing = start.elapsed();
             self.rule.update(&self.parameters, learning_rate)?;
             let failures = self.rule.failures();
             report.retried += failures.retried;
@@ -101,7 +111,9 @@ impl Optimizer for Composed {
         self.clear_gradients()?;
         report.gradient_norm = verdict.norm;
         report.skipped = verdict.skip;
-        report.time.update = start.elapsed();
+        // What the source does here belongs to making the gradient.
+        report.time.backward += finishing;
+        report.time.update = start.elapsed().saturating_sub(finishing);
         Ok(report)
     }
 

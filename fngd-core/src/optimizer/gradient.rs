@@ -1,6 +1,6 @@
 //! Where gradients come from: the border between an optimizer's step and a preconditioner.
 
-use super::{Batch, LayerReport, PhaseTime};
+use super::{Batch, LayerReport, PhaseTime, StepReport};
 use crate::Result;
 use crate::state::TensorMap;
 use std::time::Instant;
@@ -23,6 +23,17 @@ pub trait GradientSource {
 
     /// Adds `1 / accumulation` of the (preconditioned) gradient of `loss` to the parameters' gradients.
     fn backward(&mut self, loss: &Tensor, accumulation: usize) -> Result<BackwardReport>;
+
+    /// Called once before the update, when the gradients of all micro-batches are in and finite: turns them into the
+    /// direction that the rule applies with `learning_rate`. What it counts is added to `report`.
+    fn finish(&mut self, _learning_rate: f64, _report: &mut StepReport) -> Result<()> {
+        Ok(())
+    }
+
+    /// Called instead of [`finish`](Self::finish) when the step is skipped: what the backward passes noted is forgotten.
+    fn discard(&mut self) -> Result<()> {
+        Ok(())
+    }
 
     /// See [`Optimizer::layers`](super::Optimizer::layers).
     fn layers(&self) -> Result<Vec<LayerReport>>;

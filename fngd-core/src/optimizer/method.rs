@@ -1,8 +1,8 @@
 //! The methods a user can ask for, and how each is put together.
 
 use super::{
-    AdamwConfig, Composed, GradientSource, Groups, MuonConfig, Optimizer, PlainGradient, PreconditionedGradient,
-    SgdConfig, ShampooConfig, SoapConfig, StepOptions, UpdateRule,
+    AdamwConfig, Composed, EvaConfig, GradientSource, Groups, KfacConfig, MuonConfig, Optimizer, PlainGradient,
+    PreconditionedGradient, SgdConfig, ShampooConfig, SoapConfig, StepOptions, UpdateRule,
 };
 use crate::{FngdConfig, Result};
 use crate::{FngdModule, Inventory};
@@ -25,6 +25,20 @@ pub enum Method {
         /// How samples are weighted.
         config: FngdConfig,
         /// What applies the gradient.
+        inner: Inner,
+    },
+    /// Kronecker-factored approximate curvature.
+    Kfac {
+        /// How factors are kept and inverted.
+        config: KfacConfig,
+        /// What applies the direction.
+        inner: Inner,
+    },
+    /// KFAC with factors of rank one.
+    Eva {
+        /// How vectors are kept.
+        config: EvaConfig,
+        /// What applies the direction.
         inner: Inner,
     },
 }
@@ -51,6 +65,37 @@ impl Default for Inner {
     }
 }
 
+impl Method {
+    /// The rule that applies the gradient or direction.
+    pub fn inner(&self) -> Inner {
+        match self {
+            Self::Sgd(config) => Inner::Sgd(*config),
+            Self::Adamw(config) => Inner::Adamw(*config),
+            Self::Muon(config) => Inner::Muon(*config),
+            Self::Shampoo(config) => Inner::Shampoo(*config),
+            Self::Soap(config) => Inner::Soap(*config),
+            Self::Fngd { inner, .. } | Self::Kfac { inner, .. } | Self::Eva { inner, .. } => *inner,
+        }
+    }
+
+    /// The same method with another rule. For a method that is a rule, that rule.
+    #[must_use]
+    pub fn with_inner(self, inner: Inner) -> Self {
+        match self {
+            Self::Sgd(_) | Self::Adamw(_) | Self::Muon(_) | Self::Shampoo(_) | Self::Soap(_) => match inner {
+                Inner::Sgd(config) => Self::Sgd(config),
+                Inner::Adamw(config) => Self::Adamw(config),
+                Inner::Muon(config) => Self::Muon(config),
+                Inner::Shampoo(config) => Self::Shampoo(config),
+                Inner::Soap(config) => Self::Soap(config),
+            },
+            Self::Fngd { config, .. } => Self::Fngd { config, inner },
+            Self::Kfac { config, .. } => Self::Kfac { config, inner },
+            Self::Eva { config, .. } => Self::Eva { config, inner },
+        }
+    }
+}
+
 /// The optimizer that trains `module` by `method`.
 ///
 /// # Errors
@@ -71,6 +116,8 @@ pub fn build(
         Method::Fngd { config, inner } => {
             (Box::new(PreconditionedGradient::build(inventory.layers, config.clone())?), *inner)
         }
+        Method::Kfac { config, inner } => (Box::new(config.build(inventory.layers)?), *inner),
+        Method::Eva { config, inner } => (Box::new(config.build(inventory.layers)?), *inner),
     };
     let parameters = groups.assign(&inventory.parameters)?;
     Ok(Box::new(Composed::build(parameters, source, inner.build()?, *options)?))

@@ -148,7 +148,7 @@ impl Soap {
         if updates == 1 {
             for ((mode, statistic), basis) in modes.iter().zip(&mut statistics.matrices).zip(&mut bases.matrices) {
                 let _ = statistic.f_add_(&modes::gram(gradient, *mode)?.f_mul_scalar(1.0 - beta2)?)?;
-                if let Some((_, vectors)) = eigen(statistic, &mut self.failures)? {
+                if let Some([_, vectors]) = eigen(statistic, &mut self.failures)? {
                     basis.f_copy_(&vectors)?;
                 }
             }

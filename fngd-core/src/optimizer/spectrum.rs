@@ -1,6 +1,7 @@
 //! Eigenvectors and roots of the square matrices that a rule gathers, and what happens where they cannot be had.
 
-use crate::{Error, Result};
+use super::layerwise::decompose::eigh;
+use crate::Result;
 use tch::{Kind, Tensor};
 
 /// Factorisations that did not go well.
@@ -12,32 +13,20 @@ pub struct Failures {
     pub kept: usize,
 }
 
-/// Eigenvalues in rising order, and eigenvectors as columns, in the kind of `matrix`; `None` if neither its own kind nor float64
+/// Eigenvalues in rising order, none below 0, and eigenvectors as columns, in the kind of `matrix`; `None` if neither its own kind nor float64
 /// gives finite ones.
 ///
 /// - `matrix`: `[n, n]`, symmetric, float32 or float64
 ///
 /// Cost: about 9n³ multiply-adds; waits for the device.
-pub(super) fn eigen(matrix: &Tensor, failures: &mut Failures) -> Result<Option<(Tensor, Tensor)>> {
-    let own = matrix.f_kind()?;
-    let wide = (own != Kind::Double).then_some(Kind::Double);
-    for kind in [Some(own), wide].into_iter().flatten() {
-        match matrix.f_to_kind(kind)?.f_linalg_eigh("L") {
-            Ok((values, vectors)) if is_finite(&values)? && is_finite(&vectors)? => {
-                failures.retried += usize::from(kind != own);
-                return Ok(Some((values.f_to_kind(own)?, vectors.f_to_kind(own)?)));
-            }
-            Ok(_) => (),
-            Err(error) => {
-                let error = Error::from(error);
-                if error.is_out_of_memory() {
-                    return Err(error);
-                }
-            }
-        }
-    }
-    failures.kept += 1;
-    Ok(None)
+pub(super) fn eigen(matrix: &Tensor, failures: &mut Failures) -> Result<Option<[Tensor; 2]>> {
+    let Some(made) = eigh(&matrix.f_unsqueeze(0)?)? else {
+        failures.kept += 1;
+        return Ok(None);
+    };
+    failures.retried += usize::from(made.retried);
+    let [values, vectors] = made.value;
+    Ok(Some([values.f_squeeze_dim(0)?, vectors.f_squeeze_dim(0)?]))
 }
 
 /// S^(−1/`root`) of a symmetric positive semi-definite S; `None` as [`eigen`].
@@ -45,7 +34,7 @@ pub(super) fn eigen(matrix: &Tensor, failures: &mut Failures) -> Result<Option<(
 /// Eigenvalues below n·u·λ_max, with u the unit round-off, cannot be told from 0: they are raised to it, for their inverse roots would multiply
 /// what is round-off in a gradient.
 pub(super) fn inverse_root(matrix: &Tensor, root: f64, failures: &mut Failures) -> Result<Option<Tensor>> {
-    let Some((values, vectors)) = eigen(matrix, failures)? else { return Ok(None) };
+    let Some([values, vectors]) = eigen(matrix, failures)? else { return Ok(None) };
     let round_off = if matrix.f_kind()? == Kind::Double { f64::EPSILON } else { f64::from(f32::EPSILON) };
     let largest = values.f_max()?.f_clamp_min(f64::from(f32::MIN_POSITIVE))?;
     let least = largest.f_mul_scalar(matrix.size()[0] as f64 * round_off)?;

@@ -1,6 +1,5 @@
 //! How many samples a forward pass saw, for whoever does not say it beforehand.
 
-use super::Facts;
 use crate::{Error, Result};
 
 /// The sizes that the first preconditioned layer of the forward pass was called with.
@@ -8,7 +7,7 @@ use crate::{Error, Result};
 /// The first layer sees the batch as it comes from the data. Later ones may see several rows per sample, which backward
 /// checks against this number.
 #[derive(Debug, Default)]
-pub(super) struct Seen {
+pub(crate) struct Seen {
     /// Index of the layer, and samples in its latest call.
     first: Option<(usize, i64)>,
     /// Samples in an earlier call, if another number.
@@ -33,13 +32,13 @@ impl Seen {
     ///
     /// # Errors
     /// `is_state()` if there are two answers.
-    pub fn rows(&self, layers: &[Facts]) -> Result<i64> {
+    pub fn rows<'a>(&self, name: impl Fn(usize) -> &'a str) -> Result<i64> {
         match (self.first, self.other) {
             (None, _) => Ok(1),
             (Some((_, rows)), None) => Ok(rows),
             (Some((index, rows)), Some(other)) => Err(Error::state(format!(
                 "layer `{}` saw {other} samples and then {rows} before one backward: evaluate the model under `tch::no_grad`",
-                layers[index].name
+                name(index)
             ))),
         }
     }

@@ -22,6 +22,7 @@ use tch::{Kind, Tensor};
 pub struct TensorMap {
     /// What was cut off the names, for messages.
     prefix: String,
+    suffix: String,
     tensors: BTreeMap<String, Tensor>,
 }
 
@@ -37,7 +38,7 @@ impl TensorMap {
                 return Err(Error::state(format!("two tensors are named `{name}`")));
             }
         }
-        Ok(Self { prefix: String::new(), tensors: map })
+        Ok(Self { prefix: String::new(), suffix: String::new(), tensors: map })
     }
 
     /// Whether `name` is still here.
@@ -55,7 +56,7 @@ impl TensorMap {
     /// # Errors
     /// `is_state()` if it is missing, or has another kind or size; it then stays.
     pub fn take(&mut self, name: &str, kind: Kind, size: &[i64]) -> Result<Tensor> {
-        let full = format!("{}{name}", self.prefix);
+        let full = self.full(name);
         let Some(tensor) = self.tensors.get(name) else {
             return Err(Error::state(format!("tensor `{full}`: expected {kind:?} {size:?}, found none of this name")));
         };
@@ -80,7 +81,22 @@ impl TensorMap {
                 tensors.insert(name[dotted.len()..].to_owned(), tensor);
             }
         }
-        Self { prefix: format!("{}{dotted}", self.prefix), tensors }
+        Self { prefix: format!("{}{dotted}", self.prefix), suffix: self.suffix.clone(), tensors }
+    }
+
+    /// Removes everything named `word.last`, where `last` may have dots and `word` has none, and returns it under `word`.
+    #[must_use]
+    pub fn split_last(&mut self, last: &str) -> Self {
+        let dotted = format!(".{last}");
+        let word = |name: &str| name.strip_suffix(&dotted).filter(|word| !word.contains('.')).map(str::to_owned);
+        let names: Vec<String> = self.tensors.keys().filter(|name| word(name).is_some()).cloned().collect();
+        let mut tensors = BTreeMap::new();
+        for name in names {
+            if let (Some(word), Some(tensor)) = (word(&name), self.tensors.remove(&name)) {
+                tensors.insert(word, tensor);
+            }
+        }
+        Self { prefix: self.prefix.clone(), suffix: format!("{dotted}{}", self.suffix), tensors }
     }
 
     /// Names that were not taken, in order.
@@ -95,7 +111,11 @@ impl TensorMap {
     pub fn finish(self) -> Result<()> {
         match self.tensors.keys().next() {
             None => Ok(()),
-            Some(name) => Err(Error::state(format!("tensor `{}{name}` is not known here", self.prefix))),
+            Some(name) => Err(Error::state(format!("tensor `{}` is not known here", self.full(name)))),
         }
+    }
+
+    fn full(&self, name: &str) -> String {
+        format!("{}{name}{}", self.prefix, self.suffix)
     }
 }

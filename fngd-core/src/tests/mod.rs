@@ -2,7 +2,7 @@
 
 mod exactness;
 mod formulas;
-mod networks;
+pub(crate) mod networks;
 mod options;
-mod problems;
-mod reference;
+pub(crate) mod problems;
+pub(crate) mod reference;

@@ -25,9 +25,7 @@ use crate::{FngdConfig, FngdModule, Result, Schedule, ScheduleConfig, ScheduleSh
 /// ```
 pub struct FngdBuilder<'m> {
     module: &'m dyn FngdModule,
-    /// `None`: the plain gradient.
-    config: Option<FngdConfig>,
-    inner: Inner,
+    method: Method,
     groups: Groups,
     options: StepOptions,
     rate: Rate,
@@ -44,8 +42,7 @@ impl<'m> FngdBuilder<'m> {
     pub(super) fn new(module: &'m dyn FngdModule) -> Self {
         Self {
             module,
-            config: Some(FngdConfig::default()),
-            inner: Inner::default(),
+            method: Method::Fngd { config: FngdConfig::default(), inner: Inner::default() },
             groups: Groups::default(),
             options: StepOptions::default(),
             rate: Rate::Default,
@@ -55,27 +52,20 @@ impl<'m> FngdBuilder<'m> {
     /// How samples are weighted.
     #[must_use]
     pub fn with_config(self, config: FngdConfig) -> Self {
-        Self { config: Some(config), ..self }
+        let inner = self.method.inner();
+        Self { method: Method::Fngd { config, inner }, ..self }
     }
 
     /// What applies the gradient: SGD with momentum (default), AdamW, Muon, ...
     #[must_use]
     pub fn with_inner(self, inner: Inner) -> Self {
-        Self { inner, ..self }
+        Self { method: self.method.with_inner(inner), ..self }
     }
 
-    /// Weighting and inner rule at once. All but `Method::Fngd` take the plain gradient: the same loop, for comparison.
+    /// Weighting and inner rule at once. The other methods run in the same loop, for comparison.
     #[must_use]
     pub fn with_method(self, method: Method) -> Self {
-        let (config, inner) = match method {
-            Method::Sgd(config) => (None, Inner::Sgd(config)),
-            Method::Adamw(config) => (None, Inner::Adamw(config)),
-            Method::Muon(config) => (None, Inner::Muon(config)),
-            Method::Shampoo(config) => (None, Inner::Shampoo(config)),
-            Method::Soap(config) => (None, Inner::Soap(config)),
-            Method::Fngd { config, inner } => (Some(config), inner),
-        };
-        Self { config, inner, ..self }
+        Self { method, ..self }
     }
 
     /// Which parameters have a weight decay or a learning rate of their own.
@@ -108,22 +98,13 @@ impl<'m> FngdBuilder<'m> {
     /// [`is_config`](crate::Error::is_config) if a setting is out of range, a group names no parameter, or there is
     /// nothing to train; [`is_state`](crate::Error::is_state) if another optimizer is at work on the model.
     pub fn build(self) -> Result<Fngd> {
-        let inner = self.inner;
-        let method = match (self.config, inner) {
-            (Some(config), inner) => Method::Fngd { config, inner },
-            (None, Inner::Sgd(config)) => Method::Sgd(config),
-            (None, Inner::Adamw(config)) => Method::Adamw(config),
-            (None, Inner::Muon(config)) => Method::Muon(config),
-            (None, Inner::Shampoo(config)) => Method::Shampoo(config),
-            (None, Inner::Soap(config)) => Method::Soap(config),
-        };
         let schedule = match self.rate {
             Rate::Schedule(schedule) => schedule,
             Rate::Constant(learning_rate) => constant(learning_rate)?,
-            Rate::Default => constant(default_rate(inner))?,
+            Rate::Default => constant(default_rate(self.method.inner()))?,
         };
         Ok(Fngd {
-            optimizer: optimizer::build(self.module, &method, &self.groups, &self.options)?,
+            optimizer: optimizer::build(self.module, &self.method, &self.groups, &self.options)?,
             schedule,
             place: Place::default(),
             announced: false,

@@ -1,7 +1,7 @@
 //! What every method must do, whatever its formula.
 
 use crate::problems::{
-    Leaves, Mlp, assert_close, assert_same, copies, methods, optimizer, rules, train_step, whole_batch,
+    Leaves, Mlp, assert_close, assert_same, copies, layerwise, methods, optimizer, rules, train_step, whole_batch,
 };
 use fngd_core::optimizer::{Batch, Groups, Method, SgdConfig, StepOptions, build};
 use fngd_core::{Parameter, Result, Role, state};
@@ -62,7 +62,13 @@ fn kinds_are_kept() -> Result<()> {
 #[test]
 fn accumulation_equals_the_big_batch() -> Result<()> {
     for (kind, tolerance) in [(Kind::Float, 1e-6), (Kind::Double, 1e-12)] {
-        for (name, method, rate) in rules().into_iter().filter(|(name, ..)| *name != "soap") {
+        // float32 rounds the curvatures' sums too, and their inverses enlarge that.
+        // The published forms see gradients of the mean loss, which depend on the size of the micro-batch.
+        let same = |name: &str| kind == Kind::Double && !name.ends_with("as published");
+        let layerwise = layerwise().into_iter().filter(|(name, ..)| same(name));
+        let rules_but_soap = rules().into_iter().filter(|(name, ..)| *name != "soap");
+        for (name, method, rate) in rules_but_soap.chain(layerwise) {
+            let tolerance = if rules().iter().any(|(rule, ..)| *rule == name) { tolerance } else { 1e-9 };
             let (whole, parts) = (Mlp::new(kind), Mlp::new(kind));
             let (mut whole_optimizer, mut parts_optimizer) = (optimizer(&whole, &method), optimizer(&parts, &method));
             for _ in 0..5 {
@@ -179,7 +185,7 @@ fn a_step_with_nan_changes_nothing() -> Result<()> {
 /// Not FNGD, whose bank grows with the slots of the first epoch.
 #[test]
 fn state_bytes_is_what_the_state_takes() -> Result<()> {
-    for (name, method, rate) in rules() {
+    for (name, method, rate) in rules().into_iter().chain(layerwise()) {
         let mut model = Mlp::new(Kind::Double);
         model.parameters.truncate(4);
         let mut optimizer = optimizer(&model, &method);

@@ -1,11 +1,11 @@
 //! Small models to train, and ways to compare what came of them.
 
 use fngd_core::optimizer::{
-    AdamwConfig, Batch, Graft, Groups, Inner, Method, MuonConfig, MuonScope, Optimizer, SgdConfig, ShampooConfig,
-    SoapConfig, StepOptions, StepReport, build,
+    AdamwConfig, Batch, EvaConfig, Form, Graft, Groups, Inner, KfacConfig, KfacInverse, Method, MuonConfig, MuonScope,
+    Optimizer, SgdConfig, ShampooConfig, SoapConfig, StepOptions, StepReport, build,
 };
 use fngd_core::random::Stream;
-use fngd_core::{FngdConfig, FngdModule, Layer, Parameter, Path, Result, Role, Visitor};
+use fngd_core::{FngdConfig, FngdModule, Layer, Parameter, Path, Result, Role, Share, Visitor};
 use tch::{Device, Kind, Reduction, Tensor};
 
 /// Two layers on two inputs, and a parameter that nothing uses.
@@ -158,13 +158,37 @@ pub fn noise(size: &[i64], count: u64) -> Vec<Tensor> {
     (1..=count).map(one).collect()
 }
 
-/// Every rule, alone and under FNGD.
+/// The methods that keep a curvature of each layer, in every mode that has code of its own.
+pub fn layerwise() -> Vec<(&'static str, Method, f64)> {
+    let inner = Inner::default();
+    let kfac = |config| Method::Kfac { config, inner };
+    let eva = |config| Method::Eva { config, inner };
+    let often = KfacConfig { statistics_every_steps: 2, refresh_every_steps: 3, ..Default::default() };
+    vec![
+        ("kfac", kfac(KfacConfig::default()), 0.05),
+        ("kfac in turns", kfac(often), 0.05),
+        ("kfac by Cholesky", kfac(KfacConfig { inverse: KfacInverse::Cholesky, ..Default::default() }), 0.05),
+        ("kfac as published", kfac(KfacConfig { form: Form::Published, ..Default::default() }), 0.05),
+        ("eva", eva(EvaConfig::default()), 0.05),
+        ("eva as published", eva(EvaConfig { form: Form::Published, ..Default::default() }), 0.05),
+    ]
+}
+
+/// Every rule, alone and under FNGD; then the others.
 pub fn methods() -> Vec<(&'static str, Method, f64)> {
     let fngd = |inner| Method::Fngd { config: FngdConfig::default(), inner };
     let mut methods = rules();
     methods.push(("fngd over momentum", fngd(Inner::default()), 0.2));
+    let exact = FngdConfig { share: Share::None, ..Default::default() };
+    methods.push(("ngd", Method::Fngd { config: exact, inner: Inner::default() }, 0.2));
     methods.push(("fngd over adamw", fngd(Inner::Adamw(AdamwConfig::default())), 0.03));
     methods.push(("fngd over muon", fngd(Inner::Muon(muon())), 0.03));
+    methods.extend(layerwise());
+    methods.push((
+        "kfac over adamw",
+        Method::Kfac { config: KfacConfig::default(), inner: Inner::Adamw(AdamwConfig::default()) },
+        0.03,
+    ));
     methods
 }
 

@@ -1,7 +1,7 @@
 //! Ranges of settings, with the exact words of their errors.
 
 use crate::problems::{Leaves, Mlp};
-use fngd_core::optimizer::{AdamwConfig, Groups, Inner, Method, SgdConfig, StepOptions, build};
+use fngd_core::optimizer::{AdamwConfig, EvaConfig, Groups, Inner, KfacConfig, Method, SgdConfig, StepOptions, build};
 use fngd_core::{ScheduleConfig, ScheduleShape, WarmUp};
 use tch::Kind;
 
@@ -30,6 +30,25 @@ fn adamw() {
         message(AdamwConfig { weight_decay: f64::INFINITY, ..base }),
         "weight_decay must be >= 0 and finite, found inf"
     );
+}
+
+#[test]
+fn curvatures() {
+    let kfac = |config: KfacConfig| config.check().unwrap_err().to_string();
+    let base = KfacConfig::default();
+    assert_eq!(kfac(KfacConfig { damping: -1.0, ..base }), "damping must be > 0 and finite, found -1");
+    assert_eq!(kfac(KfacConfig { decay: 1.0, ..base }), "decay must be in [0, 1), found 1");
+    assert_eq!(kfac(KfacConfig { statistics_every_steps: 0, ..base }), "statistics_every_steps must be >= 1, found 0");
+    assert_eq!(kfac(KfacConfig { refresh_every_steps: 0, ..base }), "refresh_every_steps must be >= 1, found 0");
+    assert_eq!(kfac(KfacConfig { kl_clip: Some(0.0), ..base }), "kl_clip must be > 0 and finite, found 0");
+    let eva = |config: EvaConfig| config.check().unwrap_err().to_string();
+    let base = EvaConfig::default();
+    assert_eq!(eva(EvaConfig { damping: f64::NAN, ..base }), "damping must be > 0 and finite, found NaN");
+    assert_eq!(eva(EvaConfig { decay: -0.1, ..base }), "decay must be in [0, 1), found -0.1");
+    let leaves = Leaves::one(&[1.0]);
+    let method = Method::Eva { config: base, inner: Inner::default() };
+    let error = build(&leaves, &method, &Groups::default(), &StepOptions::default()).err().unwrap();
+    assert_eq!(error.to_string(), "the model has no linear or convolution layer that Eva could precondition");
 }
 
 #[test]

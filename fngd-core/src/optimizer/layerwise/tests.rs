@@ -1,0 +1,239 @@
+//! Each method against its formula: float64, one position at a time, and a general solver for the whole damped matrix.
+
+mod positions;
+mod whole;
+
+use super::curvature::{Curvature, Gradient, Observation, Update};
+use super::eva::Eva;
+use super::kfac::Kfac;
+use super::{EvaConfig, Form, KfacConfig, KfacInverse};
+use crate::layer::Geometry;
+use crate::tests::problems::{Problem, Shape, shapes};
+use crate::tests::reference::{assert_close, noise};
+use positions::Positions;
+use proptest::prelude::*;
+use tch::{Device, Kind, Tensor};
+
+const DOUBLE: (Kind, Device) = (Kind::Double, Device::Cpu);
+
+fn small() -> impl Strategy<Value = Shape> {
+    shapes().prop_filter("small", |shape| {
+        let kernel: i64 = shape.kernel.iter().product();
+        shape.in_features * kernel * shape.out_features <= 64 && shape.inner.iter().product::<i64>() <= 64
+    })
+}
+
+/// Some gradient of a layer of this size. The formulas hold for any.
+fn gradient(problem: &Problem, kind: Kind) -> Gradient {
+    let like = |what: &str, tensor: &Tensor| noise(1, what, &tensor.size(), kind);
+    Gradient {
+        weight: like("weight gradient", &problem.weight),
+        bias: problem.bias.as_ref().map(|bias| like("bias gradient", bias)),
+    }
+}
+
+/// Shows `problem` to a curvature, once for each of `times`, and asks for the direction.
+fn direction(curvature: &mut dyn Curvature, problems: &[&Problem], gradient: &Gradient) -> (Tensor, Option<Tensor>) {
+    for problem in problems {
+        let uses = problem.recorded_uses();
+        let seen = Observation { uses: &uses, batch_size: problem.batch_size, accumulation: 1.0 };
+        curvature.observe(&problem.facts(), &seen).unwrap();
+        assert_eq!(curvature.update(true).unwrap(), Update::Made { retried: false });
+    }
+    let (weight, bias) = curvature.precondition(&problems[0].facts(), gradient).unwrap().unwrap();
+    (weight.unwrap(), bias)
+}
+
+/// (left ⊗ right + λI)⁻¹ of a matrix, group by group, by a general solver.
+fn solved(left: &[Tensor], right: &[Tensor], damping: f64, matrices: &[Tensor]) -> Vec<Tensor> {
+    let groups = left.iter().zip(right).zip(matrices);
+    groups
+        .map(|((left, right), matrix)| {
+            let product = left.kron(right);
+            let damped = &product + Tensor::eye(product.size()[0], DOUBLE) * damping;
+            damped.inverse().matmul(&matrix.reshape([-1, 1])).reshape(matrix.size())
+        })
+        .collect()
+}
+
+fn compare(problem: &Problem, found: &(Tensor, Option<Tensor>), expected: &[Tensor], tolerance: f64) {
+    let seen = Positions::of(problem);
+    let (weight, bias) = seen.parameters(problem, expected);
+    assert_close(&found.0, &weight, tolerance, "weight");
+    assert_eq!(found.1.is_some(), bias.is_some());
+    if let (Some(found), Some(expected)) = (&found.1, bias) {
+        assert_close(found, &expected, tolerance, "bias");
+    }
+}
+
+/// A = (1/BT) Σ aaᵀ and G = (1/B) Σ ggᵀ.
+fn moments(seen: &Positions) -> (Vec<Tensor>, Vec<Tensor>) {
+    let (samples, positions) = (seen.samples as f64, seen.rows.len() as f64 / seen.samples as f64);
+    seen.sums(|a, g| (a.outer(a) / (samples * positions), g.outer(g) / samples))
+}
+
+fn other(shape: &Shape) -> Shape {
+    Shape { seed: shape.seed + 70_000, ..shape.clone() }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn kfac_eigen_inverts_the_damped_product(shape in small()) {
+        let config = KfacConfig { damping: 0.1, ..Default::default() };
+        for (kind, tolerance) in [(Kind::Double, 1e-9), (Kind::Float, 2e-3)] {
+            let problem = Problem::new(&shape, kind);
+            let gradient = gradient(&problem, kind);
+            let found = direction(&mut Kfac::new(config, &problem.facts()), &[&problem], &gradient);
+            let seen = Positions::of(&problem);
+            let (inputs, outputs) = moments(&seen);
+            let expected = solved(&outputs, &inputs, 0.1, &seen.matrices(&problem, &gradient));
+            compare(&problem, &found, &expected, tolerance);
+        }
+    }
+
+    #[test]
+    fn kfac_cholesky_balances_the_damping(shape in small()) {
+        let config = KfacConfig { damping: 0.1, inverse: KfacInverse::Cholesky, ..Default::default() };
+        let problem = Problem::new(&shape, Kind::Double);
+        let gradient = gradient(&problem, Kind::Double);
+        let found = direction(&mut Kfac::new(config, &problem.facts()), &[&problem], &gradient);
+        let seen = Positions::of(&problem);
+        let (inputs, outputs) = moments(&seen);
+        let groups = inputs.iter().zip(&outputs).zip(seen.matrices(&problem, &gradient));
+        let expected: Vec<Tensor> = groups.map(|((a, g), gradient)| {
+            let mean = |moment: &Tensor| moment.trace().double_value(&[]) / moment.size()[0] as f64;
+            // What is dead has no scale to balance.
+            let pi = if mean(a) > 0.0 && mean(g) > 0.0 { (mean(a) / mean(g)).sqrt() } else { 1.0 };
+            let root = 0.1f64.sqrt();
+            let identity = |moment: &Tensor| Tensor::eye(moment.size()[0], DOUBLE);
+            (g + identity(g) * root / pi).inverse().matmul(&gradient).matmul(&(a + identity(a) * root * pi).inverse())
+        }).collect();
+        compare(&problem, &found, &expected, 1e-9);
+    }
+
+    #[test]
+    fn kfac_published_divides_by_positions(shape in small()) {
+        let config = KfacConfig { damping: 0.1, form: Form::Published, ..Default::default() };
+        let problem = Problem::new(&shape, Kind::Double);
+        let gradient = gradient(&problem, Kind::Double);
+        let found = direction(&mut Kfac::new(config, &problem.facts()), &[&problem], &gradient);
+        let seen = Positions::of(&problem);
+        let rows = seen.rows.len() as f64;
+        let spatial = if matches!(shape.geometry, Geometry::Linear) { 1.0 } else { rows / seen.samples as f64 };
+        // Gradients of the mean loss: B times smaller than the rows' own.
+        let (a_scale, g_scale) = if seen.swapped { (seen.samples as f64, 1.0) } else { (1.0, seen.samples as f64) };
+        let (inputs, outputs) = seen.sums(|a, g| {
+            let (a, g) = (a / spatial / a_scale, g / spatial / g_scale);
+            (a.outer(&a) / rows, g.outer(&g) / rows)
+        });
+        // The average starts from I.
+        let average = |moments: Vec<Tensor>| -> Vec<Tensor> {
+            moments.into_iter().map(|moment| Tensor::eye(moment.size()[0], DOUBLE) * 0.95 + moment * 0.05).collect()
+        };
+        let expected = solved(&average(outputs), &average(inputs), 0.1, &seen.matrices(&problem, &gradient));
+        compare(&problem, &found, &expected, 1e-9);
+    }
+
+    #[test]
+    fn eva_inverts_the_damped_outer_products(shape in small()) {
+        let config = EvaConfig { damping: 0.1, ..Default::default() };
+        for (kind, tolerance) in [(Kind::Double, 1e-9), (Kind::Float, 2e-3)] {
+            let problem = Problem::new(&shape, kind);
+            let gradient = gradient(&problem, kind);
+            let found = direction(&mut Eva::new(config, &problem.facts()), &[&problem], &gradient);
+            let seen = Positions::of(&problem);
+            let rows = seen.rows.len() as f64;
+            let (inputs, outputs) = seen.sums(|a, g| (a / rows, g / rows));
+            let squares = |means: &[Tensor]| means.iter().map(|mean| mean.outer(mean)).collect::<Vec<_>>();
+            let expected =
+                solved(&squares(&outputs), &squares(&inputs), 0.1, &seen.matrices(&problem, &gradient));
+            compare(&problem, &found, &expected, tolerance);
+        }
+    }
+
+    #[test]
+    fn averages_give_the_first_observations_their_share(shape in small()) {
+        // ε = 0, 1/2, and then min(2/3, decay).
+        for (decay, weights) in [(0.95, [1.0 / 3.0; 3]), (0.5, [0.25, 0.25, 0.5])] {
+            let problems = [shape.clone(), other(&shape), other(&other(&shape))].map(|shape| Problem::new(&shape, Kind::Double));
+            let config = KfacConfig { damping: 0.1, decay, ..Default::default() };
+            let gradient = gradient(&problems[0], Kind::Double);
+            let found = direction(&mut Kfac::new(config, &problems[0].facts()), &problems.each_ref(), &gradient);
+            let seen = problems.each_ref().map(Positions::of);
+            let sum = |pick: fn((Vec<Tensor>, Vec<Tensor>)) -> Vec<Tensor>| {
+                let each = seen.each_ref().map(|seen| pick(moments(seen)));
+                (0..each[0].len())
+                    .map(|group| &each[0][group] * weights[0] + &each[1][group] * weights[1] + &each[2][group] * weights[2])
+                    .collect::<Vec<_>>()
+            };
+            let (inputs, outputs) = (sum(|both| both.0), sum(|both| both.1));
+            let expected = solved(&outputs, &inputs, 0.1, &seen[0].matrices(&problems[0], &gradient));
+            compare(&problems[0], &found, &expected, 1e-9);
+        }
+    }
+}
+
+#[test]
+fn eva_published_looks_at_16_samples_and_the_new_value() {
+    let shape = Shape {
+        geometry: Geometry::Linear,
+        batch_size: 20,
+        merged: 1,
+        in_features: 3,
+        out_features: 2,
+        inner: vec![2],
+        kernel: Vec::new(),
+        batch_second: false,
+        bias: true,
+        uses: 1,
+        channels_last: false,
+        seed: 5,
+    };
+    let problems = [shape.clone(), other(&shape)].map(|shape| Problem::new(&shape, Kind::Double));
+    let gradient = gradient(&problems[0], Kind::Double);
+    let config = EvaConfig { form: Form::Published, ..Default::default() };
+    let found = direction(&mut Eva::new(config, &problems[0].facts()), &problems.each_ref(), &gradient);
+    let means = problems.each_ref().map(|problem| {
+        let (activations, output_grads) = &problem.uses[0];
+        let mean = |tensor: &Tensor| tensor.narrow(0, 0, 16).mean_dim(&[0i64, 1][..], false, Kind::Double);
+        (Tensor::cat(&[mean(activations), Tensor::ones([1], DOUBLE)], 0), mean(output_grads))
+    });
+    let average = |first: &Tensor, second: &Tensor| first * 0.05 + second * 0.95;
+    let (a, g) = (average(&means[0].0, &means[1].0), average(&means[0].1, &means[1].1));
+    let seen = Positions::of(&problems[0]);
+    let expected = solved(&[g.outer(&g)], &[a.outer(&a)], 0.03, &seen.matrices(&problems[0], &gradient));
+    compare(&problems[0], &found, &expected, 1e-9);
+}
+
+#[test]
+fn a_moment_that_cannot_be_factorised_keeps_the_previous_factors() {
+    let shape = Shape {
+        geometry: Geometry::Linear,
+        batch_size: 4,
+        merged: 1,
+        in_features: 3,
+        out_features: 2,
+        inner: Vec::new(),
+        kernel: Vec::new(),
+        batch_second: false,
+        bias: true,
+        uses: 1,
+        channels_last: false,
+        seed: 5,
+    };
+    let problem = Problem::new(&shape, Kind::Float);
+    let gradient = gradient(&problem, Kind::Float);
+    for inverse in [KfacInverse::Eigen, KfacInverse::Cholesky] {
+        let mut kfac = Kfac::new(KfacConfig { inverse, ..Default::default() }, &problem.facts());
+        let before = direction(&mut kfac, &[&problem], &gradient);
+        let mut uses = problem.recorded_uses();
+        uses[0].activations = &uses[0].activations * 1e30;
+        let seen = Observation { uses: &uses, batch_size: 4, accumulation: 1.0 };
+        kfac.observe(&problem.facts(), &seen).unwrap();
+        assert_eq!(kfac.update(true).unwrap(), Update::Failed);
+        let after = kfac.precondition(&problem.facts(), &gradient).unwrap().unwrap();
+        assert!(after.0.unwrap().equal(&before.0) && after.1.unwrap().equal(&before.1.unwrap()));
+    }
+}
