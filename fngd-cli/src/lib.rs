@@ -9,5 +9,6 @@ pub mod data;
 mod launcher;
 pub mod protocol;
 pub mod settings;
+pub mod state_memory;
 
 pub use launcher::main;

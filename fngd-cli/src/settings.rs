@@ -170,30 +170,30 @@ impl Default for TrainSettings {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OptimizerSettings {
-    /// `fngd`, `sgd` or `adamw`.
+    /// `fngd`, `sgd`, `adamw`, `muon`, `shampoo` or `soap`.
     pub name: String,
-    /// Learning rate. Default: 0.1 for `sgd` and `fngd` over `sgd`; 1e-3 with `adamw`.
+    /// Learning rate. Default: 0.1 with `sgd` and `shampoo` (1e-4 if it grafts `adam`), 1e-3 with `adamw`, 0.02 with `muon`, 3e-3 with `soap`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lr: Option<f64>,
-    /// Weight decay. Default: 5e-4 with `sgd`, 1e-2 with `adamw`.
+    /// Weight decay. Default: 5e-4 with `sgd` and `shampoo`, 1e-2 with the others.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weight_decay: Option<f64>,
-    /// Momentum of `sgd`. Default 0.9.
+    /// Momentum of `sgd`, `shampoo` (0.9) and `muon` (0.95).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub momentum: Option<f64>,
-    /// Nesterov's form of the momentum. Default false.
+    /// Nesterov's form of the momentum. Default: true with `muon`, false with `sgd` and `shampoo`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nesterov: Option<bool>,
-    /// β₁ and β₂ of `adamw`. Default [0.9, 0.999].
+    /// β₁ and β₂ of `adamw` ([0.9, 0.999]), `soap` ([0.95, 0.95]), and of what `muon` leaves to AdamW ([0.9, 0.95]).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub betas: Option<[f64; 2]>,
-    /// ε of `adamw`. Default 1e-8.
+    /// ε of `adamw`, `soap`, and of what `muon` leaves to AdamW. Default 1e-8.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epsilon: Option<f64>,
     /// Decay biases and normalisation parameters too. Default false.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub decay_all: Option<bool>,
-    /// Inner rule of `fngd`: `sgd` or `adamw`. Default `sgd`.
+    /// Inner rule of `fngd`: `sgd`, `adamw` or `muon`. Default `sgd`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inner: Option<String>,
     /// γ of `fngd`: damping relative to ‖K‖_F. Default: see `fngd_core::FngdConfig`.
@@ -217,6 +217,39 @@ pub struct OptimizerSettings {
     /// Most bytes that forming one Gram matrix may take, in MiB. Default 512.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gram_memory_mib: Option<u64>,
+    /// `muon`: steps of the Newton-Schulz iteration. Default 5.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub newton_schulz_steps: Option<u32>,
+    /// `muon`: `original` (√max(1, d/p)) or `match-rms` (0.2·√max(d, p)).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub muon_scale: Option<String>,
+    /// `muon`: `hidden` (all weights but the first and the last) or `all`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub muon_scope: Option<String>,
+    /// `muon`: `full`, or `bfloat16` as published.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub muon_precision: Option<String>,
+    /// `muon`: learning rate of what it leaves to AdamW, as a share of its own. Default 0.05.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rest_lr_scale: Option<f64>,
+    /// `shampoo`: where the length of a step comes from: `sgd`, `adam`, or `none`, itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub graft: Option<String>,
+    /// `shampoo`: largest side of a block. Default 128.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub block_size: Option<u32>,
+    /// `shampoo`: steps between two that the statistics see. Default 10.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub statistics_every_steps: Option<u32>,
+    /// `shampoo`: steps between two that take roots. Default 10.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub roots_every_steps: Option<u32>,
+    /// `soap`: steps between two that refine the basis. Default 10.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub basis_every_steps: Option<u32>,
+    /// `soap`: dimensions larger than this keep the identity as their basis. Default 10000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub largest_factor: Option<u32>,
 }
 
 impl Default for OptimizerSettings {
@@ -238,12 +271,26 @@ impl Default for OptimizerSettings {
             step_scale: None,
             fisher: None,
             gram_memory_mib: None,
+            newton_schulz_steps: None,
+            muon_scale: None,
+            muon_scope: None,
+            muon_precision: None,
+            rest_lr_scale: None,
+            graft: None,
+            block_size: None,
+            statistics_every_steps: None,
+            roots_every_steps: None,
+            basis_every_steps: None,
+            largest_factor: None,
         }
     }
 }
 
 /// Default damping γ: `fngd_core::FngdConfig`'s, repeated here because the launcher must not touch libtorch.
 pub const DEFAULT_DAMPING: f64 = 1.0;
+
+/// Default learning rate of `shampoo` with `graft = "adam"`: Adam's 1e-3 with the momentum 0.9 on top, which makes steps ten times longer.
+pub const SHAMPOO_ADAM_LEARNING_RATE: f64 = 1e-4;
 
 /// What the knobs of a method are where nobody says otherwise, by their names in config.toml. `base` is the rule that makes
 /// the step: `method` itself, or the inner rule of `fngd`.
@@ -256,12 +303,43 @@ pub fn method_defaults(method: &str, base: &str) -> Vec<(&'static str, Value)> {
             ("optimizer.betas", Value::from(vec![0.9, 0.999])),
             ("optimizer.epsilon", Value::from(1e-8)),
         ]);
+    } else if base == "muon" {
+        defaults.extend([
+            ("optimizer.lr", Value::from(0.02)),
+            ("optimizer.weight_decay", Value::from(1e-2)),
+            ("optimizer.momentum", Value::from(0.95)),
+            ("optimizer.nesterov", Value::from(true)),
+            ("optimizer.betas", Value::from(vec![0.9, 0.95])),
+            ("optimizer.epsilon", Value::from(1e-8)),
+            ("optimizer.newton_schulz_steps", Value::from(5)),
+            ("optimizer.muon_scale", Value::from("original")),
+            ("optimizer.muon_scope", Value::from("hidden")),
+            ("optimizer.muon_precision", Value::from("full")),
+            ("optimizer.rest_lr_scale", Value::from(0.05)),
+        ]);
+    } else if base == "soap" {
+        defaults.extend([
+            ("optimizer.lr", Value::from(3e-3)),
+            ("optimizer.weight_decay", Value::from(1e-2)),
+            ("optimizer.betas", Value::from(vec![0.95, 0.95])),
+            ("optimizer.epsilon", Value::from(1e-8)),
+            ("optimizer.basis_every_steps", Value::from(10)),
+            ("optimizer.largest_factor", Value::from(10_000)),
+        ]);
     } else {
         defaults.extend([
             ("optimizer.lr", Value::from(0.1)),
             ("optimizer.weight_decay", Value::from(5e-4)),
             ("optimizer.momentum", Value::from(0.9)),
             ("optimizer.nesterov", Value::from(false)),
+        ]);
+    }
+    if base == "shampoo" {
+        defaults.extend([
+            ("optimizer.graft", Value::from("sgd")),
+            ("optimizer.block_size", Value::from(128)),
+            ("optimizer.statistics_every_steps", Value::from(10)),
+            ("optimizer.roots_every_steps", Value::from(10)),
         ]);
     }
     if method == "fngd" {

@@ -474,6 +474,22 @@ fn mistakes_in_the_command_line_say_what_to_do() {
             "error: `--damping` is not used by `sgd`\nhelp: leave it out, or choose a method that has it\n",
         ),
         (
+            &["train", "m.onnx", "--data", "digits", "-o", "muon", "--graft", "adam"],
+            "error: `--graft` is not used by `muon`\nhelp: leave it out, or choose a method that has it\n",
+        ),
+        (
+            &["train", "m.onnx", "--data", "digits", "-o", "shampoo", "--set", "optimizer.betas=0.9,0.9"],
+            "error: `--set optimizer.betas` is not used by `shampoo`\nhelp: leave it out, or choose a method that has it\n",
+        ),
+        (
+            &["train", "m.onnx", "--data", "digits", "--inner", "soap"],
+            "error: `--inner` must be `sgd`, `adamw` or `muon`, found `soap`\n",
+        ),
+        (
+            &["inspect", "m.onnx", "-o", "lion"],
+            "error: `--optimizer` must be `fngd`, `sgd`, `adamw`, `muon`, `shampoo` or `soap`, found `lion`\n",
+        ),
+        (
             &["train", "m.onnx", "--data", "cifra10"],
             "error: `--data`: unknown data `cifra10`: no such name, and no such file or folder\nhelp: did you mean `cifar10`?\n",
         ),

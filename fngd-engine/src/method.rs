@@ -1,8 +1,11 @@
 //! From settings to a method of training and a schedule of learning rates.
 
 use super::failure::{Failure, Result};
-use fngd_cli::settings::{OptimizerSettings, ScheduleSettings};
-use fngd_core::optimizer::{AdamwConfig, Groups, Inner, Method, SgdConfig};
+use fngd_cli::settings::{OptimizerSettings, SHAMPOO_ADAM_LEARNING_RATE, ScheduleSettings};
+use fngd_core::optimizer::{
+    AdamwConfig, Graft, Groups, Inner, Method, MuonConfig, MuonPrecision, MuonScale, MuonScope, SgdConfig,
+    ShampooConfig, SoapConfig,
+};
 use fngd_core::{
     Ablation, Fisher, FngdConfig, Refresh, Schedule, ScheduleConfig, ScheduleShape, Share, StepScale, WarmUp,
 };
@@ -12,8 +15,11 @@ pub fn method(settings: &OptimizerSettings, seed: u64) -> Result<Method> {
     match settings.name.as_str() {
         "sgd" => Ok(Method::Sgd(sgd(settings))),
         "adamw" => Ok(Method::Adamw(adamw(settings))),
+        "muon" => Ok(Method::Muon(muon(settings)?)),
+        "shampoo" => Ok(Method::Shampoo(shampoo(settings)?)),
+        "soap" => Ok(Method::Soap(soap(settings))),
         "fngd" => Ok(Method::Fngd { config: fngd(settings, seed)?, inner: inner(settings)? }),
-        other => Err(unknown("optimizer", other, "fngd, sgd or adamw")),
+        other => Err(unknown("optimizer", other, "fngd, sgd, adamw, muon, shampoo or soap")),
     }
 }
 
@@ -24,8 +30,14 @@ pub fn groups(settings: &OptimizerSettings) -> Groups {
 
 /// The learning rate that the schedule starts from or rises to.
 pub fn learning_rate(settings: &OptimizerSettings) -> f64 {
-    let adaptive = settings.name == "adamw" || (settings.name == "fngd" && settings.inner.as_deref() == Some("adamw"));
-    settings.lr.unwrap_or(if adaptive { 1e-3 } else { 0.1 })
+    let rule = if settings.name == "fngd" { settings.inner.as_deref().unwrap_or("sgd") } else { &settings.name };
+    settings.lr.unwrap_or(match rule {
+        "adamw" => 1e-3,
+        "muon" => 0.02,
+        "soap" => 3e-3,
+        "shampoo" if settings.graft.as_deref() == Some("adam") => SHAMPOO_ADAM_LEARNING_RATE,
+        _ => 0.1,
+    })
 }
 
 /// Learning rate over a run of `total_steps`.
@@ -94,11 +106,75 @@ fn adamw(settings: &OptimizerSettings) -> AdamwConfig {
     }
 }
 
+fn muon(settings: &OptimizerSettings) -> Result<MuonConfig> {
+    let default = MuonConfig::default();
+    let [beta1, beta2] = settings.betas.unwrap_or([default.rest.beta1, default.rest.beta2]);
+    let weight_decay = settings.weight_decay.unwrap_or(default.weight_decay);
+    let epsilon = settings.epsilon.unwrap_or(default.rest.epsilon);
+    Ok(MuonConfig {
+        momentum: settings.momentum.unwrap_or(default.momentum),
+        nesterov: settings.nesterov.unwrap_or(default.nesterov),
+        newton_schulz_steps: settings.newton_schulz_steps.unwrap_or(default.newton_schulz_steps),
+        weight_decay,
+        scale: match settings.muon_scale.as_deref() {
+            None | Some("original") => MuonScale::Original,
+            Some("match-rms") => MuonScale::MatchRms,
+            Some(other) => return Err(unknown("scale of muon", other, "original or match-rms")),
+        },
+        scope: match settings.muon_scope.as_deref() {
+            None | Some("hidden") => MuonScope::Hidden,
+            Some("all") => MuonScope::All,
+            Some(other) => return Err(unknown("scope of muon", other, "hidden or all")),
+        },
+        precision: match settings.muon_precision.as_deref() {
+            None | Some("full") => MuonPrecision::Full,
+            Some("bfloat16") => MuonPrecision::Bfloat16,
+            Some(other) => return Err(unknown("precision of muon", other, "full or bfloat16")),
+        },
+        rest: AdamwConfig { beta1, beta2, epsilon, weight_decay },
+        rest_learning_rate_scale: settings.rest_lr_scale.unwrap_or(default.rest_learning_rate_scale),
+    })
+}
+
+fn shampoo(settings: &OptimizerSettings) -> Result<ShampooConfig> {
+    let default = ShampooConfig::default();
+    Ok(ShampooConfig {
+        momentum: settings.momentum.unwrap_or(default.momentum),
+        nesterov: settings.nesterov.unwrap_or(default.nesterov),
+        weight_decay: settings.weight_decay.unwrap_or(default.weight_decay),
+        block_size: settings.block_size.map_or(default.block_size, i64::from),
+        epsilon: default.epsilon,
+        statistics_every_steps: settings.statistics_every_steps.unwrap_or(default.statistics_every_steps),
+        roots_every_steps: settings.roots_every_steps.unwrap_or(default.roots_every_steps),
+        graft: match settings.graft.as_deref() {
+            None | Some("sgd") => Graft::Sgd,
+            Some("adam") => Graft::adam(),
+            Some("none") => Graft::Nothing,
+            Some(other) => return Err(unknown("graft", other, "sgd, adam or none")),
+        },
+    })
+}
+
+fn soap(settings: &OptimizerSettings) -> SoapConfig {
+    let default = SoapConfig::default();
+    let [beta1, beta2] = settings.betas.unwrap_or([default.beta1, default.beta2]);
+    SoapConfig {
+        beta1,
+        beta2,
+        epsilon: settings.epsilon.unwrap_or(default.epsilon),
+        weight_decay: settings.weight_decay.unwrap_or(default.weight_decay),
+        basis_every_steps: settings.basis_every_steps.unwrap_or(default.basis_every_steps),
+        largest_factor: settings.largest_factor.map_or(default.largest_factor, i64::from),
+        skip_first: default.skip_first,
+    }
+}
+
 fn inner(settings: &OptimizerSettings) -> Result<Inner> {
     match settings.inner.as_deref() {
         None | Some("sgd") => Ok(Inner::Sgd(sgd(settings))),
         Some("adamw") => Ok(Inner::Adamw(adamw(settings))),
-        Some(other) => Err(unknown("inner rule", other, "sgd or adamw")),
+        Some("muon") => Ok(Inner::Muon(muon(settings)?)),
+        Some(other) => Err(unknown("inner rule", other, "sgd, adamw or muon")),
     }
 }
 
@@ -195,9 +271,57 @@ mod tests {
     }
 
     #[test]
+    fn rules_on_the_gradient_alone() {
+        let set = OptimizerSettings {
+            muon_scope: Some("all".to_owned()),
+            muon_scale: Some("match-rms".to_owned()),
+            muon_precision: Some("bfloat16".to_owned()),
+            newton_schulz_steps: Some(3),
+            rest_lr_scale: Some(0.5),
+            betas: Some([0.8, 0.9]),
+            weight_decay: Some(0.25),
+            ..settings("muon")
+        };
+        let default = MuonConfig::default();
+        let config = MuonConfig {
+            scope: MuonScope::All,
+            scale: MuonScale::MatchRms,
+            precision: MuonPrecision::Bfloat16,
+            newton_schulz_steps: 3,
+            rest_learning_rate_scale: 0.5,
+            weight_decay: 0.25,
+            rest: AdamwConfig { beta1: 0.8, beta2: 0.9, weight_decay: 0.25, ..default.rest },
+            ..default
+        };
+        assert_eq!(method(&set, 0).unwrap(), Method::Muon(config));
+        let over = OptimizerSettings { inner: Some("muon".to_owned()), ..settings("fngd") };
+        let Method::Fngd { inner: Inner::Muon(inner), .. } = method(&over, 0).unwrap() else { panic!("{over:?}") };
+        assert_eq!(inner.momentum, 0.95);
+        let set = OptimizerSettings {
+            graft: Some("adam".to_owned()),
+            block_size: Some(64),
+            statistics_every_steps: Some(1),
+            roots_every_steps: Some(5),
+            ..settings("shampoo")
+        };
+        let config = ShampooConfig {
+            graft: Graft::adam(),
+            block_size: 64,
+            statistics_every_steps: 1,
+            roots_every_steps: 5,
+            ..ShampooConfig::default()
+        };
+        assert_eq!(method(&set, 0).unwrap(), Method::Shampoo(config));
+        assert_eq!([&over, &set, &settings("shampoo"), &settings("soap")].map(learning_rate), [0.02, 1e-4, 0.1, 3e-3]);
+        let set = OptimizerSettings { basis_every_steps: Some(2), largest_factor: Some(64), ..settings("soap") };
+        let config = SoapConfig { basis_every_steps: 2, largest_factor: 64, ..SoapConfig::default() };
+        assert_eq!(method(&set, 0).unwrap(), Method::Soap(config));
+    }
+
+    #[test]
     fn an_unknown_word_is_answered_with_the_known_ones() {
         let text = |set: OptimizerSettings| method(&set, 0).unwrap_err().to_string();
-        assert_eq!(text(settings("muon")), "optimizer must be fngd, sgd or adamw, found `muon`");
+        assert_eq!(text(settings("lion")), "optimizer must be fngd, sgd, adamw, muon, shampoo or soap, found `lion`");
         let refresh = OptimizerSettings { refresh: Some("every--epochs".to_owned()), ..settings("fngd") };
         let expected = "refresh must be first-epoch, every-N-epochs (every-10-epochs) or never, found `every--epochs`";
         assert_eq!(text(refresh), expected);

@@ -1,17 +1,52 @@
 //! The launcher cannot ask `fngd-core` for the defaults that it shows and writes to config.toml: here the two must agree.
 
 use fngd_cli::settings::{DEFAULT_DAMPING, OptimizerSettings, method_defaults};
-use fngd_core::FngdConfig;
+use fngd_cli::state_memory::{METHODS, fixed_bytes};
+use fngd_core::optimizer::{self, StepOptions};
+use fngd_core::{FngdConfig, Inventory};
 use fngd_engine::method;
+use fngd_module::{BuildOptions, TrainableModule};
+use fngd_onnx::{ImportOptions, OnnxModel};
 
 #[test]
 fn the_launchers_damping_is_the_cores() {
     assert_eq!(DEFAULT_DAMPING, FngdConfig::default().damping);
 }
 
+/// Beside this crate, in the workspace.
+const MODELS: [&str; 2] = ["models/digits-cnn.onnx", "models/resnet20-cifar10.onnx"];
+
+#[test]
+fn the_launcher_knows_the_memory_of_a_method() {
+    for name in MODELS {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join(name);
+        let model = OnnxModel::open(&path, &ImportOptions::default()).unwrap();
+        let module = TrainableModule::build(&model, &BuildOptions::default()).unwrap();
+        let parameters = Inventory::of(&module).parameters.len() as u64;
+        for method in METHODS {
+            let settings = OptimizerSettings { name: method.to_owned(), ..OptimizerSettings::default() };
+            let chosen = method::method(&settings, 0).unwrap();
+            let options = StepOptions::default();
+            let optimizer = optimizer::build(&module, &chosen, &method::groups(&settings), &options).unwrap();
+            // The number of updates of each parameter is not worth mentioning.
+            let expected = optimizer.state_bytes() - 8 * parameters;
+            assert_eq!(fixed_bytes(&model, method), expected, "{name}: {method}");
+        }
+    }
+}
+
 #[test]
 fn the_launchers_defaults_change_nothing() {
-    for (name, base) in [("sgd", "sgd"), ("adamw", "adamw"), ("fngd", "sgd"), ("fngd", "adamw")] {
+    for (name, base) in [
+        ("sgd", "sgd"),
+        ("adamw", "adamw"),
+        ("fngd", "sgd"),
+        ("fngd", "adamw"),
+        ("fngd", "muon"),
+        ("muon", "muon"),
+        ("shampoo", "shampoo"),
+        ("soap", "soap"),
+    ] {
         let silent = OptimizerSettings {
             name: name.to_owned(),
             inner: (name == "fngd").then(|| base.to_owned()),

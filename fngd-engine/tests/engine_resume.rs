@@ -132,6 +132,26 @@ fn adamw() {
 }
 
 #[test]
+fn muon() {
+    stopping_changes_nothing(&named("muon"), 1, &[3, 14]);
+    let over = OptimizerSettings { inner: Some("muon".to_owned()), ..named("fngd") };
+    stopping_changes_nothing(&over, 1, &[5, 15]);
+}
+
+#[test]
+fn shampoo() {
+    // Roots are taken in steps 1 and 11.
+    stopping_changes_nothing(&named("shampoo"), 1, &[3, 11]);
+    let adam = OptimizerSettings { graft: Some("adam".to_owned()), ..named("shampoo") };
+    stopping_changes_nothing(&adam, 1, &[10]);
+}
+
+#[test]
+fn soap() {
+    stopping_changes_nothing(&named("soap"), 1, &[1, 10]);
+}
+
+#[test]
 fn fngd() {
     stopping_changes_nothing(&named("fngd"), 1, &[1, 5, 7, 10, 15, 20]);
 }

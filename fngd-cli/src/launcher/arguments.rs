@@ -222,16 +222,16 @@ pub struct RunFlags {
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Optimizer")]
 pub struct OptimizerFlags {
-    /// fngd, sgd or adamw [default: fngd]
+    /// fngd, sgd, adamw, muon, shampoo or soap [default: fngd]
     #[arg(id = "optimizer_name", short = 'o', long = "optimizer", value_name = "NAME")]
     pub name: Option<String>,
-    /// Learning rate [default: 0.1; 0.001 with adamw]
+    /// Learning rate [default: 0.1; adamw 0.001, muon 0.02, soap 0.003]
     #[arg(long, value_name = "RATE")]
     pub lr: Option<String>,
-    /// Weight decay [default: 0.0005; 0.01 with adamw]
+    /// Weight decay [default: 0.0005; 0.01 with adamw, muon and soap]
     #[arg(long, value_name = "DECAY")]
     pub wd: Option<String>,
-    /// Momentum of sgd [default: 0.9]
+    /// Momentum of sgd, shampoo and muon [default: 0.9; muon 0.95]
     #[arg(long, value_name = "SHARE")]
     pub momentum: Option<String>,
     /// cosine, constant, linear, step, multistep or one-cycle [default: cosine]
@@ -240,7 +240,7 @@ pub struct OptimizerFlags {
     /// Rising phase: 5%, 2ep or a number of steps [default: 5%]
     #[arg(long, value_name = "LENGTH")]
     pub warmup: Option<String>,
-    /// fngd: the inner rule, sgd or adamw [default: sgd]
+    /// fngd: the inner rule, sgd, adamw or muon [default: sgd]
     #[arg(long, value_name = "NAME")]
     pub inner: Option<String>,
     /// fngd: damping γ, relative to the size of the Gram matrix [default: 1]
@@ -261,6 +261,9 @@ pub struct OptimizerFlags {
     /// fngd: take something out of the weights: mean, permute or uniform
     #[arg(long, value_name = "WHAT")]
     pub ablate: Option<String>,
+    /// shampoo: where the length of a step comes from: sgd, adam or none [default: sgd]
+    #[arg(long, value_name = "RULE")]
+    pub graft: Option<String>,
 }
 
 #[derive(Debug, Default, Args)]

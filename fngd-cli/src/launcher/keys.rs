@@ -42,16 +42,20 @@ pub enum Form {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum User {
     Everybody,
-    /// `sgd`, or `fngd` over it.
-    Sgd,
-    /// `adamw`, or `fngd` over it.
-    Adamw,
+    /// The rules with these names, alone or under `fngd`.
+    Rules(&'static [&'static str]),
     Fngd,
     /// The schedules with these names.
     Schedules(&'static [&'static str]),
 }
 
-const OPTIMIZERS: &[&str] = &["fngd", "sgd", "adamw"];
+const OPTIMIZERS: &[&str] = &["fngd", "sgd", "adamw", "muon", "shampoo", "soap"];
+/// The rules with a momentum, and those with Adam's averages.
+const WITH_MOMENTUM: User = User::Rules(&["sgd", "muon", "shampoo"]);
+const WITH_AVERAGES: User = User::Rules(&["adamw", "muon", "soap"]);
+const MUON: User = User::Rules(&["muon"]);
+const SHAMPOO: User = User::Rules(&["shampoo"]);
+const SOAP: User = User::Rules(&["soap"]);
 const SCHEDULES: &[&str] = &["cosine", "constant", "linear", "step", "multistep", "one-cycle"];
 
 const ZERO: Bound<f64> = Included(0.0);
@@ -107,12 +111,12 @@ pub const KEYS: &[Key] = &[
     key("optimizer.name", Some("--optimizer"), Form::Choice(OPTIMIZERS), User::Everybody),
     key("optimizer.lr", Some("--lr"), Form::Real(ABOVE_ZERO, Unbounded), User::Everybody),
     key("optimizer.weight_decay", Some("--wd"), Form::Real(ZERO, Unbounded), User::Everybody),
-    key("optimizer.momentum", Some("--momentum"), Form::Real(ZERO, BELOW_ONE), User::Sgd),
-    key("optimizer.nesterov", None, Form::Switch, User::Sgd),
-    key("optimizer.betas", None, Form::Reals(2, ZERO, BELOW_ONE), User::Adamw),
-    key("optimizer.epsilon", None, Form::Real(ABOVE_ZERO, ONE), User::Adamw),
+    key("optimizer.momentum", Some("--momentum"), Form::Real(ZERO, BELOW_ONE), WITH_MOMENTUM),
+    key("optimizer.nesterov", None, Form::Switch, WITH_MOMENTUM),
+    key("optimizer.betas", None, Form::Reals(2, ZERO, BELOW_ONE), WITH_AVERAGES),
+    key("optimizer.epsilon", None, Form::Real(ABOVE_ZERO, ONE), WITH_AVERAGES),
     key("optimizer.decay_all", None, Form::Switch, User::Everybody),
-    key("optimizer.inner", Some("--inner"), Form::Choice(&["sgd", "adamw"]), User::Fngd),
+    key("optimizer.inner", Some("--inner"), Form::Choice(&["sgd", "adamw", "muon"]), User::Fngd),
     key("optimizer.damping", Some("--damping"), Form::Real(Included(1e-4), Included(1e6)), User::Fngd),
     key("optimizer.share", Some("--share"), Form::Choice(&["slot", "sample", "none"]), User::Fngd),
     key("optimizer.ablate", Some("--ablate"), Form::Choice(&["mean", "permute", "uniform"]), User::Fngd),
@@ -125,6 +129,17 @@ pub const KEYS: &[Key] = &[
     key("optimizer.step_scale", Some("--step-scale"), Form::Choice(&["absorb", "layer", "slot"]), User::Fngd),
     key("optimizer.fisher", Some("--fisher"), Form::Choice(&["ef", "ief"]), User::Fngd),
     key("optimizer.gram_memory_mib", None, Form::Whole(1, 1_048_576), User::Fngd),
+    key("optimizer.newton_schulz_steps", None, Form::Whole(1, 99), MUON),
+    key("optimizer.muon_scale", None, Form::Choice(&["original", "match-rms"]), MUON),
+    key("optimizer.muon_scope", None, Form::Choice(&["hidden", "all"]), MUON),
+    key("optimizer.muon_precision", None, Form::Choice(&["full", "bfloat16"]), MUON),
+    key("optimizer.rest_lr_scale", None, Form::Real(ZERO, Unbounded), MUON),
+    key("optimizer.graft", Some("--graft"), Form::Choice(&["sgd", "adam", "none"]), SHAMPOO),
+    key("optimizer.block_size", None, Form::Whole(1, 8192), SHAMPOO),
+    key("optimizer.statistics_every_steps", None, Form::Whole(1, 1_000_000), SHAMPOO),
+    key("optimizer.roots_every_steps", None, Form::Whole(1, 1_000_000), SHAMPOO),
+    key("optimizer.basis_every_steps", None, Form::Whole(1, 1_000_000), SOAP),
+    key("optimizer.largest_factor", None, Form::Whole(1, 1_000_000), SOAP),
     key("schedule.kind", Some("--schedule"), Form::Choice(SCHEDULES), User::Everybody),
     key(
         "schedule.warmup",
@@ -347,6 +362,17 @@ mod tests {
                 step_scale: Some("absorb".into()),
                 fisher: Some("ef".into()),
                 gram_memory_mib: Some(512),
+                newton_schulz_steps: Some(5),
+                muon_scale: Some("original".into()),
+                muon_scope: Some("hidden".into()),
+                muon_precision: Some("full".into()),
+                rest_lr_scale: Some(0.05),
+                graft: Some("sgd".into()),
+                block_size: Some(128),
+                statistics_every_steps: Some(10),
+                roots_every_steps: Some(10),
+                basis_every_steps: Some(10),
+                largest_factor: Some(10_000),
             },
             schedule: ScheduleSettings {
                 every_epochs: Some(1),
@@ -393,7 +419,10 @@ mod tests {
         assert_eq!(message("optimizer.lr", "nan"), "must be a number > 0, found `nan`");
         assert_eq!(message("optimizer.momentum", "1"), "must be a number in [0, 1), found `1.0`");
         assert_eq!(message("optimizer.betas", "0.9"), "must be 2 numbers in [0, 1), found `[0.9]`");
-        assert_eq!(message("optimizer.name", "adam"), "must be `fngd`, `sgd` or `adamw`, found `adam`");
+        assert_eq!(
+            message("optimizer.name", "adam"),
+            "must be `fngd`, `sgd`, `adamw`, `muon`, `shampoo` or `soap`, found `adam`"
+        );
         assert_eq!(message("train.freeze", "("), "must be a regular expression, found `(`");
         assert_eq!(message("train.device", "gpu"), "must be `auto`, `cpu`, `cuda` or `cuda:N`, found `gpu`");
         let wrong = "must be `R1` to `R10`, or `unmerge`, `identity`, `retie`, `rebatch`, `batch-norm`, `bias`, `constant`, `head`, `tail` or `mode`, found `[\"R4\", \"R11\"]`";

@@ -4,6 +4,7 @@ use crate::launcher::arguments::ImportFlags;
 use crate::launcher::failure::{Code, Failure, Result};
 use crate::launcher::{keys, text};
 use crate::settings::ImportSettings;
+use crate::state_memory;
 use fngd_onnx::analysis::ParameterRole;
 use fngd_onnx::graph::{Dim, ValueInfo};
 use fngd_onnx::{Error, OnnxModel};
@@ -100,14 +101,9 @@ impl Totals {
         if self.trainable == 0 { 0.0 } else { self.preconditioned as f64 / self.trainable as f64 }
     }
 
-    /// Optimizer state in bytes: (fixed, for each training sample).
-    pub fn state_bytes(&self, method: &str) -> (u64, u64) {
-        match method {
-            // Momentum, and a float32 coefficient for each layer and sample.
-            "fngd" => (4 * self.trainable, 4 * self.layers),
-            "adamw" => (8 * self.trainable, 0),
-            _ => (4 * self.trainable, 0),
-        }
+    /// Optimizer state in bytes, for each training sample: a float32 coefficient for each layer.
+    pub fn bytes_per_sample(&self, method: &str) -> u64 {
+        if method == "fngd" { 4 * self.layers } else { 0 }
     }
 }
 
@@ -115,8 +111,8 @@ impl Totals {
 pub fn document(model: &OnnxModel) -> Value {
     let totals = Totals::of(model);
     let state = |method: &str| {
-        let (fixed, per_sample) = totals.state_bytes(method);
-        json!({ "bytes": fixed, "bytes_per_sample": per_sample })
+        let (fixed, per_sample) = (state_memory::fixed_bytes(model, method), totals.bytes_per_sample(method));
+        (method.to_owned(), json!({ "bytes": fixed, "bytes_per_sample": per_sample }))
     };
     json!({
         "schema": 1,
@@ -134,7 +130,7 @@ pub fn document(model: &OnnxModel) -> Value {
             "preconditioned": totals.preconditioned,
             "preconditioned_layers": totals.layers,
         },
-        "optimizer_state": { "fngd": state("fngd"), "sgd": state("sgd"), "adamw": state("adamw") },
+        "optimizer_state": state_memory::METHODS.into_iter().map(state).collect::<serde_json::Map<_, _>>(),
     })
 }
 

@@ -229,6 +229,7 @@ fn read_flags(train: &Train, global: &Global, values: &mut Values) -> Result<()>
         ("optimizer.weight_decay", &optimizer.wd),
         ("optimizer.momentum", &optimizer.momentum),
         ("optimizer.inner", &optimizer.inner),
+        ("optimizer.graft", &optimizer.graft),
         ("optimizer.damping", &optimizer.damping),
         ("optimizer.share", &optimizer.share),
         ("optimizer.ablate", &optimizer.ablate),
@@ -286,8 +287,7 @@ fn drop_unused(values: &mut Values) -> Result<Vec<String>> {
         let Some((_, origin)) = values.get(key.name) else { continue };
         let used = match key.user {
             User::Everybody => true,
-            User::Sgd => base == "sgd",
-            User::Adamw => base == "adamw",
+            User::Rules(names) => names.contains(&base.as_str()),
             User::Fngd => method == "fngd",
             User::Schedules(names) => names.contains(&schedule.as_str()),
         };
@@ -319,6 +319,10 @@ fn fill_defaults(values: &mut Values) {
     let inner = word(values, "optimizer.inner", "sgd").to_owned();
     let schedule = word(values, "schedule.kind", "cosine").to_owned();
     let base = if method == "fngd" { inner.clone() } else { method.clone() };
+    if base == "shampoo" && word(values, "optimizer.graft", "sgd") == "adam" {
+        let rate = Value::from(crate::settings::SHAMPOO_ADAM_LEARNING_RATE);
+        values.entry("optimizer.lr").or_insert((rate, Origin::DefaultOf("shampoo with adam's graft".to_owned())));
+    }
     for (name, value) in crate::settings::method_defaults(&method, &base) {
         values.entry(name).or_insert((value, Origin::DefaultOf(method.clone())));
     }

@@ -31,14 +31,17 @@ pub struct Contender {
     labels: Tensor,
     device: Device,
     has_first_epoch: bool,
+    /// Some steps do what others need not: roots, bases.
+    pub is_periodic: bool,
     phases: [Vec<Phases>; 2],
 }
 
 impl Contender {
-    /// `name`: `sgd`, `adamw`, `fngd` (over SGD) or `fngd-adamw`.
+    /// `name`: `sgd`, `adamw`, `muon`, `shampoo`, `soap`, `fngd` (over SGD), `fngd-adamw` or `fngd-muon`.
     pub fn build(name: &str, job: &BenchStep, device: Device) -> Result<Self> {
         let (optimizer, inner) = match name {
             "fngd-adamw" => ("fngd", Some("adamw".to_owned())),
+            "fngd-muon" => ("fngd", Some("muon".to_owned())),
             other => (other, None),
         };
         let settings = OptimizerSettings { name: optimizer.to_owned(), inner, ..OptimizerSettings::default() };
@@ -64,6 +67,7 @@ impl Contender {
             labels,
             device,
             has_first_epoch: matches!(method, Method::Fngd { .. }),
+            is_periodic: matches!(method, Method::Shampoo(_) | Method::Soap(_)),
             phases: [Vec::new(), Vec::new()],
         })
     }

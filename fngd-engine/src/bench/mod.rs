@@ -81,6 +81,14 @@ fn row(contender: &Contender, reference: &[Vec<f64>], job: &BenchStep) -> Result
         "images_per_s": steady.images_per_second,
         "steady": { "summary": steady, "ratios": ratios, "phases_ms": contender.steady_phases() },
     });
+    if contender.is_periodic {
+        let mean = |rounds: &[Vec<f64>]| {
+            let times = rounds.concat();
+            times.iter().sum::<f64>() / times.len() as f64
+        };
+        row["mean_ms"] = (mean(&contender.steady) * 1e3).into();
+        row["mean_ratio"] = (mean(&contender.steady) / mean(reference)).into();
+    }
     if let Some(first) = Summary::of(&contender.first_epoch.concat(), job.batch) {
         let ratios = Ratios::of(&contender.first_epoch, reference).ok_or_else(missing)?;
         row["first_epoch_ms"] = (first.median_seconds * 1e3).into();

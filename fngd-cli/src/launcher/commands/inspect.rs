@@ -4,12 +4,12 @@ use crate::launcher::arguments::{Global, Inspect};
 use crate::launcher::failure::{Failure, Result};
 use crate::launcher::model::{self, Totals, describe, role};
 use crate::launcher::{front, print_line, text};
+use crate::state_memory::{self, METHODS};
 use fngd_onnx::analysis::ParameterRole;
 use fngd_onnx::{OnnxModel, ParameterRow, Repair};
 use std::collections::BTreeMap;
 
 pub fn run(arguments: &Inspect, global: &Global) -> Result<u8> {
-    const METHODS: [&str; 3] = ["fngd", "sgd", "adamw"];
     let method = arguments.optimizer.as_str();
     if !METHODS.contains(&method) {
         let wanted = text::alternatives(&METHODS);
@@ -46,13 +46,14 @@ fn heading(model: &OnnxModel) {
     print_line("");
 }
 
-/// Who trains a parameter.
-fn trainer(row: &ParameterRow, method: &str) -> String {
+/// Who trains a parameter. `muon`: the names of the matrices that are orthogonalised.
+fn trainer(row: &ParameterRow, method: &str, muon: &[&str]) -> String {
     match (row.role, row.trainable) {
         (ParameterRole::RunningStatistic, _) => "updated".to_owned(),
         (_, false) => "frozen".to_owned(),
         _ if method == "fngd" && row.preconditioned => "FNGD".to_owned(),
         _ if method == "fngd" => "plain".to_owned(),
+        _ if method == "muon" && !muon.contains(&row.name.as_str()) => "ADAMW".to_owned(),
         _ => method.to_uppercase(),
     }
 }
@@ -67,8 +68,9 @@ fn groups(model: &OnnxModel, method: &str) {
         reason: Option<&'a str>,
     }
     let mut groups: Vec<Group<'_>> = Vec::new();
+    let muon = state_memory::muon_matrices(model);
     for row in model.parameters() {
-        let (role, trainer) = (role(row.role), trainer(row, method));
+        let (role, trainer) = (role(row.role), trainer(row, method, &muon));
         let count: u64 = row.dims.iter().product();
         match groups.iter_mut().find(|group| group.role == role && group.trainer == trainer) {
             Some(group) => {
@@ -97,10 +99,11 @@ fn rows(model: &OnnxModel, method: &str) {
     let name = |row: &ParameterRow| text::name(&row.name);
     let width = model.parameters().iter().map(|row| name(row).chars().count()).max().unwrap_or(0).clamp(4, 60);
     print_line(&format!("  {:<width$}  {:<20} {:<18} {:<9} note", "name", "parameter", "shape", "trained"));
+    let muon = state_memory::muon_matrices(model);
     for row in model.parameters() {
         let dims: Vec<String> = row.dims.iter().map(u64::to_string).collect();
         let shape = format!("[{}]", dims.join(", "));
-        let (role, trainer, note) = (role(row.role), trainer(row, method), text::name(&row.reason));
+        let (role, trainer, note) = (role(row.role), trainer(row, method, &muon), text::name(&row.reason));
         let line = format!("  {:<width$}  {role:<20} {shape:<18} {trainer:<9} {note}", name(row));
         print_line(line.trim_end());
     }
@@ -108,7 +111,7 @@ fn rows(model: &OnnxModel, method: &str) {
 
 fn totals(model: &OnnxModel, method: &str, all: bool) {
     let totals = Totals::of(model);
-    let state = |method: &str| match totals.state_bytes(method) {
+    let state = |method: &str| match (state_memory::fixed_bytes(model, method), totals.bytes_per_sample(method)) {
         (fixed, 0) => text::bytes(fixed),
         (fixed, per_sample) => format!("{} and {per_sample} B for each training sample", text::bytes(fixed)),
     };
@@ -124,11 +127,8 @@ fn totals(model: &OnnxModel, method: &str, all: bool) {
             print_line(&format!("  {layers} {noun} not: {}.", text::name(reason)));
         }
     }
-    let others: Vec<String> = ["fngd", "sgd", "adamw"]
-        .iter()
-        .filter(|other| **other != method)
-        .map(|other| format!("{other}: {}", state(other)))
-        .collect();
+    let others: Vec<String> =
+        METHODS.iter().filter(|other| **other != method).map(|other| format!("{other}: {}", state(other))).collect();
     print_line(&format!("  Optimizer state: {} ({})", state(method), others.join("; ")));
     if !all {
         print_line("  Every parameter: --layers");
