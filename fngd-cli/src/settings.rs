@@ -170,9 +170,9 @@ impl Default for TrainSettings {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OptimizerSettings {
-    /// `fngd`, `sgd` or `adamw`.
+    /// `fngd`, `ngd`, `kfac`, `eva`, `sgd` or `adamw`.
     pub name: String,
-    /// Learning rate. Default: 0.1 for `sgd` and `fngd` over `sgd`; 1e-3 with `adamw`.
+    /// Learning rate. Default: 0.1 for `sgd` and whatever has `sgd` as inner rule; 1e-3 with `adamw`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lr: Option<f64>,
     /// Weight decay. Default: 5e-4 with `sgd`, 1e-2 with `adamw`.
@@ -193,10 +193,10 @@ pub struct OptimizerSettings {
     /// Decay biases and normalisation parameters too. Default false.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub decay_all: Option<bool>,
-    /// Inner rule of `fngd`: `sgd` or `adamw`. Default `sgd`.
+    /// Inner rule of `fngd`, `ngd`, `kfac` and `eva`: `sgd` or `adamw`. Default `sgd`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inner: Option<String>,
-    /// γ of `fngd`: damping relative to ‖K‖_F. Default: see `fngd_core::FngdConfig`.
+    /// γ of `fngd` and `ngd`: damping relative to ‖K‖_F; λ of `kfac` and `eva`. Default: 1; 0.003 for `kfac`, 0.03 for `eva`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub damping: Option<f64>,
     /// `slot` (paper), `sample` or `none`.
@@ -217,6 +217,29 @@ pub struct OptimizerSettings {
     /// Most bytes that forming one Gram matrix may take, in MiB. Default 512.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gram_memory_mib: Option<u64>,
+    /// `kfac`, `eva`: weight of the past in running averages, in [0, 1). Default 0.95.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decay: Option<f64>,
+    /// `kfac`, `eva`: steps from one look at activations and output gradients to the next. Default 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub statistics_every_steps: Option<u64>,
+    /// `kfac`: steps from one factorisation to the next. Default 10.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refresh_every_steps: Option<u64>,
+    /// `kfac`, `eva`: κ, the longest step in the metric of the curvature; 0 does not clip. Default 1e-3.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kl_clip: Option<f64>,
+    /// `kfac`: `eigen` or `cholesky`. Default `eigen`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inverse: Option<String>,
+    /// `kfac`, `eva`: `textbook`, or `published` as its implementation has it. Default `textbook`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub form: Option<String>,
+}
+
+/// Whether a method turns the gradient and leaves the step to an inner rule.
+pub fn has_inner(method: &str) -> bool {
+    matches!(method, "fngd" | "ngd" | "kfac" | "eva")
 }
 
 impl Default for OptimizerSettings {
@@ -238,6 +261,12 @@ impl Default for OptimizerSettings {
             step_scale: None,
             fisher: None,
             gram_memory_mib: None,
+            decay: None,
+            statistics_every_steps: None,
+            refresh_every_steps: None,
+            kl_clip: None,
+            inverse: None,
+            form: None,
         }
     }
 }
@@ -246,7 +275,7 @@ impl Default for OptimizerSettings {
 pub const DEFAULT_DAMPING: f64 = 1.0;
 
 /// What the knobs of a method are where nobody says otherwise, by their names in config.toml. `base` is the rule that makes
-/// the step: `method` itself, or the inner rule of `fngd`.
+/// the step: `method` itself, or its inner rule.
 pub fn method_defaults(method: &str, base: &str) -> Vec<(&'static str, Value)> {
     let mut defaults = vec![("optimizer.decay_all", Value::from(false))];
     if base == "adamw" {
@@ -264,18 +293,47 @@ pub fn method_defaults(method: &str, base: &str) -> Vec<(&'static str, Value)> {
             ("optimizer.nesterov", Value::from(false)),
         ]);
     }
-    if method == "fngd" {
-        defaults.extend([
-            ("optimizer.inner", Value::from(base)),
+    if has_inner(method) {
+        defaults.push(("optimizer.inner", Value::from(base)));
+    }
+    defaults.extend(curvature_defaults(method));
+    defaults
+}
+
+/// The knobs of what turns the gradient.
+fn curvature_defaults(method: &str) -> Vec<(&'static str, Value)> {
+    let weighted = || {
+        vec![
             ("optimizer.damping", Value::from(DEFAULT_DAMPING)),
-            ("optimizer.share", Value::from("slot")),
-            ("optimizer.refresh", Value::from("first-epoch")),
             ("optimizer.step_scale", Value::from("absorb")),
             ("optimizer.fisher", Value::from("ef")),
             ("optimizer.gram_memory_mib", Value::from(512)),
-        ]);
+        ]
+    };
+    match method {
+        "fngd" => {
+            let shared = [("optimizer.share", "slot"), ("optimizer.refresh", "first-epoch")];
+            weighted().into_iter().chain(shared.map(|(name, word)| (name, Value::from(word)))).collect()
+        }
+        "ngd" => weighted(),
+        "kfac" => vec![
+            ("optimizer.damping", Value::from(3e-3)),
+            ("optimizer.decay", Value::from(0.95)),
+            ("optimizer.statistics_every_steps", Value::from(1)),
+            ("optimizer.refresh_every_steps", Value::from(10)),
+            ("optimizer.kl_clip", Value::from(1e-3)),
+            ("optimizer.inverse", Value::from("eigen")),
+            ("optimizer.form", Value::from("textbook")),
+        ],
+        "eva" => vec![
+            ("optimizer.damping", Value::from(0.03)),
+            ("optimizer.decay", Value::from(0.95)),
+            ("optimizer.statistics_every_steps", Value::from(1)),
+            ("optimizer.kl_clip", Value::from(1e-3)),
+            ("optimizer.form", Value::from("textbook")),
+        ],
+        _ => Vec::new(),
     }
-    defaults
 }
 
 /// The same for the knobs of a schedule.

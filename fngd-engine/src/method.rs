@@ -1,8 +1,8 @@
 //! From settings to a method of training and a schedule of learning rates.
 
 use super::failure::{Failure, Result};
-use fngd_cli::settings::{OptimizerSettings, ScheduleSettings};
-use fngd_core::optimizer::{AdamwConfig, Groups, Inner, Method, SgdConfig};
+use fngd_cli::settings::{OptimizerSettings, ScheduleSettings, has_inner};
+use fngd_core::optimizer::{AdamwConfig, EvaConfig, Form, Groups, Inner, KfacConfig, KfacInverse, Method, SgdConfig};
 use fngd_core::{
     Ablation, Fisher, FngdConfig, Refresh, Schedule, ScheduleConfig, ScheduleShape, Share, StepScale, WarmUp,
 };
@@ -13,7 +13,13 @@ pub fn method(settings: &OptimizerSettings, seed: u64) -> Result<Method> {
         "sgd" => Ok(Method::Sgd(sgd(settings))),
         "adamw" => Ok(Method::Adamw(adamw(settings))),
         "fngd" => Ok(Method::Fngd { config: fngd(settings, seed)?, inner: inner(settings)? }),
-        other => Err(unknown("optimizer", other, "fngd, sgd or adamw")),
+        "ngd" => {
+            let config = FngdConfig { share: Share::None, ..fngd(settings, seed)? };
+            Ok(Method::Fngd { config, inner: inner(settings)? })
+        }
+        "kfac" => Ok(Method::Kfac { config: kfac(settings)?, inner: inner(settings)? }),
+        "eva" => Ok(Method::Eva { config: eva(settings)?, inner: inner(settings)? }),
+        other => Err(unknown("optimizer", other, "fngd, ngd, kfac, eva, sgd or adamw")),
     }
 }
 
@@ -24,7 +30,8 @@ pub fn groups(settings: &OptimizerSettings) -> Groups {
 
 /// The learning rate that the schedule starts from or rises to.
 pub fn learning_rate(settings: &OptimizerSettings) -> f64 {
-    let adaptive = settings.name == "adamw" || (settings.name == "fngd" && settings.inner.as_deref() == Some("adamw"));
+    let adaptive =
+        settings.name == "adamw" || (has_inner(&settings.name) && settings.inner.as_deref() == Some("adamw"));
     settings.lr.unwrap_or(if adaptive { 1e-3 } else { 0.1 })
 }
 
@@ -146,6 +153,48 @@ fn fngd(settings: &OptimizerSettings, seed: u64) -> Result<FngdConfig> {
     Ok(config)
 }
 
+fn kfac(settings: &OptimizerSettings) -> Result<KfacConfig> {
+    let default = KfacConfig::default();
+    Ok(KfacConfig {
+        damping: settings.damping.unwrap_or(default.damping),
+        decay: settings.decay.unwrap_or(default.decay),
+        statistics_every_steps: settings.statistics_every_steps.unwrap_or(default.statistics_every_steps),
+        refresh_every_steps: settings.refresh_every_steps.unwrap_or(default.refresh_every_steps),
+        kl_clip: kl_clip(settings, default.kl_clip),
+        inverse: match settings.inverse.as_deref() {
+            None => default.inverse,
+            Some("eigen") => KfacInverse::Eigen,
+            Some("cholesky") => KfacInverse::Cholesky,
+            Some(other) => return Err(unknown("inverse", other, "eigen or cholesky")),
+        },
+        form: form(settings)?,
+    })
+}
+
+fn eva(settings: &OptimizerSettings) -> Result<EvaConfig> {
+    let default = EvaConfig::default();
+    Ok(EvaConfig {
+        damping: settings.damping.unwrap_or(default.damping),
+        decay: settings.decay.unwrap_or(default.decay),
+        statistics_every_steps: settings.statistics_every_steps.unwrap_or(default.statistics_every_steps),
+        kl_clip: kl_clip(settings, default.kl_clip),
+        form: form(settings)?,
+    })
+}
+
+/// 0 does not clip.
+fn kl_clip(settings: &OptimizerSettings, default: Option<f64>) -> Option<f64> {
+    settings.kl_clip.map_or(default, |kappa| (kappa != 0.0).then_some(kappa))
+}
+
+fn form(settings: &OptimizerSettings) -> Result<Form> {
+    match settings.form.as_deref() {
+        None | Some("textbook") => Ok(Form::Textbook),
+        Some("published") => Ok(Form::Published),
+        Some(other) => Err(unknown("form", other, "textbook or published")),
+    }
+}
+
 /// `first-epoch`, `every-N-epochs` or `never`.
 fn refresh(text: &str) -> Result<Refresh> {
     let every = || text.strip_prefix("every-")?.strip_suffix("-epochs")?.parse().ok();
@@ -195,9 +244,39 @@ mod tests {
     }
 
     #[test]
+    fn methods_over_an_inner_rule() {
+        let inner = Inner::Sgd(SgdConfig { momentum: 0.5, ..Default::default() });
+        let over = |name: &str| OptimizerSettings { momentum: Some(0.5), ..settings(name) };
+        let exact = FngdConfig { share: Share::None, ..Default::default() };
+        assert_eq!(method(&over("ngd"), 0).unwrap(), Method::Fngd { config: exact, inner });
+        let set = OptimizerSettings {
+            damping: Some(0.2),
+            refresh_every_steps: Some(7),
+            kl_clip: Some(0.0),
+            inverse: Some("cholesky".to_owned()),
+            form: Some("published".to_owned()),
+            ..over("kfac")
+        };
+        let config = KfacConfig {
+            damping: 0.2,
+            refresh_every_steps: 7,
+            kl_clip: None,
+            inverse: KfacInverse::Cholesky,
+            form: Form::Published,
+            ..Default::default()
+        };
+        assert_eq!(method(&set, 0).unwrap(), Method::Kfac { config, inner });
+        let set = OptimizerSettings { statistics_every_steps: Some(3), decay: Some(0.5), ..over("eva") };
+        let config = EvaConfig { statistics_every_steps: 3, decay: 0.5, ..Default::default() };
+        assert_eq!(method(&set, 0).unwrap(), Method::Eva { config, inner });
+        let adaptive = OptimizerSettings { inner: Some("adamw".to_owned()), ..settings("eva") };
+        assert_eq!((learning_rate(&adaptive), learning_rate(&set)), (1e-3, 0.1));
+    }
+
+    #[test]
     fn an_unknown_word_is_answered_with_the_known_ones() {
         let text = |set: OptimizerSettings| method(&set, 0).unwrap_err().to_string();
-        assert_eq!(text(settings("muon")), "optimizer must be fngd, sgd or adamw, found `muon`");
+        assert_eq!(text(settings("adam")), "optimizer must be fngd, ngd, kfac, eva, sgd or adamw, found `adam`");
         let refresh = OptimizerSettings { refresh: Some("every--epochs".to_owned()), ..settings("fngd") };
         let expected = "refresh must be first-epoch, every-N-epochs (every-10-epochs) or never, found `every--epochs`";
         assert_eq!(text(refresh), expected);

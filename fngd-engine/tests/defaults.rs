@@ -1,6 +1,6 @@
 //! The launcher cannot ask `fngd-core` for the defaults that it shows and writes to config.toml: here the two must agree.
 
-use fngd_cli::settings::{DEFAULT_DAMPING, OptimizerSettings, method_defaults};
+use fngd_cli::settings::{DEFAULT_DAMPING, OptimizerSettings, has_inner, method_defaults};
 use fngd_core::FngdConfig;
 use fngd_engine::method;
 
@@ -11,10 +11,11 @@ fn the_launchers_damping_is_the_cores() {
 
 #[test]
 fn the_launchers_defaults_change_nothing() {
-    for (name, base) in [("sgd", "sgd"), ("adamw", "adamw"), ("fngd", "sgd"), ("fngd", "adamw")] {
+    let over = ["fngd", "ngd", "kfac", "eva"].into_iter().flat_map(|name| [(name, "sgd"), (name, "adamw")]);
+    for (name, base) in [("sgd", "sgd"), ("adamw", "adamw")].into_iter().chain(over) {
         let silent = OptimizerSettings {
             name: name.to_owned(),
-            inner: (name == "fngd").then(|| base.to_owned()),
+            inner: has_inner(name).then(|| base.to_owned()),
             ..OptimizerSettings::default()
         };
         let spoken = method_defaults(name, base).into_iter().map(|(key, value)| {

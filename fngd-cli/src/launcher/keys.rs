@@ -42,16 +42,23 @@ pub enum Form {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum User {
     Everybody,
-    /// `sgd`, or `fngd` over it.
+    /// `sgd`, or a method over it.
     Sgd,
-    /// `adamw`, or `fngd` over it.
+    /// `adamw`, or a method over it.
     Adamw,
-    Fngd,
+    /// The methods with these names.
+    Methods(&'static [&'static str]),
     /// The schedules with these names.
     Schedules(&'static [&'static str]),
 }
 
-const OPTIMIZERS: &[&str] = &["fngd", "sgd", "adamw"];
+const OPTIMIZERS: &[&str] = &["fngd", "ngd", "kfac", "eva", "sgd", "adamw"];
+/// Methods that turn the gradient and leave the step to an inner rule.
+const TAPPED: &[&str] = &["fngd", "ngd", "kfac", "eva"];
+/// Methods that weight samples.
+const WEIGHTED: &[&str] = &["fngd", "ngd"];
+/// Methods that keep a curvature of each layer.
+const LAYERWISE: &[&str] = &["kfac", "eva"];
 const SCHEDULES: &[&str] = &["cosine", "constant", "linear", "step", "multistep", "one-cycle"];
 
 const ZERO: Bound<f64> = Included(0.0);
@@ -112,19 +119,30 @@ pub const KEYS: &[Key] = &[
     key("optimizer.betas", None, Form::Reals(2, ZERO, BELOW_ONE), User::Adamw),
     key("optimizer.epsilon", None, Form::Real(ABOVE_ZERO, ONE), User::Adamw),
     key("optimizer.decay_all", None, Form::Switch, User::Everybody),
-    key("optimizer.inner", Some("--inner"), Form::Choice(&["sgd", "adamw"]), User::Fngd),
-    key("optimizer.damping", Some("--damping"), Form::Real(Included(1e-4), Included(1e6)), User::Fngd),
-    key("optimizer.share", Some("--share"), Form::Choice(&["slot", "sample", "none"]), User::Fngd),
-    key("optimizer.ablate", Some("--ablate"), Form::Choice(&["mean", "permute", "uniform"]), User::Fngd),
+    key("optimizer.inner", Some("--inner"), Form::Choice(&["sgd", "adamw"]), User::Methods(TAPPED)),
+    key("optimizer.damping", Some("--damping"), Form::Real(Included(1e-4), Included(1e6)), User::Methods(TAPPED)),
+    key("optimizer.share", Some("--share"), Form::Choice(&["slot", "sample", "none"]), User::Methods(&["fngd"])),
+    key("optimizer.ablate", Some("--ablate"), Form::Choice(&["mean", "permute", "uniform"]), User::Methods(WEIGHTED)),
     key(
         "optimizer.refresh",
         Some("--refresh"),
         Form::Grammar("`first-epoch`, `every-N-epochs` or `never`", is_refresh),
-        User::Fngd,
+        User::Methods(&["fngd"]),
     ),
-    key("optimizer.step_scale", Some("--step-scale"), Form::Choice(&["absorb", "layer", "slot"]), User::Fngd),
-    key("optimizer.fisher", Some("--fisher"), Form::Choice(&["ef", "ief"]), User::Fngd),
-    key("optimizer.gram_memory_mib", None, Form::Whole(1, 1_048_576), User::Fngd),
+    key(
+        "optimizer.step_scale",
+        Some("--step-scale"),
+        Form::Choice(&["absorb", "layer", "slot"]),
+        User::Methods(WEIGHTED),
+    ),
+    key("optimizer.fisher", Some("--fisher"), Form::Choice(&["ef", "ief"]), User::Methods(WEIGHTED)),
+    key("optimizer.gram_memory_mib", None, Form::Whole(1, 1_048_576), User::Methods(WEIGHTED)),
+    key("optimizer.decay", None, Form::Real(ZERO, BELOW_ONE), User::Methods(LAYERWISE)),
+    key("optimizer.statistics_every_steps", None, Form::Whole(1, 1_000_000), User::Methods(LAYERWISE)),
+    key("optimizer.refresh_every_steps", None, Form::Whole(1, 1_000_000), User::Methods(&["kfac"])),
+    key("optimizer.kl_clip", None, Form::Real(ZERO, Unbounded), User::Methods(LAYERWISE)),
+    key("optimizer.inverse", None, Form::Choice(&["eigen", "cholesky"]), User::Methods(&["kfac"])),
+    key("optimizer.form", None, Form::Choice(&["textbook", "published"]), User::Methods(LAYERWISE)),
     key("schedule.kind", Some("--schedule"), Form::Choice(SCHEDULES), User::Everybody),
     key(
         "schedule.warmup",
@@ -347,6 +365,12 @@ mod tests {
                 step_scale: Some("absorb".into()),
                 fisher: Some("ef".into()),
                 gram_memory_mib: Some(512),
+                decay: Some(0.95),
+                statistics_every_steps: Some(1),
+                refresh_every_steps: Some(10),
+                kl_clip: Some(1e-3),
+                inverse: Some("eigen".into()),
+                form: Some("textbook".into()),
             },
             schedule: ScheduleSettings {
                 every_epochs: Some(1),
@@ -393,7 +417,10 @@ mod tests {
         assert_eq!(message("optimizer.lr", "nan"), "must be a number > 0, found `nan`");
         assert_eq!(message("optimizer.momentum", "1"), "must be a number in [0, 1), found `1.0`");
         assert_eq!(message("optimizer.betas", "0.9"), "must be 2 numbers in [0, 1), found `[0.9]`");
-        assert_eq!(message("optimizer.name", "adam"), "must be `fngd`, `sgd` or `adamw`, found `adam`");
+        assert_eq!(
+            message("optimizer.name", "adam"),
+            "must be `fngd`, `ngd`, `kfac`, `eva`, `sgd` or `adamw`, found `adam`"
+        );
         assert_eq!(message("train.freeze", "("), "must be a regular expression, found `(`");
         assert_eq!(message("train.device", "gpu"), "must be `auto`, `cpu`, `cuda` or `cuda:N`, found `gpu`");
         let wrong = "must be `R1` to `R10`, or `unmerge`, `identity`, `retie`, `rebatch`, `batch-norm`, `bias`, `constant`, `head`, `tail` or `mode`, found `[\"R4\", \"R11\"]`";

@@ -8,6 +8,7 @@ use fngd_onnx::analysis::ParameterRole;
 use fngd_onnx::graph::{Dim, ValueInfo};
 use fngd_onnx::{Error, OnnxModel};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Opens and checks a model file.
@@ -71,6 +72,10 @@ pub struct Totals {
     pub preconditioned: u64,
     /// Layers whose gradient is weighted: one coefficient a layer and sample.
     pub layers: u64,
+    /// Numbers of both Kronecker factors of all of them, of the factors' eigenvalues, and of the layers' parts of a state.
+    pub factors: u64,
+    /// Inputs and outputs of all of them, groups apart.
+    pub features: u64,
 }
 
 impl Totals {
@@ -89,6 +94,10 @@ impl Totals {
         }
         let layers = model.analysis().layers.values().filter(|layer| layer.plain_because.is_none());
         totals.layers = layers.map(|layer| layer.weight).collect::<std::collections::BTreeSet<_>>().len() as u64;
+        for [groups, outputs, inputs] in matrices(model) {
+            totals.factors += groups * (outputs * outputs + inputs * inputs);
+            totals.features += groups * (outputs + inputs);
+        }
         totals
     }
 
@@ -105,10 +114,40 @@ impl Totals {
         match method {
             // Momentum, and a float32 coefficient for each layer and sample.
             "fngd" => (4 * self.trainable, 4 * self.layers),
+            // Momentum; running averages of both factors, their eigenvectors and eigenvalues; a count for each layer and one more.
+            "kfac" => (4 * (self.trainable + 2 * self.factors + self.features) + 8 * (self.layers + 1), 0),
+            "eva" => (4 * (self.trainable + self.features) + 8 * (self.layers + 1), 0),
             "adamw" => (8 * self.trainable, 0),
             _ => (4 * self.trainable, 0),
         }
     }
+}
+
+/// Methods that `inspect` knows the state of.
+pub const METHODS: [&str; 6] = ["fngd", "ngd", "kfac", "eva", "sgd", "adamw"];
+
+/// Groups, output features and inputs (a bias counts as one) of every preconditioned layer, as its curvature sees them.
+fn matrices(model: &OnnxModel) -> Vec<[u64; 3]> {
+    let analysis = model.analysis();
+    let dims: BTreeMap<&str, &[u64]> =
+        model.parameters().iter().map(|row| (row.name.as_str(), row.dims.as_slice())).collect();
+    let mut seen = std::collections::BTreeSet::new();
+    let mut matrices = Vec::new();
+    for (index, layer) in analysis.layers.iter().filter(|(_, layer)| layer.plain_because.is_none()) {
+        if !seen.insert(layer.weight) {
+            continue;
+        }
+        let Some(weight) = analysis.parameters.get(&layer.weight) else { continue };
+        let Some([first, rest @ ..]) = dims.get(weight.name.as_str()).copied() else { continue };
+        let Some(node) = model.graph().nodes.get(*index) else { continue };
+        let inputs: u64 = rest.iter().product();
+        let (outputs, inputs) = if weight.transposed { (inputs, *first) } else { (*first, inputs) };
+        let groups = if rest.len() > 1 { u64::try_from(node.int("group", 1)).unwrap_or(1).max(1) } else { 1 };
+        let trained = |bias| analysis.parameters.get(bias).is_some_and(|bias| bias.trainable);
+        let joint_bias = node.op_type != "ConvTranspose" && layer.bias.as_ref().is_some_and(trained);
+        matrices.push([groups, outputs / groups, inputs + u64::from(joint_bias)]);
+    }
+    matrices
 }
 
 /// What `inspect --json` says; a run keeps it as model.json.
@@ -134,7 +173,7 @@ pub fn document(model: &OnnxModel) -> Value {
             "preconditioned": totals.preconditioned,
             "preconditioned_layers": totals.layers,
         },
-        "optimizer_state": { "fngd": state("fngd"), "sgd": state("sgd"), "adamw": state("adamw") },
+        "optimizer_state": METHODS.map(|method| (method, state(method))).into_iter().collect::<BTreeMap<_, _>>(),
     })
 }
 

@@ -10,6 +10,7 @@ use crate::timing::{Phases, timed};
 use crate::{device, method};
 use fngd_cli::protocol::BenchStep;
 use fngd_cli::settings::OptimizerSettings;
+use fngd_core::Share;
 use fngd_core::optimizer::{self, Batch, Method, Optimizer, StepOptions};
 use fngd_module::BuildOptions;
 use std::time::{Duration, Instant};
@@ -31,11 +32,13 @@ pub struct Contender {
     labels: Tensor,
     device: Device,
     has_first_epoch: bool,
+    /// Whether some steps do more than others, so that a median does not tell what they cost.
+    pub uneven: bool,
     phases: [Vec<Phases>; 2],
 }
 
 impl Contender {
-    /// `name`: `sgd`, `adamw`, `fngd` (over SGD) or `fngd-adamw`.
+    /// `name`: a method, over SGD if it has an inner rule, or `fngd-adamw`.
     pub fn build(name: &str, job: &BenchStep, device: Device) -> Result<Self> {
         let (optimizer, inner) = match name {
             "fngd-adamw" => ("fngd", Some("adamw".to_owned())),
@@ -63,7 +66,8 @@ impl Contender {
             inputs,
             labels,
             device,
-            has_first_epoch: matches!(method, Method::Fngd { .. }),
+            has_first_epoch: matches!(&method, Method::Fngd { config, .. } if config.share != Share::None),
+            uneven: matches!(method, Method::Kfac { .. }),
             phases: [Vec::new(), Vec::new()],
         })
     }

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 pub fn run(arguments: &BenchStep, global: &Global) -> Result<u8> {
     model::open(&arguments.model, &Default::default(), None)?;
-    const KNOWN: [&str; 4] = ["sgd", "adamw", "fngd", "fngd-adamw"];
+    const KNOWN: [&str; 7] = ["sgd", "adamw", "fngd", "fngd-adamw", "ngd", "kfac", "eva"];
     for name in &arguments.optimizers {
         if !KNOWN.contains(&name.as_str()) {
             let message =
@@ -61,9 +61,12 @@ pub fn dimension(typed: &str) -> Result<(String, i64)> {
 }
 
 /// Heading, field and decimals of each column. Ratios are to the first optimizer.
-const COLUMNS: [(&str, &str, usize); 8] = [
+const COLUMNS: [(&str, &str, usize); 10] = [
     ("step ms", "step_ms", 2),
     ("ratio", "ratio", 3),
+    // Only of methods some of whose steps do more than the others: the median does not see those.
+    ("mean ms", "mean_ms", 2),
+    ("ratio", "mean_ratio", 3),
     ("1st epoch ms", "first_epoch_ms", 2),
     ("ratio", "first_epoch_ratio", 3),
     ("peak MiB", "peak_mib", 0),

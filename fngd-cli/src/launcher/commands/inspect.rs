@@ -2,14 +2,14 @@
 
 use crate::launcher::arguments::{Global, Inspect};
 use crate::launcher::failure::{Failure, Result};
-use crate::launcher::model::{self, Totals, describe, role};
+use crate::launcher::model::{self, METHODS, Totals, describe, role};
 use crate::launcher::{front, print_line, text};
+use crate::settings::has_inner;
 use fngd_onnx::analysis::ParameterRole;
 use fngd_onnx::{OnnxModel, ParameterRow, Repair};
 use std::collections::BTreeMap;
 
 pub fn run(arguments: &Inspect, global: &Global) -> Result<u8> {
-    const METHODS: [&str; 3] = ["fngd", "sgd", "adamw"];
     let method = arguments.optimizer.as_str();
     if !METHODS.contains(&method) {
         let wanted = text::alternatives(&METHODS);
@@ -51,8 +51,7 @@ fn trainer(row: &ParameterRow, method: &str) -> String {
     match (row.role, row.trainable) {
         (ParameterRole::RunningStatistic, _) => "updated".to_owned(),
         (_, false) => "frozen".to_owned(),
-        _ if method == "fngd" && row.preconditioned => "FNGD".to_owned(),
-        _ if method == "fngd" => "plain".to_owned(),
+        _ if has_inner(method) && !row.preconditioned => "plain".to_owned(),
         _ => method.to_uppercase(),
     }
 }
@@ -79,11 +78,12 @@ fn groups(model: &OnnxModel, method: &str) {
             None => groups.push(Group { role, trainer, tensors: 1, parameters: count, reason: Some(&row.reason) }),
         }
     }
+    let own = if has_inner(method) { method.to_uppercase() } else { String::new() };
     print_line(&format!("  {:<20} {:>7} {:>13}   {:<9} note", "parameters", "tensors", "numbers", "trained"));
     for group in groups {
         let note = match group.reason {
-            Some(reason) if group.tensors > 1 || group.trainer != "FNGD" => text::name(reason),
-            None if group.trainer != "FNGD" => "several reasons: see --layers".to_owned(),
+            Some(reason) if group.tensors > 1 || group.trainer != own => text::name(reason),
+            None if group.trainer != own => "several reasons: see --layers".to_owned(),
             _ => String::new(),
         };
         let Group { role, trainer, tensors, parameters, .. } = group;
@@ -113,7 +113,7 @@ fn totals(model: &OnnxModel, method: &str, all: bool) {
         (fixed, per_sample) => format!("{} and {per_sample} B for each training sample", text::bytes(fixed)),
     };
     print_line("");
-    if method == "fngd" {
+    if has_inner(method) {
         print_line(&format!(
             "  {} of the trained numbers are preconditioned, in {} layers.",
             text::percent(totals.preconditioned_share()),
@@ -124,11 +124,8 @@ fn totals(model: &OnnxModel, method: &str, all: bool) {
             print_line(&format!("  {layers} {noun} not: {}.", text::name(reason)));
         }
     }
-    let others: Vec<String> = ["fngd", "sgd", "adamw"]
-        .iter()
-        .filter(|other| **other != method)
-        .map(|other| format!("{other}: {}", state(other)))
-        .collect();
+    let others: Vec<String> =
+        METHODS.iter().filter(|other| **other != method).map(|other| format!("{other}: {}", state(other))).collect();
     print_line(&format!("  Optimizer state: {} ({})", state(method), others.join("; ")));
     if !all {
         print_line("  Every parameter: --layers");
