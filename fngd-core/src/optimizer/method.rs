@@ -2,7 +2,7 @@
 
 use super::{
     AdamwConfig, Composed, EvaConfig, GradientSource, Groups, KfacConfig, Optimizer, PlainGradient,
-    PreconditionedGradient, SgdConfig, StepOptions, UpdateRule,
+    PreconditionedGradient, SgdConfig, SkfacConfig, StepOptions, TengradConfig, UpdateRule,
 };
 use crate::{FngdConfig, Result};
 use crate::{FngdModule, Inventory};
@@ -35,6 +35,20 @@ pub enum Method {
         /// What applies the direction.
         inner: Inner,
     },
+    /// KFAC with factors of one batch.
+    Skfac {
+        /// How long a batch stands.
+        config: SkfacConfig,
+        /// What applies the direction.
+        inner: Inner,
+    },
+    /// Exact natural gradients with a Gram matrix that is kept.
+    Tengrad {
+        /// How long a Gram matrix is kept.
+        config: TengradConfig,
+        /// What applies the direction.
+        inner: Inner,
+    },
 }
 
 /// The rule that applies a preconditioned gradient.
@@ -59,7 +73,11 @@ impl Method {
         match self {
             Self::Sgd(config) => Inner::Sgd(*config),
             Self::Adamw(config) => Inner::Adamw(*config),
-            Self::Fngd { inner, .. } | Self::Kfac { inner, .. } | Self::Eva { inner, .. } => *inner,
+            Self::Fngd { inner, .. }
+            | Self::Kfac { inner, .. }
+            | Self::Eva { inner, .. }
+            | Self::Skfac { inner, .. }
+            | Self::Tengrad { inner, .. } => *inner,
         }
     }
 
@@ -74,6 +92,8 @@ impl Method {
             Self::Fngd { config, .. } => Self::Fngd { config, inner },
             Self::Kfac { config, .. } => Self::Kfac { config, inner },
             Self::Eva { config, .. } => Self::Eva { config, inner },
+            Self::Skfac { config, .. } => Self::Skfac { config, inner },
+            Self::Tengrad { config, .. } => Self::Tengrad { config, inner },
         }
     }
 }
@@ -97,6 +117,8 @@ pub fn build(
         }
         Method::Kfac { config, inner } => (Box::new(config.build(inventory.layers)?), *inner),
         Method::Eva { config, inner } => (Box::new(config.build(inventory.layers)?), *inner),
+        Method::Skfac { config, inner } => (Box::new(config.build(inventory.layers)?), *inner),
+        Method::Tengrad { config, inner } => (Box::new(config.build(inventory.layers)?), *inner),
     };
     let parameters = groups.assign(&inventory.parameters)?;
     Ok(Box::new(Composed::build(parameters, source, inner.build()?, *options)?))

@@ -63,7 +63,8 @@ fn accumulation_equals_the_big_batch() -> Result<()> {
     for (kind, tolerance) in [(Kind::Float, 1e-6), (Kind::Double, 1e-12)] {
         // float32 rounds the curvatures' sums too, and their inverses enlarge that.
         // The published forms see gradients of the mean loss, which depend on the size of the micro-batch.
-        let same = |name: &str| kind == Kind::Double && !name.ends_with("as published");
+        // TENGraD looks at the last micro-batch only.
+        let same = |name: &str| kind == Kind::Double && !name.ends_with("as published") && name != "tengrad";
         let layerwise = layerwise().into_iter().filter(|(name, ..)| same(name));
         for (name, method, rate) in rules().into_iter().chain(layerwise) {
             let tolerance = if rules().iter().any(|(rule, ..)| *rule == name) { tolerance } else { 1e-9 };
@@ -180,6 +181,10 @@ fn a_step_with_nan_changes_nothing() -> Result<()> {
 #[test]
 fn state_bytes_is_what_the_state_takes() -> Result<()> {
     for (name, method, rate) in rules().into_iter().chain(layerwise()) {
+        if ["skfac", "tengrad"].contains(&name) {
+            // What they keep of a batch shows only when it comes.
+            continue;
+        }
         let mut model = Mlp::new(Kind::Double);
         model.parameters.truncate(4);
         let mut optimizer = optimizer(&model, &method);

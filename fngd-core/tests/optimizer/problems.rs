@@ -2,7 +2,7 @@
 
 use fngd_core::optimizer::{
     AdamwConfig, Batch, EvaConfig, Form, Groups, Inner, KfacConfig, KfacInverse, Method, Optimizer, SgdConfig,
-    StepOptions, build,
+    SkfacConfig, StepOptions, TengradConfig, build,
 };
 use fngd_core::random::Stream;
 use fngd_core::{FngdConfig, FngdModule, Layer, Parameter, Path, Result, Role, Share, Visitor};
@@ -120,6 +120,12 @@ pub fn layerwise() -> Vec<(&'static str, Method, f64)> {
         ("kfac by Cholesky", kfac(KfacConfig { inverse: KfacInverse::Cholesky, ..Default::default() }), 0.05),
         ("kfac as published", kfac(KfacConfig { form: Form::Published, ..Default::default() }), 0.05),
         ("eva", eva(EvaConfig::default()), 0.05),
+        ("skfac", Method::Skfac { config: SkfacConfig { refresh_every_steps: 3, ..Default::default() }, inner }, 0.05),
+        (
+            "tengrad",
+            Method::Tengrad { config: TengradConfig { refresh_every_steps: 3, ..Default::default() }, inner },
+            0.05,
+        ),
         ("eva as published", eva(EvaConfig { form: Form::Published, ..Default::default() }), 0.05),
     ]
 }

@@ -11,13 +11,17 @@ mod kfac;
 mod matrix;
 mod rows;
 mod running;
+mod skfac;
 mod source;
+mod tengrad;
 #[cfg(test)]
 mod tests;
 
 pub use eva::EvaConfig;
 pub use kfac::{KfacConfig, KfacInverse};
+pub use skfac::SkfacConfig;
 pub use source::LayerwiseGradient;
+pub use tengrad::TengradConfig;
 
 use crate::{Error, Result};
 

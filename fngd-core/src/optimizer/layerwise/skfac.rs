@@ -142,10 +142,8 @@ impl Curvature for Skfac {
         // A dead layer has no scale to balance.
         let pi = ratio.f_where_self(&usable, &ratio.f_ones_like()?)?.f_sqrt()?;
         let root = self.config.damping.sqrt();
-        let (input, output) = (
-            Factor::of(inputs, pi.f_mul_scalar(root)?)?,
-            Factor::of(outputs, pi.f_reciprocal()?.f_mul_scalar(root)?)?,
-        );
+        let (input, output) =
+            (Factor::of(inputs, pi.f_mul_scalar(root)?)?, Factor::of(outputs, pi.f_reciprocal()?.f_mul_scalar(root)?)?);
         let (Some((input, first)), Some((output, second))) = (input, output) else { return Ok(Update::Failed) };
         self.kept = Some([input, output]);
         Ok(Update::Made { retried: first || second })
@@ -174,12 +172,13 @@ impl Curvature for Skfac {
         let Some(size) = state.size("input_rows") else { return Ok(()) };
         let Shape { groups, rows, columns, kind, device, .. } = self.shape;
         let [_, samples, _] = size[..] else {
-            return Err(Error::state(format!("tensor `input_rows`: expected [{groups}, B, {columns}], found {size:?}")));
+            return Err(Error::state(format!(
+                "tensor `input_rows`: expected [{groups}, B, {columns}], found {size:?}"
+            )));
         };
         let mut side = |side: &str, features: i64| -> Result<Factor> {
-            let mut take = |what: &str, size: [i64; 3]| {
-                take_like(state, &format!("{side}_{what}"), &size, (kind, device))
-            };
+            let mut take =
+                |what: &str, size: [i64; 3]| take_like(state, &format!("{side}_{what}"), &size, (kind, device));
             Ok(Factor {
                 rows: take("rows", [groups, samples, features])?,
                 damping: take("damping", [groups, 1, 1])?,

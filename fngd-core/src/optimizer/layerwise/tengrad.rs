@@ -188,7 +188,9 @@ impl Curvature for Tengrad {
             uses.push(Use { activations, output_grads, axis });
         }
         if size.len() != 2 || size[0] != size[1] || uses.is_empty() {
-            return Err(Error::state(format!("tensor `inverse`: expected [B, B] and at least one use, found {size:?}")));
+            return Err(Error::state(format!(
+                "tensor `inverse`: expected [B, B] and at least one use, found {size:?}"
+            )));
         }
         self.kept = Some((Batch { uses, size: size[0] }, inverse));
         Ok(())

@@ -6,10 +6,12 @@ mod whole;
 use super::curvature::{Curvature, Gradient, Observation, Update};
 use super::eva::Eva;
 use super::kfac::Kfac;
-use super::{EvaConfig, Form, KfacConfig, KfacInverse};
+use super::skfac::Skfac;
+use super::tengrad::Tengrad;
+use super::{EvaConfig, Form, KfacConfig, KfacInverse, SkfacConfig, TengradConfig};
 use crate::layer::Geometry;
 use crate::tests::problems::{Problem, Shape, shapes};
-use crate::tests::reference::{assert_close, noise};
+use crate::tests::reference::{self, assert_close, noise};
 use positions::Positions;
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
@@ -77,7 +79,7 @@ fn other(shape: &Shape) -> Shape {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..Default::default() })]
 
     #[test]
     fn kfac_eigen_inverts_the_damped_product(shape in small()) {
@@ -150,6 +152,53 @@ proptest! {
             let expected =
                 solved(&squares(&outputs), &squares(&inputs), 0.1, &seen.matrices(&problem, &gradient));
             compare(&problem, &found, &expected, tolerance);
+        }
+    }
+
+    #[test]
+    fn skfac_is_kfac_of_rows_summed_over_positions(shape in small()) {
+        let config = SkfacConfig { damping: 0.1, ..Default::default() };
+        let problem = Problem::new(&shape, Kind::Double);
+        let gradient = gradient(&problem, Kind::Double);
+        let found = direction(&mut Skfac::new(config, &problem.facts()), &[&problem], &gradient);
+        let seen = Positions::of(&problem);
+        let (samples, positions) = (seen.samples as f64, seen.rows.len() as f64 / seen.samples as f64);
+        let (a_scale, g_scale) = if seen.swapped { (1.0, 1.0 / positions) } else { (1.0 / positions, 1.0) };
+        let mut expected = Vec::new();
+        for (group, gradient) in seen.matrices(&problem, &gradient).iter().enumerate() {
+            let squares = (0..seen.samples).map(|sample| {
+                let rows = seen.rows.iter().zip(&seen.sample).filter(|(_, of)| **of == sample).map(|(row, _)| &row[group]);
+                let (a, g) = rows.map(|(a, g)| (a * a_scale, g * g_scale)).reduce(|sum, row| (sum.0 + row.0, sum.1 + row.1)).unwrap();
+                (a.outer(&a) / samples, g.outer(&g) / samples)
+            });
+            let (a, g) = squares.reduce(|sum, square| (sum.0 + square.0, sum.1 + square.1)).unwrap();
+            let mean = |moment: &Tensor| moment.trace().double_value(&[]) / moment.size()[0] as f64;
+            let pi = if mean(&a) > 0.0 && mean(&g) > 0.0 { (mean(&a) / mean(&g)).sqrt() } else { 1.0 };
+            let damped = |moment: &Tensor, damping: f64| moment + Tensor::eye(moment.size()[0], DOUBLE) * damping;
+            let root = 0.1f64.sqrt();
+            expected.push(damped(&g, root / pi).inverse().matmul(gradient).matmul(&damped(&a, root * pi).inverse()));
+        }
+        compare(&problem, &found, &expected, 1e-9);
+    }
+
+    #[test]
+    fn tengrad_inverts_the_damped_fisher_matrix(shape in small()) {
+        let config = TengradConfig { damping: 0.1, ..Default::default() };
+        for (kind, tolerance) in [(Kind::Double, 1e-9), (Kind::Float, 2e-3)] {
+            let problem = Problem::new(&shape, kind);
+            let gradient = gradient(&problem, kind);
+            let found = direction(&mut Tengrad::new(config), &[&problem], &gradient);
+            let (weight, bias) = reference::contributions(&problem);
+            let rows = bias.map_or_else(|| weight.shallow_clone(), |bias| Tensor::cat(&[&weight, &bias], 1));
+            let per_sample = rows * problem.batch_size as f64;
+            let fisher = per_sample.tr().matmul(&per_sample) / problem.batch_size as f64;
+            let damped = &fisher + Tensor::eye(fisher.size()[0], DOUBLE) * 0.1;
+            let flat = |(weight, bias): (&Tensor, Option<&Tensor>)| {
+                let parts: Vec<Tensor> = std::iter::once(weight).chain(bias).map(|part| part.reshape([-1])).collect();
+                Tensor::cat(&parts, 0).to_kind(Kind::Double)
+            };
+            let expected = damped.inverse().mv(&flat((&gradient.weight, gradient.bias.as_ref())));
+            assert_close(&flat((&found.0, found.1.as_ref())), &expected, tolerance, "direction");
         }
     }
 
