@@ -170,7 +170,7 @@ impl Default for TrainSettings {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OptimizerSettings {
-    /// `fngd`, `ngd`, `kfac`, `eva`, `sgd` or `adamw`.
+    /// `fngd`, `ngd`, `kfac`, `eva`, `skfac`, `tengrad`, `hylo`, `sgd` or `adamw`.
     pub name: String,
     /// Learning rate. Default: 0.1 for `sgd` and whatever has `sgd` as inner rule; 1e-3 with `adamw`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -193,10 +193,11 @@ pub struct OptimizerSettings {
     /// Decay biases and normalisation parameters too. Default false.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub decay_all: Option<bool>,
-    /// Inner rule of `fngd`, `ngd`, `kfac` and `eva`: `sgd` or `adamw`. Default `sgd`.
+    /// Inner rule of every method but `sgd` and `adamw`: one of these two. Default `sgd`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inner: Option<String>,
-    /// γ of `fngd` and `ngd`: damping relative to ‖K‖_F; λ of `kfac` and `eva`. Default: 1; 0.003 for `kfac`, 0.03 for `eva`.
+    /// γ of `fngd` and `ngd`: damping relative to ‖K‖_F; λ of the others. Default: 1; 0.003 for `kfac`, 0.03 for
+    /// `eva`, 0.001 for `skfac`, 0.3 for `tengrad` and `hylo`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub damping: Option<f64>,
     /// `slot` (paper), `sample` or `none`.
@@ -223,10 +224,10 @@ pub struct OptimizerSettings {
     /// `kfac`, `eva`: steps from one look at activations and output gradients to the next. Default 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub statistics_every_steps: Option<u64>,
-    /// `kfac`: steps from one factorisation to the next. Default 10.
+    /// `kfac`, `skfac`, `tengrad`, `hylo`: steps from one factorisation to the next. Default 10; 100 for `tengrad` and `hylo`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refresh_every_steps: Option<u64>,
-    /// `kfac`, `eva`: κ, the longest step in the metric of the curvature; 0 does not clip. Default 1e-3.
+    /// `kfac` and the others that keep a curvature: κ, the longest step in the metric of the curvature; 0 does not clip. Default 1e-3.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kl_clip: Option<f64>,
     /// `kfac`: `eigen` or `cholesky`. Default `eigen`.
@@ -235,11 +236,14 @@ pub struct OptimizerSettings {
     /// `kfac`, `eva`: `textbook`, or `published` as its implementation has it. Default `textbook`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub form: Option<String>,
+    /// `hylo`: share of the batch that is drawn, in (0, 1]. Default 0.1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ratio: Option<f64>,
 }
 
 /// Whether a method turns the gradient and leaves the step to an inner rule.
 pub fn has_inner(method: &str) -> bool {
-    matches!(method, "fngd" | "ngd" | "kfac" | "eva")
+    matches!(method, "fngd" | "ngd" | "kfac" | "eva" | "skfac" | "tengrad" | "hylo")
 }
 
 impl Default for OptimizerSettings {
@@ -267,6 +271,7 @@ impl Default for OptimizerSettings {
             kl_clip: None,
             inverse: None,
             form: None,
+            ratio: None,
         }
     }
 }
@@ -332,6 +337,20 @@ fn curvature_defaults(method: &str) -> Vec<(&'static str, Value)> {
             ("optimizer.kl_clip", Value::from(1e-3)),
             ("optimizer.form", Value::from("textbook")),
         ],
+        "skfac" | "tengrad" | "hylo" => {
+            let (damping, steps) = if method == "skfac" { (1e-3, 10) } else { (0.3, 100) };
+            let mut defaults = vec![
+                ("optimizer.damping", Value::from(damping)),
+                ("optimizer.refresh_every_steps", Value::from(steps)),
+                ("optimizer.kl_clip", Value::from(1e-3)),
+            ];
+            match method {
+                "tengrad" => defaults.push(("optimizer.gram_memory_mib", Value::from(512))),
+                "hylo" => defaults.push(("optimizer.ratio", Value::from(0.1))),
+                _ => {}
+            }
+            defaults
+        }
         _ => Vec::new(),
     }
 }

@@ -2,7 +2,10 @@
 
 use super::failure::{Failure, Result};
 use fngd_cli::settings::{OptimizerSettings, ScheduleSettings, has_inner};
-use fngd_core::optimizer::{AdamwConfig, EvaConfig, Form, Groups, Inner, KfacConfig, KfacInverse, Method, SgdConfig};
+use fngd_core::optimizer::{
+    AdamwConfig, EvaConfig, Form, Groups, HyloConfig, Inner, KfacConfig, KfacInverse, Method, SgdConfig, SkfacConfig,
+    TengradConfig,
+};
 use fngd_core::{
     Ablation, Fisher, FngdConfig, Refresh, Schedule, ScheduleConfig, ScheduleShape, Share, StepScale, WarmUp,
 };
@@ -19,7 +22,10 @@ pub fn method(settings: &OptimizerSettings, seed: u64) -> Result<Method> {
         }
         "kfac" => Ok(Method::Kfac { config: kfac(settings)?, inner: inner(settings)? }),
         "eva" => Ok(Method::Eva { config: eva(settings)?, inner: inner(settings)? }),
-        other => Err(unknown("optimizer", other, "fngd, ngd, kfac, eva, sgd or adamw")),
+        "skfac" => Ok(Method::Skfac { config: skfac(settings), inner: inner(settings)? }),
+        "tengrad" => Ok(Method::Tengrad { config: tengrad(settings), inner: inner(settings)? }),
+        "hylo" => Ok(Method::Hylo { config: hylo(settings, seed), inner: inner(settings)? }),
+        other => Err(unknown("optimizer", other, "fngd, ngd, kfac, eva, skfac, tengrad, hylo, sgd or adamw")),
     }
 }
 
@@ -182,6 +188,38 @@ fn eva(settings: &OptimizerSettings) -> Result<EvaConfig> {
     })
 }
 
+fn skfac(settings: &OptimizerSettings) -> SkfacConfig {
+    let default = SkfacConfig::default();
+    SkfacConfig {
+        damping: settings.damping.unwrap_or(default.damping),
+        refresh_every_steps: settings.refresh_every_steps.unwrap_or(default.refresh_every_steps),
+        kl_clip: kl_clip(settings, default.kl_clip),
+    }
+}
+
+fn tengrad(settings: &OptimizerSettings) -> TengradConfig {
+    let default = TengradConfig::default();
+    TengradConfig {
+        damping: settings.damping.unwrap_or(default.damping),
+        refresh_every_steps: settings.refresh_every_steps.unwrap_or(default.refresh_every_steps),
+        kl_clip: kl_clip(settings, default.kl_clip),
+        gram_memory_bytes: settings
+            .gram_memory_mib
+            .map_or(default.gram_memory_bytes, |mib| mib.saturating_mul(1 << 20)),
+    }
+}
+
+fn hylo(settings: &OptimizerSettings, seed: u64) -> HyloConfig {
+    let default = HyloConfig::default();
+    HyloConfig {
+        damping: settings.damping.unwrap_or(default.damping),
+        ratio: settings.ratio.unwrap_or(default.ratio),
+        refresh_every_steps: settings.refresh_every_steps.unwrap_or(default.refresh_every_steps),
+        kl_clip: kl_clip(settings, default.kl_clip),
+        seed,
+    }
+}
+
 /// 0 does not clip.
 fn kl_clip(settings: &OptimizerSettings, default: Option<f64>) -> Option<f64> {
     settings.kl_clip.map_or(default, |kappa| (kappa != 0.0).then_some(kappa))
@@ -269,6 +307,16 @@ mod tests {
         let set = OptimizerSettings { statistics_every_steps: Some(3), decay: Some(0.5), ..over("eva") };
         let config = EvaConfig { statistics_every_steps: 3, decay: 0.5, ..Default::default() };
         assert_eq!(method(&set, 0).unwrap(), Method::Eva { config, inner });
+        let (steps, kappa) = (7, Some(0.5));
+        let over = |name: &str| OptimizerSettings { refresh_every_steps: Some(steps), kl_clip: kappa, ..over(name) };
+        let config = SkfacConfig { refresh_every_steps: steps, kl_clip: kappa, ..Default::default() };
+        assert_eq!(method(&over("skfac"), 0).unwrap(), Method::Skfac { config, inner });
+        let config = TengradConfig { refresh_every_steps: steps, kl_clip: kappa, ..Default::default() };
+        assert_eq!(method(&over("tengrad"), 0).unwrap(), Method::Tengrad { config, inner });
+        let config =
+            HyloConfig { refresh_every_steps: steps, kl_clip: kappa, ratio: 0.25, seed: 9, ..Default::default() };
+        let drawn = OptimizerSettings { ratio: Some(0.25), ..over("hylo") };
+        assert_eq!(method(&drawn, 9).unwrap(), Method::Hylo { config, inner });
         let adaptive = OptimizerSettings { inner: Some("adamw".to_owned()), ..settings("eva") };
         assert_eq!((learning_rate(&adaptive), learning_rate(&set)), (1e-3, 0.1));
     }
@@ -276,7 +324,10 @@ mod tests {
     #[test]
     fn an_unknown_word_is_answered_with_the_known_ones() {
         let text = |set: OptimizerSettings| method(&set, 0).unwrap_err().to_string();
-        assert_eq!(text(settings("adam")), "optimizer must be fngd, ngd, kfac, eva, sgd or adamw, found `adam`");
+        assert_eq!(
+            text(settings("adam")),
+            "optimizer must be fngd, ngd, kfac, eva, skfac, tengrad, hylo, sgd or adamw, found `adam`"
+        );
         let refresh = OptimizerSettings { refresh: Some("every--epochs".to_owned()), ..settings("fngd") };
         let expected = "refresh must be first-epoch, every-N-epochs (every-10-epochs) or never, found `every--epochs`";
         assert_eq!(text(refresh), expected);

@@ -11,7 +11,9 @@ fn the_launchers_damping_is_the_cores() {
 
 #[test]
 fn the_launchers_defaults_change_nothing() {
-    let over = ["fngd", "ngd", "kfac", "eva"].into_iter().flat_map(|name| [(name, "sgd"), (name, "adamw")]);
+    let over = ["fngd", "ngd", "kfac", "eva", "skfac", "tengrad", "hylo"]
+        .into_iter()
+        .flat_map(|name| [(name, "sgd"), (name, "adamw")]);
     for (name, base) in [("sgd", "sgd"), ("adamw", "adamw")].into_iter().chain(over) {
         let silent = OptimizerSettings {
             name: name.to_owned(),

@@ -222,7 +222,7 @@ pub struct RunFlags {
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Optimizer")]
 pub struct OptimizerFlags {
-    /// fngd, ngd, kfac, eva, sgd or adamw [default: fngd]
+    /// fngd, ngd, kfac, eva, skfac, tengrad, hylo, sgd or adamw [default: fngd]
     #[arg(id = "optimizer_name", short = 'o', long = "optimizer", value_name = "NAME")]
     pub name: Option<String>,
     /// Learning rate [default: 0.1; 0.001 with adamw]
@@ -240,10 +240,11 @@ pub struct OptimizerFlags {
     /// Rising phase: 5%, 2ep or a number of steps [default: 5%]
     #[arg(long, value_name = "LENGTH")]
     pub warmup: Option<String>,
-    /// fngd, ngd, kfac, eva: the inner rule, sgd or adamw [default: sgd]
+    /// The inner rule of every other method: sgd or adamw [default: sgd]
     #[arg(long, value_name = "NAME")]
     pub inner: Option<String>,
-    /// fngd, ngd: damping γ, relative to the size of the Gram matrix [default: 1]; kfac, eva: damping λ [default: 0.003, 0.03]
+    /// fngd, ngd: damping γ, relative to the size of the Gram matrix [default: 1]; others: damping λ
+    /// [default: kfac 0.003, eva 0.03, skfac 0.001, tengrad and hylo 0.3]
     #[arg(long, value_name = "GAMMA")]
     pub damping: Option<String>,
     /// fngd: what shares the weights of the first epoch: slot, sample or none [default: slot]

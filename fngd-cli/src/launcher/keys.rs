@@ -52,13 +52,17 @@ pub enum User {
     Schedules(&'static [&'static str]),
 }
 
-const OPTIMIZERS: &[&str] = &["fngd", "ngd", "kfac", "eva", "sgd", "adamw"];
+const OPTIMIZERS: &[&str] = &["fngd", "ngd", "kfac", "eva", "skfac", "tengrad", "hylo", "sgd", "adamw"];
 /// Methods that turn the gradient and leave the step to an inner rule.
-const TAPPED: &[&str] = &["fngd", "ngd", "kfac", "eva"];
+const TAPPED: &[&str] = &["fngd", "ngd", "kfac", "eva", "skfac", "tengrad", "hylo"];
 /// Methods that weight samples.
 const WEIGHTED: &[&str] = &["fngd", "ngd"];
 /// Methods that keep a curvature of each layer.
-const LAYERWISE: &[&str] = &["kfac", "eva"];
+const LAYERWISE: &[&str] = &["kfac", "eva", "skfac", "tengrad", "hylo"];
+/// Those of them that keep running averages.
+const AVERAGED: &[&str] = &["kfac", "eva"];
+/// Those of them that factorise something every few steps.
+const REFRESHED: &[&str] = &["kfac", "skfac", "tengrad", "hylo"];
 const SCHEDULES: &[&str] = &["cosine", "constant", "linear", "step", "multistep", "one-cycle"];
 
 const ZERO: Bound<f64> = Included(0.0);
@@ -136,13 +140,14 @@ pub const KEYS: &[Key] = &[
         User::Methods(WEIGHTED),
     ),
     key("optimizer.fisher", Some("--fisher"), Form::Choice(&["ef", "ief"]), User::Methods(WEIGHTED)),
-    key("optimizer.gram_memory_mib", None, Form::Whole(1, 1_048_576), User::Methods(WEIGHTED)),
-    key("optimizer.decay", None, Form::Real(ZERO, BELOW_ONE), User::Methods(LAYERWISE)),
-    key("optimizer.statistics_every_steps", None, Form::Whole(1, 1_000_000), User::Methods(LAYERWISE)),
-    key("optimizer.refresh_every_steps", None, Form::Whole(1, 1_000_000), User::Methods(&["kfac"])),
+    key("optimizer.gram_memory_mib", None, Form::Whole(1, 1_048_576), User::Methods(&["fngd", "ngd", "tengrad"])),
+    key("optimizer.decay", None, Form::Real(ZERO, BELOW_ONE), User::Methods(AVERAGED)),
+    key("optimizer.statistics_every_steps", None, Form::Whole(1, 1_000_000), User::Methods(AVERAGED)),
+    key("optimizer.refresh_every_steps", None, Form::Whole(1, 1_000_000), User::Methods(REFRESHED)),
     key("optimizer.kl_clip", None, Form::Real(ZERO, Unbounded), User::Methods(LAYERWISE)),
     key("optimizer.inverse", None, Form::Choice(&["eigen", "cholesky"]), User::Methods(&["kfac"])),
-    key("optimizer.form", None, Form::Choice(&["textbook", "published"]), User::Methods(LAYERWISE)),
+    key("optimizer.form", None, Form::Choice(&["textbook", "published"]), User::Methods(AVERAGED)),
+    key("optimizer.ratio", None, Form::Real(ABOVE_ZERO, ONE), User::Methods(&["hylo"])),
     key("schedule.kind", Some("--schedule"), Form::Choice(SCHEDULES), User::Everybody),
     key(
         "schedule.warmup",
@@ -371,6 +376,7 @@ mod tests {
                 kl_clip: Some(1e-3),
                 inverse: Some("eigen".into()),
                 form: Some("textbook".into()),
+                ratio: Some(0.1),
             },
             schedule: ScheduleSettings {
                 every_epochs: Some(1),
@@ -419,7 +425,7 @@ mod tests {
         assert_eq!(message("optimizer.betas", "0.9"), "must be 2 numbers in [0, 1), found `[0.9]`");
         assert_eq!(
             message("optimizer.name", "adam"),
-            "must be `fngd`, `ngd`, `kfac`, `eva`, `sgd` or `adamw`, found `adam`"
+            "must be `fngd`, `ngd`, `kfac`, `eva`, `skfac`, `tengrad`, `hylo`, `sgd` or `adamw`, found `adam`"
         );
         assert_eq!(message("train.freeze", "("), "must be a regular expression, found `(`");
         assert_eq!(message("train.device", "gpu"), "must be `auto`, `cpu`, `cuda` or `cuda:N`, found `gpu`");

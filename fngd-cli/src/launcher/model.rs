@@ -124,7 +124,7 @@ impl Totals {
 }
 
 /// Methods that `inspect` knows the state of.
-pub const METHODS: [&str; 6] = ["fngd", "ngd", "kfac", "eva", "sgd", "adamw"];
+pub const METHODS: [&str; 9] = ["fngd", "ngd", "kfac", "eva", "skfac", "tengrad", "hylo", "sgd", "adamw"];
 
 /// Groups, output features and inputs (a bias counts as one) of every preconditioned layer, as its curvature sees them.
 fn matrices(model: &OnnxModel) -> Vec<[u64; 3]> {

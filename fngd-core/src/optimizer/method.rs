@@ -1,7 +1,7 @@
 //! The methods a user can ask for, and how each is put together.
 
 use super::{
-    AdamwConfig, Composed, EvaConfig, GradientSource, Groups, KfacConfig, Optimizer, PlainGradient,
+    AdamwConfig, Composed, EvaConfig, GradientSource, Groups, HyloConfig, KfacConfig, Optimizer, PlainGradient,
     PreconditionedGradient, SgdConfig, SkfacConfig, StepOptions, TengradConfig, UpdateRule,
 };
 use crate::{FngdConfig, Result};
@@ -42,6 +42,13 @@ pub enum Method {
         /// What applies the direction.
         inner: Inner,
     },
+    /// Natural gradients from a few samples of one batch.
+    Hylo {
+        /// How many are drawn, and how long they stand.
+        config: HyloConfig,
+        /// What applies the direction.
+        inner: Inner,
+    },
     /// Exact natural gradients with a Gram matrix that is kept.
     Tengrad {
         /// How long a Gram matrix is kept.
@@ -77,6 +84,7 @@ impl Method {
             | Self::Kfac { inner, .. }
             | Self::Eva { inner, .. }
             | Self::Skfac { inner, .. }
+            | Self::Hylo { inner, .. }
             | Self::Tengrad { inner, .. } => *inner,
         }
     }
@@ -93,6 +101,7 @@ impl Method {
             Self::Kfac { config, .. } => Self::Kfac { config, inner },
             Self::Eva { config, .. } => Self::Eva { config, inner },
             Self::Skfac { config, .. } => Self::Skfac { config, inner },
+            Self::Hylo { config, .. } => Self::Hylo { config, inner },
             Self::Tengrad { config, .. } => Self::Tengrad { config, inner },
         }
     }
@@ -118,6 +127,7 @@ pub fn build(
         Method::Kfac { config, inner } => (Box::new(config.build(inventory.layers)?), *inner),
         Method::Eva { config, inner } => (Box::new(config.build(inventory.layers)?), *inner),
         Method::Skfac { config, inner } => (Box::new(config.build(inventory.layers)?), *inner),
+        Method::Hylo { config, inner } => (Box::new(config.build(inventory.layers)?), *inner),
         Method::Tengrad { config, inner } => (Box::new(config.build(inventory.layers)?), *inner),
     };
     let parameters = groups.assign(&inventory.parameters)?;

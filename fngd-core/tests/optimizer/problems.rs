@@ -1,8 +1,8 @@
 //! Small models to train, and ways to compare what came of them.
 
 use fngd_core::optimizer::{
-    AdamwConfig, Batch, EvaConfig, Form, Groups, Inner, KfacConfig, KfacInverse, Method, Optimizer, SgdConfig,
-    SkfacConfig, StepOptions, TengradConfig, build,
+    AdamwConfig, Batch, EvaConfig, Form, Groups, HyloConfig, Inner, KfacConfig, KfacInverse, Method, Optimizer,
+    SgdConfig, SkfacConfig, StepOptions, TengradConfig, build,
 };
 use fngd_core::random::Stream;
 use fngd_core::{FngdConfig, FngdModule, Layer, Parameter, Path, Result, Role, Share, Visitor};
@@ -126,6 +126,7 @@ pub fn layerwise() -> Vec<(&'static str, Method, f64)> {
             Method::Tengrad { config: TengradConfig { refresh_every_steps: 3, ..Default::default() }, inner },
             0.05,
         ),
+        ("hylo", Method::Hylo { config: HyloConfig { refresh_every_steps: 3, ..Default::default() }, inner }, 0.05),
         ("eva as published", eva(EvaConfig { form: Form::Published, ..Default::default() }), 0.05),
     ]
 }

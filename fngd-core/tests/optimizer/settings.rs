@@ -1,7 +1,10 @@
 //! Ranges of settings, with the exact words of their errors.
 
 use crate::problems::{Leaves, Mlp};
-use fngd_core::optimizer::{AdamwConfig, EvaConfig, Groups, Inner, KfacConfig, Method, SgdConfig, StepOptions, build};
+use fngd_core::optimizer::{
+    AdamwConfig, EvaConfig, Groups, Inner, KfacConfig, Method, SgdConfig, SkfacConfig, StepOptions, TengradConfig,
+    build,
+};
 use fngd_core::{ScheduleConfig, ScheduleShape, WarmUp};
 use tch::Kind;
 

@@ -67,7 +67,10 @@ impl Contender {
             labels,
             device,
             has_first_epoch: matches!(&method, Method::Fngd { config, .. } if config.share != Share::None),
-            uneven: matches!(method, Method::Kfac { .. }),
+            uneven: matches!(
+                method,
+                Method::Kfac { .. } | Method::Skfac { .. } | Method::Tengrad { .. } | Method::Hylo { .. }
+            ),
             phases: [Vec::new(), Vec::new()],
         })
     }

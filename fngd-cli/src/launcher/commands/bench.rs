@@ -9,7 +9,7 @@ use serde_json::Value;
 
 pub fn run(arguments: &BenchStep, global: &Global) -> Result<u8> {
     model::open(&arguments.model, &Default::default(), None)?;
-    const KNOWN: [&str; 7] = ["sgd", "adamw", "fngd", "fngd-adamw", "ngd", "kfac", "eva"];
+    const KNOWN: [&str; 10] = ["sgd", "adamw", "fngd", "fngd-adamw", "ngd", "kfac", "eva", "skfac", "tengrad", "hylo"];
     for name in &arguments.optimizers {
         if !KNOWN.contains(&name.as_str()) {
             let message =

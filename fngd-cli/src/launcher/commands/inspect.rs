@@ -109,6 +109,9 @@ fn rows(model: &OnnxModel, method: &str) {
 fn totals(model: &OnnxModel, method: &str, all: bool) {
     let totals = Totals::of(model);
     let state = |method: &str| match totals.state_bytes(method) {
+        (fixed, _) if ["skfac", "tengrad", "hylo"].contains(&method) => {
+            format!("{} and what is kept of one batch", text::bytes(fixed))
+        }
         (fixed, 0) => text::bytes(fixed),
         (fixed, per_sample) => format!("{} and {per_sample} B for each training sample", text::bytes(fixed)),
     };

@@ -7,6 +7,7 @@ mod collector;
 mod curvature;
 mod decompose;
 mod eva;
+mod hylo;
 mod kfac;
 mod matrix;
 mod rows;
@@ -18,6 +19,7 @@ mod tengrad;
 mod tests;
 
 pub use eva::EvaConfig;
+pub use hylo::HyloConfig;
 pub use kfac::{KfacConfig, KfacInverse};
 pub use skfac::SkfacConfig;
 pub use source::LayerwiseGradient;

@@ -3,11 +3,10 @@
 use super::curvature::{Curvature, Gradient, Observation, Update};
 use super::decompose::inverse;
 use super::matrix::Shape;
-use super::rows::{Rows, with_one};
+use super::rows::Rows;
 use super::running::take_like;
 use super::source::LayerwiseGradient;
 use super::{Pace, check_damping};
-use crate::layer::Geometry;
 use crate::preconditioner::Facts;
 use crate::state::TensorMap;
 use crate::tap::ParameterGrads;
@@ -107,19 +106,7 @@ impl Skfac {
 
 impl Curvature for Skfac {
     fn observe(&mut self, facts: &Facts, seen: &Observation<'_>) -> Result<()> {
-        let (mut inputs, mut outputs) = (Vec::new(), Vec::new());
-        let transposed = matches!(&facts.geometry, Geometry::Convolution(convolution) if convolution.transposed);
-        Rows::in_parts(facts, seen, |rows| {
-            // [B, G, T, f] → [G, B, f]
-            let sum = |tensor: &Tensor| tensor.f_sum_dim_intlist(2i64, false, tensor.kind())?.f_transpose(0, 1);
-            let mean = 1.0 / rows.positions() as f64;
-            let (input_mean, output_mean) = if transposed { (1.0, mean) } else { (mean, 1.0) };
-            let input = rows.ordered(sum(&rows.inputs)?.f_mul_scalar(rows.input_scale * input_mean)?)?;
-            inputs.push(if self.shape.joint_bias { with_one(&input)? } else { input });
-            outputs.push(sum(&rows.outputs)?.f_mul_scalar(rows.output_scale * output_mean)?);
-            Ok(())
-        })?;
-        self.news.push([Tensor::f_cat(&inputs, 1)?, Tensor::f_cat(&outputs, 1)?]);
+        self.news.push(Rows::summed(facts, seen, &self.shape)?);
         Ok(())
     }
 

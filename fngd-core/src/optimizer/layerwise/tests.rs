@@ -5,10 +5,11 @@ mod whole;
 
 use super::curvature::{Curvature, Gradient, Observation, Update};
 use super::eva::Eva;
+use super::hylo::Hylo;
 use super::kfac::Kfac;
 use super::skfac::Skfac;
 use super::tengrad::Tengrad;
-use super::{EvaConfig, Form, KfacConfig, KfacInverse, SkfacConfig, TengradConfig};
+use super::{EvaConfig, Form, HyloConfig, KfacConfig, KfacInverse, SkfacConfig, TengradConfig};
 use crate::layer::Geometry;
 use crate::tests::problems::{Problem, Shape, shapes};
 use crate::tests::reference::{self, assert_close, noise};
@@ -200,6 +201,43 @@ proptest! {
             let expected = damped.inverse().mv(&flat((&gradient.weight, gradient.bias.as_ref())));
             assert_close(&flat((&found.0, found.1.as_ref())), &expected, tolerance, "direction");
         }
+    }
+
+    #[test]
+    fn hylo_inverts_the_damped_fisher_matrix_of_what_was_drawn(shape in small()) {
+        let config = HyloConfig { damping: 0.1, ratio: 0.5, ..Default::default() };
+        let problem = Problem::new(&shape, Kind::Double);
+        let gradient = gradient(&problem, Kind::Double);
+        let mut hylo = Hylo::new(config, 0, &problem.facts());
+        let found = direction(&mut hylo, &[&problem], &gradient);
+        let state = hylo.state().unwrap();
+        let kept = |name: &str| state.iter().find(|(other, _)| other == name).unwrap().1.shallow_clone();
+        let (inputs, outputs) = (kept("inputs"), kept("outputs"));
+        assert_eq!(inputs.size()[1], (shape.batch_size + 1) / 2);
+        let seen = Positions::of(&problem);
+        let positions = seen.rows.len() as f64 / seen.samples as f64;
+        let (a_scale, g_scale) = if seen.swapped { (1.0, 1.0 / positions) } else { (1.0 / positions, 1.0) };
+        let mut expected = Vec::new();
+        for (group, gradient) in seen.matrices(&problem, &gradient).iter().enumerate() {
+            let (inputs, outputs) = (inputs.get(group as i64), outputs.get(group as i64));
+            let mut fisher = Tensor::zeros([gradient.numel() as i64; 2], DOUBLE);
+            for row in 0..inputs.size()[0] {
+                let (a, g) = (inputs.get(row), outputs.get(row));
+                // It is the row of one of the samples, and its output is in proportion.
+                let sample = (0..seen.samples).find(|sample| {
+                    let rows = seen.rows.iter().zip(&seen.sample).filter(|(_, of)| *of == sample).map(|(row, _)| &row[group]);
+                    let own = rows.map(|(a, g)| (a * a_scale, g * g_scale)).reduce(|sum, row| (sum.0 + row.0, sum.1 + row.1)).unwrap();
+                    let cosine = (&own.1 * &g).sum(Kind::Double) / (own.1.norm() * g.norm());
+                    own.0.allclose(&a, 1e-9, 1e-9, false) && (cosine.double_value(&[]) - 1.0).abs() < 1e-9
+                });
+                prop_assert!(sample.is_some());
+                let column = g.outer(&a).reshape([-1]);
+                fisher += column.outer(&column);
+            }
+            let damped = &fisher + Tensor::eye(fisher.size()[0], DOUBLE) * 0.1;
+            expected.push(damped.inverse().matmul(&gradient.reshape([-1, 1])).reshape(gradient.size()));
+        }
+        compare(&problem, &found, &expected, 1e-9);
     }
 
     #[test]
