@@ -50,7 +50,7 @@ pub(crate) struct Pace {
 impl Pace {
     fn check(self) -> Result<Self> {
         for (name, steps) in
-            [("statistics_every_steps", self.statistics_every_steps), ("refresh_every_steps", self.refresh_every_steps)]
+            [("refresh_every_steps", self.refresh_every_steps), ("statistics_every_steps", self.statistics_every_steps)]
         {
             if steps == 0 {
                 return Err(Error::config(format!("{name} must be >= 1, found 0")));

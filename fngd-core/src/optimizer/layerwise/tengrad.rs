@@ -5,6 +5,7 @@ use super::decompose::inverse;
 use super::running::take_like;
 use super::source::LayerwiseGradient;
 use super::{Pace, check_damping};
+use crate::factors::is_channels_last;
 use crate::gram::at_least_float;
 use crate::layer::{BatchAxis, Geometry};
 use crate::preconditioner::{Facts, Pending};
@@ -107,10 +108,12 @@ impl Curvature for Tengrad {
         let size = seen.batch_size;
         let shared = || seen.uses.iter().map(Use::share).collect::<Result<Vec<_>>>();
         let mut uses = shared()?;
-        if seen.accumulation != 1.0 {
-            for used in &mut uses {
+        for used in &mut uses {
+            if seen.accumulation != 1.0 {
                 used.output_grads = used.output_grads.f_mul_scalar(seen.accumulation)?;
             }
+            used.activations = Layout::of(&used.activations).lay_out(&used.activations)?;
+            used.output_grads = Layout::of(&used.output_grads).lay_out(&used.output_grads)?;
         }
         let gram = Pending::form(0, facts, shared()?, size, self.config.gram_memory_bytes)?.gram;
         // The Gram matrix is over contributions, U/B, and before the accumulation is put right.
@@ -151,11 +154,15 @@ impl Curvature for Tengrad {
     fn state(&self) -> Result<Vec<(String, Tensor)>> {
         let Some((batch, inverse)) = &self.kept else { return Ok(Vec::new()) };
         let mut state = vec![("inverse".to_owned(), inverse.shallow_clone())];
-        let axes = batch.uses.iter().map(|used| match used.axis {
-            BatchAxis::Axis(axis) => axis as i64,
-            BatchAxis::Leading | BatchAxis::Unknown => LEADING,
+        let layouts = batch.uses.iter().flat_map(|used| {
+            let axis = match used.axis {
+                BatchAxis::Axis(axis) => axis as i64,
+                BatchAxis::Leading | BatchAxis::Unknown => LEADING,
+            };
+            [axis, Layout::of(&used.activations) as i64, Layout::of(&used.output_grads) as i64]
         });
-        state.push(("axes".to_owned(), Tensor::f_from_slice(&axes.collect::<Vec<_>>())?));
+        let layouts = Tensor::f_from_slice(&layouts.collect::<Vec<_>>())?;
+        state.push(("layouts".to_owned(), layouts.f_view([-1, 3])?));
         for (index, used) in batch.uses.iter().enumerate() {
             state.push((format!("activations_{index}"), used.activations.f_detach()?));
             state.push((format!("output_grads_{index}"), used.output_grads.f_detach()?));
@@ -166,31 +173,34 @@ impl Curvature for Tengrad {
     fn load_state(&mut self, facts: &Facts, state: &mut TensorMap) -> Result<()> {
         (self.news, self.kept) = (None, None);
         let Some(size) = state.size("inverse") else { return Ok(()) };
+        if size.len() != 2 || size[0] != size[1] || size[0] == 0 {
+            return Err(Error::state(format!("tensor `inverse`: expected [B, B], found {size:?}")));
+        }
         let (kind, device) = (facts.weight.kind(), facts.weight.device());
         let wide = if kind == Kind::Double { Kind::Double } else { Kind::Float };
         let inverse = take_like(state, "inverse", &size, (wide, device))?;
-        let axes_size = state.size("axes").unwrap_or_default();
-        let axes = Vec::<i64>::try_from(&state.take("axes", Kind::Int64, &axes_size)?)?;
+        let count = state.size("layouts").and_then(|size| size.first().copied()).unwrap_or(0);
+        let layouts = Vec::<i64>::try_from(&state.take("layouts", Kind::Int64, &[count, 3])?.f_reshape([-1])?)?;
         let mut uses = Vec::new();
-        for (index, axis) in axes.into_iter().enumerate() {
-            let mut tensor = |what: &str| -> Result<Tensor> {
+        for (index, layout) in layouts.chunks_exact(3).enumerate() {
+            let mut tensor = |what: &str, layout: i64| -> Result<Tensor> {
                 let name = format!("{what}_{index}");
                 let size = state.size(&name).unwrap_or_default();
-                take_like(state, &name, &size, (kind, device))
+                let tensor = take_like(state, &name, &size, (kind, device))?;
+                let channels_last = layout == Layout::ChannelsLast as i64 && size.len() == 4;
+                if channels_last { Layout::ChannelsLast } else { Layout::Contiguous }.lay_out(&tensor)
             };
-            let (activations, output_grads) = (tensor("activations")?, tensor("output_grads")?);
-            let axis = match usize::try_from(axis) {
+            let (activations, output_grads) = (tensor("activations", layout[1])?, tensor("output_grads", layout[2])?);
+            let axis = match usize::try_from(layout[0]) {
                 Ok(axis) => BatchAxis::Axis(axis),
                 Err(_) => BatchAxis::Leading,
             };
-            samples::check(&activations, axis, size[0].max(1), "saved activations")?;
-            samples::check(&output_grads, axis, size[0].max(1), "saved output gradients")?;
+            samples::check(&activations, axis, size[0], "saved activations")?;
+            samples::check(&output_grads, axis, size[0], "saved output gradients")?;
             uses.push(Use { activations, output_grads, axis });
         }
-        if size.len() != 2 || size[0] != size[1] || uses.is_empty() {
-            return Err(Error::state(format!(
-                "tensor `inverse`: expected [B, B] and at least one use, found {size:?}"
-            )));
+        if uses.is_empty() {
+            return Err(Error::state("tensor `layouts`: expected at least one use, found none"));
         }
         self.kept = Some((Batch { uses, size: size[0] }, inverse));
         Ok(())
@@ -200,7 +210,7 @@ impl Curvature for Tengrad {
         // How large a batch is, and what a layer sees of it, shows only when it comes.
         let bytes = |tensor: &Tensor| (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64;
         self.kept.as_ref().map_or(0, |(batch, inverse)| {
-            let uses = batch.uses.iter().map(|used| bytes(&used.activations) + bytes(&used.output_grads) + 8);
+            let uses = batch.uses.iter().map(|used| bytes(&used.activations) + bytes(&used.output_grads) + 24);
             bytes(inverse) + uses.sum::<u64>()
         })
     }
@@ -208,6 +218,26 @@ impl Curvature for Tengrad {
 
 /// How a leading batch axis is saved.
 const LEADING: i64 = -1;
+
+/// The order of a kept tensor's numbers in memory. A saved tensor is contiguous, and products over other strides round otherwise.
+#[derive(Debug, Clone, Copy)]
+enum Layout {
+    Contiguous = 0,
+    ChannelsLast = 1,
+}
+
+impl Layout {
+    fn of(tensor: &Tensor) -> Self {
+        if is_channels_last(tensor) { Self::ChannelsLast } else { Self::Contiguous }
+    }
+
+    fn lay_out(self, tensor: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Contiguous => Ok(tensor.f_contiguous()?),
+            Self::ChannelsLast => Ok(tensor.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?),
+        }
+    }
+}
 
 impl Batch {
     /// Uᵀ∇, `[B]`: how much of the gradient lies along each sample's own.
