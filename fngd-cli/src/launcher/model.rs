@@ -126,6 +126,9 @@ impl Totals {
 /// Methods that `inspect` knows the state of.
 pub const METHODS: [&str; 9] = ["fngd", "ngd", "kfac", "eva", "skfac", "tengrad", "hylo", "sgd", "adamw"];
 
+/// Methods whose state holds part of a batch, the size of which the file does not say.
+pub const KEEPS_A_BATCH: [&str; 3] = ["skfac", "tengrad", "hylo"];
+
 /// Groups, output features and inputs (a bias counts as one) of every preconditioned layer, as its curvature sees them.
 fn matrices(model: &OnnxModel) -> Vec<[u64; 3]> {
     let analysis = model.analysis();
@@ -157,6 +160,7 @@ pub fn document(model: &OnnxModel) -> Value {
         let (fixed, per_sample) = totals.state_bytes(method);
         json!({ "bytes": fixed, "bytes_per_sample": per_sample })
     };
+    let known = METHODS.iter().filter(|method| !KEEPS_A_BATCH.contains(method));
     json!({
         "schema": 1,
         "file": model.path().file_name().map(|name| name.to_string_lossy()),
@@ -173,7 +177,7 @@ pub fn document(model: &OnnxModel) -> Value {
             "preconditioned": totals.preconditioned,
             "preconditioned_layers": totals.layers,
         },
-        "optimizer_state": METHODS.map(|method| (method, state(method))).into_iter().collect::<BTreeMap<_, _>>(),
+        "optimizer_state": known.map(|method| (*method, state(method))).collect::<BTreeMap<_, _>>(),
     })
 }
 
@@ -205,5 +209,23 @@ pub fn role(role: ParameterRole) -> &'static str {
         ParameterRole::RunningStatistic => "running statistic",
         ParameterRole::Embedding => "embedding",
         ParameterRole::Other => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn curvatures_have_the_sizes_of_their_layers() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/digits-cnn.onnx");
+        let totals = Totals::of(&open(&path, &Default::default(), None).unwrap());
+        // (inputs, outputs): conv1 (9, 16), conv2 (144, 32), conv3 (288, 48), and fc (48 and its bias, 10).
+        let sizes = [9u64, 16, 144, 32, 288, 48, 49, 10];
+        let (factors, features) = (sizes.iter().map(|size| size * size).sum::<u64>(), sizes.iter().sum::<u64>());
+        assert_eq!((totals.trainable, totals.layers), (19_258, 4));
+        assert_eq!(totals.state_bytes("kfac"), (4 * (19_258 + 2 * factors + features) + 8 * 5, 0));
+        assert_eq!(totals.state_bytes("eva"), (4 * (19_258 + features) + 8 * 5, 0));
+        assert_eq!(totals.state_bytes("ngd"), totals.state_bytes("sgd"));
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::launcher::arguments::{Global, Inspect};
 use crate::launcher::failure::{Failure, Result};
-use crate::launcher::model::{self, METHODS, Totals, describe, role};
+use crate::launcher::model::{self, KEEPS_A_BATCH, METHODS, Totals, describe, role};
 use crate::launcher::{front, print_line, text};
 use crate::settings::has_inner;
 use fngd_onnx::analysis::ParameterRole;
@@ -109,7 +109,7 @@ fn rows(model: &OnnxModel, method: &str) {
 fn totals(model: &OnnxModel, method: &str, all: bool) {
     let totals = Totals::of(model);
     let state = |method: &str| match totals.state_bytes(method) {
-        (fixed, _) if ["skfac", "tengrad", "hylo"].contains(&method) => {
+        (fixed, _) if KEEPS_A_BATCH.contains(&method) => {
             format!("{} and what is kept of one batch", text::bytes(fixed))
         }
         (fixed, 0) => text::bytes(fixed),
@@ -127,8 +127,11 @@ fn totals(model: &OnnxModel, method: &str, all: bool) {
             print_line(&format!("  {layers} {noun} not: {}.", text::name(reason)));
         }
     }
-    let others: Vec<String> =
-        METHODS.iter().filter(|other| **other != method).map(|other| format!("{other}: {}", state(other))).collect();
+    let others: Vec<String> = ["fngd", "sgd", "adamw"]
+        .iter()
+        .filter(|other| **other != method)
+        .map(|other| format!("{other}: {}", state(other)))
+        .collect();
     print_line(&format!("  Optimizer state: {} ({})", state(method), others.join("; ")));
     if !all {
         print_line("  Every parameter: --layers");
