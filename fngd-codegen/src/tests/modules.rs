@@ -293,3 +293,28 @@ fn what_a_module_joins_first_is_joined_before_it() {
 ",
     );
 }
+
+#[test]
+fn what_all_elements_of_a_list_read_keeps_its_name() {
+    let mut maker = Maker::default();
+    let x = maker.input("x");
+    let mask = maker.relu("", x);
+    let mut y = maker.linear("fc", x, 4, 4);
+    for index in 0..2 {
+        let path = format!("layers.{index}");
+        let z = maker.linear(&format!("{path}.fc"), y, 4, 4);
+        y = maker.add(&path, z, mask);
+    }
+    maker.output(y);
+    assert_contains(
+        &maker.text(),
+        "
+        let ys = xs.relu();
+        let mut xs = xs.apply(&self.fc);
+        for layer in &self.layers {
+            xs = layer.forward(&xs, &ys);
+        }
+        xs
+",
+    );
+}
