@@ -139,7 +139,7 @@ fn operations_that_some_lack_are_an_optional_module() {
     maker.output(x);
     let text = maker.text();
     assert_contains(&text, "    #[fngd(skip)]\n    shortcut: Option<Shortcut>,\n");
-    assert_contains(&text, "shortcut: shortcut.then(|| Shortcut::new()),\n");
+    assert_contains(&text, "shortcut: shortcut.then(Shortcut::new),\n");
     assert_contains(&text, "xs.apply(&self.fc) + xs.apply_opt(&self.shortcut)\n");
 }
 
