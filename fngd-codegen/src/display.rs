@@ -90,7 +90,7 @@ impl fmt::Display for Layer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let or_no_bias = |bias: &bool| if *bias { "" } else { ", no bias" };
         match self {
-            Self::Linear { in_features, out_features, bias } => {
+            Self::Linear { in_features, out_features, bias, .. } => {
                 write!(f, "linear({in_features}, {out_features}{})", or_no_bias(bias))
             }
             Self::Convolution {

@@ -134,13 +134,17 @@ fn variables(program: &Program, scopes: &Scopes) -> Vec<Variable> {
     for (index, operation) in program.operations.iter().enumerate() {
         let Some(key) = &scopes.keys[index] else { continue };
         let path = join(&scopes.modules[index], key);
-        let (parameters, is_layer): (&[Parameter], bool) = match &operation.kind {
-            Kind::Layer { parameters, .. } => (parameters, true),
-            Kind::Parameter(parameter) => (std::slice::from_ref(parameter), false),
+        let (parameters, layer): (&[Parameter], Option<&Layer>) = match &operation.kind {
+            Kind::Layer { parameters, layer, .. } => (parameters, Some(layer)),
+            Kind::Parameter(parameter) => (std::slice::from_ref(parameter), None),
             _ => continue,
         };
         for Parameter { name, source, dims, transposed, trainable } in parameters {
-            let path = if is_layer { join(&path, name) } else { path.clone() };
+            let path = match layer {
+                Some(Layer::Linear { underscored: true, .. }) => format!("{path}_{name}"),
+                Some(_) => join(&path, name),
+                None => path.clone(),
+            };
             let is_shared = name == "weight" && !sources.insert((*source, *transposed));
             if seen.insert(path.clone()) && !is_shared {
                 variables.push(Variable {

@@ -95,6 +95,8 @@ pub enum Layer {
         out_features: i64,
         /// Whether there is one.
         bias: bool,
+        /// Its variables are called `in_proj_weight`, not `in_proj.weight`: it is made by `nn::underscored_linear`.
+        underscored: bool,
     },
     /// `nn::conv1d`, `conv2d`, `conv3d`; one entry per spatial dimension.
     Convolution {

@@ -137,7 +137,7 @@ pub(crate) fn visit_layer(layer: &mut Layer, see: &mut dyn FnMut(Part<'_>)) {
     }
     const EPSILON: Role = role("epsilon", Group::Other);
     match layer {
-        Layer::Linear { in_features, out_features, bias: _ } => {
+        Layer::Linear { in_features, out_features, .. } => {
             see(Part::Integer(in_features, role("in_features", Group::Width)));
             see(Part::Integer(out_features, role("out_features", Group::Width)));
         }

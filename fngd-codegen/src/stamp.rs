@@ -75,20 +75,24 @@ impl fmt::Display for Stamp {
 
 /// How the file `found` stands to `wanted`, both with their stamps.
 ///
-/// Line ends do not count: a checkout on another system may have changed them.
+/// Layout does not count: a formatter is no editor, and a checkout on another system may have changed line ends.
 pub fn state(found: &str, wanted: &str) -> State {
     let found = found.replace("\r\n", "\n");
-    if found == wanted {
-        return State::Current;
-    }
     match Stamp::read(&found) {
+        Some((_, true)) if essence(&found).eq(essence(wanted)) => State::Current,
         None => State::Foreign,
         Some((stamp, true)) => State::Stale(stamp),
         Some((stamp, false)) => State::Edited(stamp),
     }
 }
 
+/// The text without what formatters add and take away.
+fn essence(text: &str) -> impl Iterator<Item = char> + '_ {
+    text.chars().filter(|character| !character.is_whitespace() && !",{}".contains(*character))
+}
+
 fn sum(text: &str) -> String {
+    let text: String = essence(text).collect();
     Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -122,6 +126,9 @@ mod tests {
         assert_eq!(state(&older.on(BODY), &wanted), State::Stale(older));
         assert_eq!(state(&stamp().on("// less\n"), &wanted), State::Stale(stamp()));
         assert_eq!(state(&wanted.replace("main", "mine"), &wanted), State::Edited(stamp()));
+        let formatted = wanted.replace("fn main() {}", "fn main() {\n}");
+        assert_ne!(formatted, wanted);
+        assert_eq!(state(&formatted, &wanted), State::Current);
         // A stamp that somebody took off.
         assert_eq!(state(BODY, &wanted), State::Foreign);
         assert_eq!(state("", &wanted), State::Foreign);

@@ -77,7 +77,7 @@ mod tests {
             Event::Failed { code: 2, help: Some(help), .. } => help,
             event => panic!("{event:?}"),
         };
-        let near = "near to it are resnet18, resnet110, resnet32, resnet34; `fngd-cli models list` shows all";
+        let near = "near to it are resnet18, resnet110, resnet20, resnet32; `fngd-cli models list` shows all";
         assert_eq!(help("resnet19"), near);
         assert_eq!(help("yolo"), "`fngd-cli models list` shows all");
     }

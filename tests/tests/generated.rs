@@ -10,41 +10,46 @@ use tch::nn::{ModuleT, Path, VarStore};
 use tch::{Device, Kind, Tensor};
 
 #[deny(warnings)]
+#[rustfmt::skip]
 #[path = "../generated/digits_cnn.rs"]
 mod digits_cnn;
 #[deny(warnings)]
+#[rustfmt::skip]
 #[path = "../generated/resnet110.rs"]
 mod resnet110;
 #[deny(warnings)]
+#[rustfmt::skip]
 #[path = "../generated/resnet18.rs"]
 mod resnet18;
 #[deny(warnings)]
+#[rustfmt::skip]
 #[path = "../generated/resnet18_default.rs"]
 mod resnet18_default;
 #[deny(warnings)]
+#[rustfmt::skip]
 #[path = "../generated/resnet18_torchscript.rs"]
 mod resnet18_torchscript;
 #[deny(warnings)]
+#[rustfmt::skip]
 #[path = "../generated/resnet20.rs"]
 mod resnet20;
 #[deny(warnings)]
+#[rustfmt::skip]
 #[path = "../generated/vit_b_16.rs"]
 mod vit_b_16;
 #[deny(warnings)]
+#[rustfmt::skip]
 #[path = "../generated/vit_b_16_default.rs"]
 mod vit_b_16_default;
 #[deny(warnings)]
+#[rustfmt::skip]
 #[path = "../generated/vit_b_16_torchscript.rs"]
 mod vit_b_16_torchscript;
 
-type Result = std::result::Result<(), Box<dyn Error>>;
+type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
 
 /// The generated model with the values of the file, loaded as a user loads them.
-fn load<M>(
-    model: &OnnxModel,
-    new: fn(&Path<'_>) -> M,
-    kind: Kind,
-) -> std::result::Result<(VarStore, M), Box<dyn Error>> {
+fn load<M>(model: &OnnxModel, new: fn(&Path<'_>) -> M, kind: Kind) -> Result<(VarStore, M)> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("model.safetensors");
     let generated = fngd_codegen::generate(model, &Default::default())?;
@@ -83,11 +88,7 @@ fn computes_the_same<M: ModuleT>(fixture: &Fixture, new: fn(&Path<'_>) -> M) -> 
 }
 
 /// Losses of FNGD steps on one batch, in float64.
-fn losses(
-    module: &dyn FngdModule,
-    input: &Tensor,
-    forward: &dyn Fn(&Tensor) -> std::result::Result<Tensor, Box<dyn Error>>,
-) -> std::result::Result<Vec<f64>, Box<dyn Error>> {
+fn losses(module: &dyn FngdModule, input: &Tensor, forward: &dyn Fn(&Tensor) -> Result<Tensor>) -> Result<Vec<f64>> {
     let labels = Tensor::arange(input.size()[0], (Kind::Int64, Device::Cpu));
     let mut optimizer = Fngd::builder(module).with_learning_rate(0.01).build()?;
     let mut losses = Vec::new();

@@ -2,9 +2,12 @@
 //!
 //! `FNGD_WRITE=1 cargo test -p fngd-tests --test generated_is_fresh` writes it anew.
 
+use fngd_codegen::stamp::{self, State};
 use fngd_onnx::OnnxModel;
 use fngd_tests::fixture::{self, Fixture};
 use fngd_tests::open_model;
+use std::io::Write;
+use std::process::{Command, Stdio};
 
 fn check(name: &str, model: &OnnxModel) -> usize {
     let generated =
@@ -15,12 +18,30 @@ fn check(name: &str, model: &OnnxModel) -> usize {
         std::fs::write(&path, &text).unwrap();
     }
     let found = std::fs::read_to_string(&path).unwrap_or_default();
+    let formatted = formatted(&text);
+    assert_eq!(
+        stamp::state(&formatted, &text),
+        State::Current,
+        "{name}: a formatter is taken for an editor\n{formatted}"
+    );
     assert!(
         found == text,
         "{} is not what is generated now: write it anew with FNGD_WRITE=1, and read it",
         path.display()
     );
     text.lines().count()
+}
+
+/// What `cargo fmt` makes of it in a project of its own.
+fn formatted(text: &str) -> String {
+    let mut rustfmt = Command::new("rustfmt");
+    // Where no rustfmt.toml is.
+    rustfmt.args(["--edition", "2024"]).current_dir(std::env::temp_dir()).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut rustfmt = rustfmt.spawn().unwrap();
+    rustfmt.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = rustfmt.wait_with_output().unwrap();
+    assert!(output.status.success());
+    String::from_utf8(output.stdout).unwrap()
 }
 
 #[test]

@@ -69,7 +69,10 @@ fn value(context: &Context<'_>, type_: &Type, key: &str, member: &Member) -> Tok
     let at = |slot: &usize| number::expression(&type_.slots[*slot], &type_.arguments);
     match member {
         Member::Layer(found) => {
-            let path = quote!(vs / #key);
+            let path = match found {
+                Layer::Linear { underscored: true, .. } => quote!(vs, #key),
+                _ => quote!(vs / #key),
+            };
             match settings(found, &type_.slots, &type_.arguments) {
                 Some(settings) => {
                     context.helpers.call(found, &settings, &path).unwrap_or_else(|| layer(found, &settings, &path))
@@ -130,7 +133,8 @@ pub(super) fn layer(layer: &Layer, settings: &[Setting], path: &TokenStream) -> 
 
 fn constructor(layer: &Layer) -> (String, &'static str) {
     match layer {
-        Layer::Linear { .. } => ("linear".to_owned(), "LinearConfig"),
+        Layer::Linear { underscored: false, .. } => ("linear".to_owned(), "LinearConfig"),
+        Layer::Linear { .. } => ("underscored_linear".to_owned(), "LinearConfig"),
         Layer::Convolution { kernel, output_padding: None, .. } => (format!("conv{}d", kernel.len()), "ConvConfig"),
         Layer::Convolution { kernel, .. } => (format!("conv_transpose{}d", kernel.len()), "ConvTransposeConfig"),
         Layer::BatchNorm { spatial_dims, .. } => (format!("batch_norm{spatial_dims}d"), "BatchNormConfig"),

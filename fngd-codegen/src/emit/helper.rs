@@ -62,7 +62,7 @@ pub(super) fn settings(layer: &Layer, slots: &[Expression], arguments: &[NewArgu
         all.iter().all(|slot| at(*slot).as_ref() == Some(&first)).then_some(all[0])
     };
     Some(match layer {
-        Layer::Linear { in_features, out_features, bias } => {
+        Layer::Linear { in_features, out_features, bias, .. } => {
             vec![argument("in_features", *in_features)?, argument("out_features", *out_features)?, flag("bias", *bias)]
         }
         Layer::Convolution {
@@ -128,6 +128,8 @@ impl Helpers {
         for type_ in &design.types {
             for entry in &type_.members {
                 if let Member::Layer(layer) = &entry.member
+                    // Its constructor takes the name of the variables, not their path.
+                    && !matches!(layer, Layer::Linear { underscored: true, .. })
                     && let Some(settings) = settings(layer, &type_.slots, &type_.arguments)
                     && settings.iter().any(|setting| setting.role == Place::Config && !setting.is_default())
                 {
@@ -177,7 +179,8 @@ impl Helpers {
 
     /// The call of a function instead of a constructor, if there is one for such a layer.
     pub(super) fn call(&self, layer: &Layer, settings: &[Setting], path: &TokenStream) -> Option<TokenStream> {
-        if settings.iter().all(|setting| setting.role == Place::Argument || setting.is_default()) {
+        let is_underscored = matches!(layer, Layer::Linear { underscored: true, .. });
+        if is_underscored || settings.iter().all(|setting| setting.role == Place::Argument || setting.is_default()) {
             return None;
         }
         let function = self.functions.get(&kind(layer, settings))?;

@@ -108,8 +108,12 @@ fn linear(reader: &mut Reader, node: &Node, layer: &LayerInfo) -> Result<()> {
         *last = out_features.into();
     }
     let input = reader.tensor(node, 0)?;
+    // nn.MultiheadAttention says `in_proj_weight`.
+    let name = reader.graph.values.get(layer.weight.0).map_or("", |info| info.name.as_str());
+    let underscored =
+        name.rsplit('.').next().is_some_and(|last| last.len() > "_weight".len() && last.ends_with("_weight"));
     let kind = Kind::Layer {
-        layer: Layer::Linear { in_features, out_features, bias: parameters.len() > 1 },
+        layer: Layer::Linear { in_features, out_features, bias: parameters.len() > 1, underscored },
         input,
         parameters,
     };

@@ -173,12 +173,8 @@ impl<'a> Reader<'a> {
         if transposed {
             dims.reverse();
         }
-        let name = self.graph.values.get(id.0).map_or("", |info| info.name.as_str());
-        let last = name.rsplit('.').next().unwrap_or_default();
-        // nn.MultiheadAttention says `in_proj_weight`.
-        let is_own = name.contains('.') && !role.is_empty() && last.ends_with(&format!("_{role}"));
         Some(Parameter {
-            name: if is_own { last.to_owned() } else { role.to_owned() },
+            name: role.to_owned(),
             source: id,
             dims,
             transposed,

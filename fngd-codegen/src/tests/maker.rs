@@ -27,7 +27,7 @@ impl Maker {
 
     /// A linear layer whose weight is called `{path}.weight`.
     pub fn linear(&mut self, path: &str, input: ValueId, in_features: i64, out_features: i64) -> ValueId {
-        let layer = Layer::Linear { in_features, out_features, bias: false };
+        let layer = Layer::Linear { in_features, out_features, bias: false, underscored: false };
         self.layer(path, layer, input, &[("weight", &[out_features, in_features])])
     }
 

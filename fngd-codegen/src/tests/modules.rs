@@ -164,7 +164,7 @@ fn a_weight_that_two_layers_share_belongs_to_the_first() {
     let ids = maker.input("ids");
     let x = maker.embedding("decoder.tokens", ids, 100, 8);
     let x = maker.linear("decoder.fc", x, 8, 8);
-    let layer = crate::operation::Layer::Linear { in_features: 8, out_features: 100, bias: false };
+    let layer = crate::operation::Layer::Linear { in_features: 8, out_features: 100, bias: false, underscored: false };
     let source = maker.graph.values.iter().position(|info| info.name == "decoder.tokens.weight").map(ValueId).unwrap();
     let parameter = crate::operation::Parameter {
         name: "weight".to_owned(),

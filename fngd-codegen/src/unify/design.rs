@@ -234,7 +234,7 @@ fn sizes(tree: &Tree) -> Vec<i64> {
 /// Elements of a layer's trained parameters.
 fn elements(layer: &Layer) -> i64 {
     match layer {
-        Layer::Linear { in_features, out_features, bias } => {
+        Layer::Linear { in_features, out_features, bias, .. } => {
             in_features * out_features + i64::from(*bias) * out_features
         }
         Layer::Convolution { in_channels, out_channels, kernel, groups, bias, .. } => {

@@ -9,6 +9,7 @@
 //! use fngd_onnx::graph::ElementType::Float32;
 //! use tch::{Device, Tensor};
 //!
+//! #[derive(Debug)]
 //! struct Classifier {
 //!     hidden: nn::Linear,
 //!     output: nn::Linear,
@@ -19,9 +20,6 @@
 //!         images.apply(&self.hidden).relu().apply(&self.output)
 //!     }
 //! }
-//! # impl std::fmt::Debug for Classifier {
-//! #     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result { f.write_str("Classifier") }
-//! # }
 //!
 //! impl Export for Classifier {
 //!     fn class(&self) -> &'static str {

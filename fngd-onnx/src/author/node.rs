@@ -1,6 +1,6 @@
 //! One node.
 
-use super::{GraphBuilder, NodeDraft, Value};
+use super::{Draft, GraphBuilder, NodeDraft, Value};
 use crate::graph::{Attribute, TensorData};
 
 /// A node that is being written: inputs in their order, then [`result`](Self::result).
@@ -59,25 +59,33 @@ impl<'g> NodeBuilder<'g> {
             self.inputs.pop();
         }
         let mut draft = self.graph.0.borrow_mut();
-        let module = draft.module_path().replace('.', "/");
-        let separator = if module.is_empty() { "" } else { "/" };
-        let name = draft.node_names.unique(format!("/{module}{separator}{}", self.op_type));
-        let call = name.rsplit('/').next().unwrap_or_default();
+        let folder = draft.module_path().replace('.', "/");
+        let separator = if folder.is_empty() { "" } else { "/" };
+        let name = draft.node_names.unique(format!("/{folder}{separator}{}", self.op_type));
+        let metadata = draft.scopes(name.rsplit('/').next().unwrap_or_default(), self.op_type);
+        let first = draft.values.len();
+        draft.values.resize(first + COUNT, None);
+        let Self { graph, op_type, inputs, attributes } = self;
+        let outputs = (first..first + COUNT).collect();
+        let results = std::array::from_fn(|position| Value { graph, index: first + position, rank });
+        draft.nodes.push(NodeDraft { name, op_type, inputs, outputs, attributes, metadata });
+        results
+    }
+}
+
+impl Draft {
+    /// The modules around a node as PyTorch's exporter writes them: `['', 'layer1.0', 'layer1.0.conv1', 'Conv']`, and their classes.
+    fn scopes(&self, call: &str, op_type: &str) -> [(&'static str, String); 2] {
         let list = |names: &mut dyn Iterator<Item = &str>| {
             let quoted: Vec<_> = names.map(|name| format!("'{name}'")).collect();
             format!("[{}]", quoted.join(", "))
         };
-        let scopes = list(&mut draft.modules.iter().map(|module| module.path.as_str()).chain([call]));
-        let classes = list(&mut draft.modules.iter().map(|module| module.class.as_str()).chain([self.op_type]));
-        let metadata = [("pkg.torch.onnx.class_hierarchy", classes), ("pkg.torch.onnx.name_scopes", scopes)];
-        let first = draft.values.len();
-        let outputs = first..first + COUNT;
-        draft.values.resize(outputs.end, None);
-        let Self { graph, op_type, inputs, attributes } = self;
-        let outputs: Vec<usize> = outputs.collect();
-        let results = std::array::from_fn(|position| Value { graph, index: first + position, rank });
-        draft.nodes.push(NodeDraft { name, op_type, inputs, outputs, attributes, metadata });
-        results
+        let classes = self.modules.iter().map(|module| module.class.as_str());
+        let paths = self.modules.iter().map(|module| module.path.as_str());
+        [
+            ("pkg.torch.onnx.class_hierarchy", list(&mut classes.chain([op_type]))),
+            ("pkg.torch.onnx.name_scopes", list(&mut paths.chain([call]))),
+        ]
     }
 }
 

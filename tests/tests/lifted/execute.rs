@@ -270,7 +270,7 @@ fn role(name: &str) -> &str {
 fn apply(layer: &Layer, x: &Tensor, tensors: &BTreeMap<&str, Tensor>) -> Tensor {
     let (weight, bias) = (&tensors["weight"], tensors.get("bias"));
     match layer {
-        Layer::Linear { in_features, out_features, bias: has_bias } => {
+        Layer::Linear { in_features, out_features, bias: has_bias, .. } => {
             assert_eq!(weight.size(), [*out_features, *in_features]);
             assert_eq!(bias.is_some(), *has_bias);
             x.linear(weight, bias)
