@@ -1,7 +1,9 @@
 //! From the graph to a [`Program`]: what a person would have written, read back out of what an exporter made of it.
 //!
-//!     nodes → calls and rearrangements → fewer calls → calls with spelled sizes
-//!             reader, table, rules       simplify      spell
+//! ```text
+//! nodes → calls and rearrangements → fewer calls → calls with spelled sizes
+//!         reader, table, rules       simplify      spell
+//! ```
 //!
 //! Every operator of ONNX has one rule, in the file of its kind, and one line in `table`. Rules know nothing of each other. What
 //! took an exporter several nodes is put together afterwards, by patterns over calls: there, the ways of all exporters look alike.
