@@ -104,13 +104,7 @@ impl nn::Module for Downsample {
     }
 }
 
-fn bottlenecks(
-    vs: &nn::Path,
-    c_in: i64,
-    c_out: i64,
-    stride: i64,
-    blocks: i64,
-) -> Vec<Bottleneck> {
+fn bottlenecks(vs: &nn::Path, c_in: i64, c_out: i64, stride: i64, blocks: i64) -> Vec<Bottleneck> {
     (0..blocks)
         .map(|i| match i {
             0 => Bottleneck::new(&(vs / i), c_in, c_out, stride),
