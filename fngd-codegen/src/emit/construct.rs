@@ -52,7 +52,15 @@ fn optional(context: &Context<'_>, type_: &Type, entry: &Entry) -> TokenStream {
         Some(condition) => {
             let tokens = number::expression(condition, &type_.arguments);
             let tokens = if matches!(condition, Expression::Argument(_)) { tokens } else { quote!((#tokens)) };
-            quote!(#tokens.then(|| #made))
+            match &entry.member {
+                Member::Module { type_, arguments }
+                    if arguments.is_empty() && !context.design.types[*type_].has_parameters =>
+                {
+                    let name = format_ident!("{}", context.design.types[*type_].name);
+                    quote!(#tokens.then(#name::new))
+                }
+                _ => quote!(#tokens.then(|| #made)),
+            }
         }
     }
 }

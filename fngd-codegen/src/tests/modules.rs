@@ -139,7 +139,7 @@ fn operations_that_some_lack_are_an_optional_module() {
     maker.output(x);
     let text = maker.text();
     assert_contains(&text, "    #[fngd(skip)]\n    shortcut: Option<Shortcut>,\n");
-    assert_contains(&text, "shortcut: shortcut.then(|| Shortcut::new()),\n");
+    assert_contains(&text, "shortcut: shortcut.then(Shortcut::new),\n");
     assert_contains(&text, "xs.apply(&self.fc) + xs.apply_opt(&self.shortcut)\n");
 }
 
@@ -290,6 +290,31 @@ fn what_a_module_joins_first_is_joined_before_it() {
         let xs = Tensor::cat(&[xs, &xs.apply(&self.layer0)], 1);
         let xs = Tensor::cat(&[&xs, &xs.apply(&self.layer1)], 1);
         Tensor::cat(&[&xs, &xs.apply(&self.layer2)], 1)
+",
+    );
+}
+
+#[test]
+fn what_all_elements_of_a_list_read_keeps_its_name() {
+    let mut maker = Maker::default();
+    let x = maker.input("x");
+    let mask = maker.relu("", x);
+    let mut y = maker.linear("fc", x, 4, 4);
+    for index in 0..2 {
+        let path = format!("layers.{index}");
+        let z = maker.linear(&format!("{path}.fc"), y, 4, 4);
+        y = maker.add(&path, z, mask);
+    }
+    maker.output(y);
+    assert_contains(
+        &maker.text(),
+        "
+        let ys = xs.relu();
+        let mut xs = xs.apply(&self.fc);
+        for layer in &self.layers {
+            xs = layer.forward(&xs, &ys);
+        }
+        xs
 ",
     );
 }
