@@ -80,9 +80,7 @@ impl Encoder {
         Self {
             pos_embedding: vs.randn("pos_embedding", &[1, 197, 768], 0.0, 0.02),
             layers: (0..12)
-                .map(|i| EncoderBlock::new(
-                    &(vs / "layers" / format!("encoder_layer_{i}")),
-                ))
+                .map(|i| EncoderBlock::new(&(vs / "layers" / format!("encoder_layer_{i}"))))
                 .collect(),
             ln: layer_norm(vs / "ln", 768),
         }
@@ -160,13 +158,7 @@ struct MultiheadAttention {
 impl MultiheadAttention {
     fn new(vs: &nn::Path) -> Self {
         Self {
-            in_proj: nn::underscored_linear(
-                vs,
-                "in_proj",
-                768,
-                2304,
-                Default::default(),
-            ),
+            in_proj: nn::underscored_linear(vs, "in_proj", 768, 2304, Default::default()),
             out_proj: nn::linear(vs / "out_proj", 768, 768, Default::default()),
         }
     }
@@ -178,16 +170,7 @@ impl nn::Module for MultiheadAttention {
         let q = qkv[0].view([-1, 197, 12, 64]).transpose(1, 2);
         let k = qkv[1].view([-1, 197, 12, 64]).transpose(1, 2);
         let v = qkv[2].view([-1, 197, 12, 64]).transpose(1, 2);
-        Tensor::scaled_dot_product_attention(
-                &q,
-                &k,
-                &v,
-                None::<Tensor>,
-                0.0,
-                false,
-                None,
-                false,
-            )
+        Tensor::scaled_dot_product_attention(&q, &k, &v, None::<Tensor>, 0.0, false, None, false)
             .transpose(1, 2)
             .flatten(2, -1)
             .apply(&self.out_proj)
