@@ -1,17 +1,28 @@
 //! What the name of a parameter says of the layer that owns it.
 
 use crate::operation::{Kind, Operation};
-use fngd_onnx::graph::Graph;
+use crate::scope::{join, split};
+use fngd_onnx::graph::{Graph, ValueId};
 use std::collections::BTreeMap;
 
 /// The layer's path, `layer1.0.conv1`, or that of a parameter by itself, `encoder.position`; `None` where the exporter lost the names.
 pub(super) fn path(graph: &Graph, operation: &Operation) -> Option<String> {
-    let name = |source: fngd_onnx::graph::ValueId| graph.values.get(source.0).map(|info| info.name.as_str());
+    let name = |source: ValueId| graph.values.get(source.0).map(|info| info.name.as_str());
     match &operation.kind {
         Kind::Layer { parameters, .. } => parameters.iter().find_map(|parameter| of_layer(name(parameter.source)?)),
-        Kind::Parameter(parameter) => full(name(parameter.source)?),
+        Kind::Parameter(parameter) => copy(graph, parameter.source).or_else(|| full(name(parameter.source)?)),
         _ => None,
     }
+}
+
+/// Of equal parameters exporters keep one. The others, which a repair made again and called `first.scale__NODE`, have the same name in the
+/// module of their node: `second.scale`.
+fn copy(graph: &Graph, source: ValueId) -> Option<String> {
+    let name = &graph.values.get(source.0)?.name;
+    let mut readers = graph.nodes.iter().filter(|node| node.inputs.contains(&Some(source)));
+    let (node, first) =
+        readers.find_map(|node| Some((node, name.strip_suffix(node.name.as_str())?.strip_suffix("__")?)))?;
+    Some(join(&super::node::scope(node)?.path, split(&full(first)?).1))
 }
 
 /// `layer1.layer1.0.conv1.bn`, made of a node's name `/layer1/layer1.0/conv1/Conv`, as `layer1.0.conv1.bn`. `names` has paths of modules
