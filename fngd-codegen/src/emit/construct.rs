@@ -71,7 +71,10 @@ fn value(context: &Context<'_>, type_: &Type, key: &str, member: &Member) -> Tok
         Member::Layer(found) => {
             let path = match found {
                 Layer::Linear { underscored: true, .. } => quote!(vs, #key),
-                _ => quote!(vs / #key),
+                _ => {
+                    let keys = key.split('.');
+                    quote!(vs #(/ #keys)*)
+                }
             };
             match settings(found, &type_.slots, &type_.arguments) {
                 Some(settings) => {

@@ -15,6 +15,14 @@ pub(super) fn path(graph: &Graph, operation: &Operation) -> Option<String> {
     }
 }
 
+/// Whether an operation is a buffer without a name that holds what `other` holds, which has none either.
+pub(super) fn is_same_buffer(graph: &Graph, operation: &Operation, other: ValueId) -> bool {
+    let Kind::Parameter(own) = &operation.kind else { return false };
+    let is_nameless = |value: ValueId| graph.values.get(value.0).is_some_and(|info| full(&info.name).is_none());
+    let (left, right) = (graph.initializers.get(&own.source), graph.initializers.get(&other));
+    !own.trainable && is_nameless(own.source) && is_nameless(other) && left.is_some() && left == right
+}
+
 /// Of equal parameters exporters keep one. The others, which a repair made again and called `first.scale__NODE`, have the same name in the
 /// module of their node: `second.scale`.
 fn copy(graph: &Graph, source: ValueId) -> Option<String> {
