@@ -170,9 +170,10 @@ impl Default for TrainSettings {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OptimizerSettings {
-    /// `fngd`, `sgd`, `adamw`, `muon`, `shampoo` or `soap`.
+    /// `fngd`, `ngd`, `kfac`, `eva`, `skfac`, `tengrad`, `hylo`, `sgd`, `adamw`, `muon`, `shampoo` or `soap`.
     pub name: String,
-    /// Learning rate. Default: 0.1 with `sgd` and `shampoo` (1e-4 if it grafts `adam`), 1e-3 with `adamw`, 0.02 with `muon`, 3e-3 with `soap`.
+    /// Learning rate. Default: 0.1 with `sgd` and `shampoo` (1e-4 if it grafts `adam`), 1e-3 with `adamw`, 0.02 with `muon`, 3e-3 with `soap`;
+    /// with a method that has an inner rule, that rule's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lr: Option<f64>,
     /// Weight decay. Default: 5e-4 with `sgd` and `shampoo`, 1e-2 with the others.
@@ -193,10 +194,11 @@ pub struct OptimizerSettings {
     /// Decay biases and normalisation parameters too. Default false.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub decay_all: Option<bool>,
-    /// Inner rule of `fngd`: `sgd`, `adamw` or `muon`. Default `sgd`.
+    /// Inner rule of the methods that have one: `sgd`, `adamw` or `muon`. Default `sgd`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inner: Option<String>,
-    /// γ of `fngd`: damping relative to ‖K‖_F. Default: see `fngd_core::FngdConfig`.
+    /// γ of `fngd` and `ngd`: damping relative to ‖K‖_F; λ of the others. Default: 1; 0.003 for `kfac`, 0.03 for
+    /// `eva`, 0.001 for `skfac`, 0.3 for `tengrad` and `hylo`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub damping: Option<f64>,
     /// `slot` (paper), `sample` or `none`.
@@ -217,6 +219,27 @@ pub struct OptimizerSettings {
     /// Most bytes that forming one Gram matrix may take, in MiB. Default 512.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gram_memory_mib: Option<u64>,
+    /// `kfac`, `eva`: weight of the past in running averages, in [0, 1). Default 0.95.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decay: Option<f64>,
+    /// `kfac`, `eva`: steps from one look at activations and output gradients to the next; `shampoo`: at gradients. Default 1; 10 for `shampoo`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub statistics_every_steps: Option<u64>,
+    /// `kfac`, `skfac`, `tengrad`, `hylo`: steps from one factorisation to the next. Default 10; 100 for `tengrad` and `hylo`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refresh_every_steps: Option<u64>,
+    /// `kfac` and the others that keep a curvature: κ, the longest step in the metric of the curvature; 0 does not clip. Default 1e-3.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kl_clip: Option<f64>,
+    /// `kfac`: `eigen` or `cholesky`. Default `eigen`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inverse: Option<String>,
+    /// `kfac`, `eva`: `textbook`, or `published` as its implementation has it. Default `textbook`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub form: Option<String>,
+    /// `hylo`: share of the batch that is drawn, in (0, 1]. Default 0.1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ratio: Option<f64>,
     /// `muon`: steps of the Newton-Schulz iteration. Default 5.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub newton_schulz_steps: Option<u32>,
@@ -238,18 +261,20 @@ pub struct OptimizerSettings {
     /// `shampoo`: largest side of a block. Default 128.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub block_size: Option<u32>,
-    /// `shampoo`: steps between two that the statistics see. Default 10.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub statistics_every_steps: Option<u32>,
     /// `shampoo`: steps between two that take roots. Default 10.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub roots_every_steps: Option<u32>,
+    pub roots_every_steps: Option<u64>,
     /// `soap`: steps between two that refine the basis. Default 10.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub basis_every_steps: Option<u32>,
+    pub basis_every_steps: Option<u64>,
     /// `soap`: dimensions larger than this keep the identity as their basis. Default 10000.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub largest_factor: Option<u32>,
+}
+
+/// Whether a method turns the gradient and leaves the step to an inner rule.
+pub fn has_inner(method: &str) -> bool {
+    matches!(method, "fngd" | "ngd" | "kfac" | "eva" | "skfac" | "tengrad" | "hylo")
 }
 
 impl Default for OptimizerSettings {
@@ -271,6 +296,13 @@ impl Default for OptimizerSettings {
             step_scale: None,
             fisher: None,
             gram_memory_mib: None,
+            decay: None,
+            statistics_every_steps: None,
+            refresh_every_steps: None,
+            kl_clip: None,
+            inverse: None,
+            form: None,
+            ratio: None,
             newton_schulz_steps: None,
             muon_scale: None,
             muon_scope: None,
@@ -278,7 +310,6 @@ impl Default for OptimizerSettings {
             rest_lr_scale: None,
             graft: None,
             block_size: None,
-            statistics_every_steps: None,
             roots_every_steps: None,
             basis_every_steps: None,
             largest_factor: None,
@@ -293,7 +324,7 @@ pub const DEFAULT_DAMPING: f64 = 1.0;
 pub const SHAMPOO_ADAM_LEARNING_RATE: f64 = 1e-4;
 
 /// What the knobs of a method are where nobody says otherwise, by their names in config.toml. `base` is the rule that makes
-/// the step: `method` itself, or the inner rule of `fngd`.
+/// the step: `method` itself, or its inner rule.
 pub fn method_defaults(method: &str, base: &str) -> Vec<(&'static str, Value)> {
     let mut defaults = vec![("optimizer.decay_all", Value::from(false))];
     if base == "adamw" {
@@ -342,18 +373,61 @@ pub fn method_defaults(method: &str, base: &str) -> Vec<(&'static str, Value)> {
             ("optimizer.roots_every_steps", Value::from(10)),
         ]);
     }
-    if method == "fngd" {
-        defaults.extend([
-            ("optimizer.inner", Value::from(base)),
+    if has_inner(method) {
+        defaults.push(("optimizer.inner", Value::from(base)));
+    }
+    defaults.extend(curvature_defaults(method));
+    defaults
+}
+
+/// The knobs of what turns the gradient.
+fn curvature_defaults(method: &str) -> Vec<(&'static str, Value)> {
+    let weighted = || {
+        vec![
             ("optimizer.damping", Value::from(DEFAULT_DAMPING)),
-            ("optimizer.share", Value::from("slot")),
-            ("optimizer.refresh", Value::from("first-epoch")),
             ("optimizer.step_scale", Value::from("absorb")),
             ("optimizer.fisher", Value::from("ef")),
             ("optimizer.gram_memory_mib", Value::from(512)),
-        ]);
+        ]
+    };
+    match method {
+        "fngd" => {
+            let shared = [("optimizer.share", "slot"), ("optimizer.refresh", "first-epoch")];
+            weighted().into_iter().chain(shared.map(|(name, word)| (name, Value::from(word)))).collect()
+        }
+        "ngd" => weighted(),
+        "kfac" => vec![
+            ("optimizer.damping", Value::from(3e-3)),
+            ("optimizer.decay", Value::from(0.95)),
+            ("optimizer.statistics_every_steps", Value::from(1)),
+            ("optimizer.refresh_every_steps", Value::from(10)),
+            ("optimizer.kl_clip", Value::from(1e-3)),
+            ("optimizer.inverse", Value::from("eigen")),
+            ("optimizer.form", Value::from("textbook")),
+        ],
+        "eva" => vec![
+            ("optimizer.damping", Value::from(0.03)),
+            ("optimizer.decay", Value::from(0.95)),
+            ("optimizer.statistics_every_steps", Value::from(1)),
+            ("optimizer.kl_clip", Value::from(1e-3)),
+            ("optimizer.form", Value::from("textbook")),
+        ],
+        "skfac" | "tengrad" | "hylo" => {
+            let (damping, steps) = if method == "skfac" { (1e-3, 10) } else { (0.3, 100) };
+            let mut defaults = vec![
+                ("optimizer.damping", Value::from(damping)),
+                ("optimizer.refresh_every_steps", Value::from(steps)),
+                ("optimizer.kl_clip", Value::from(1e-3)),
+            ];
+            match method {
+                "tengrad" => defaults.push(("optimizer.gram_memory_mib", Value::from(512))),
+                "hylo" => defaults.push(("optimizer.ratio", Value::from(0.1))),
+                _ => {}
+            }
+            defaults
+        }
+        _ => Vec::new(),
     }
-    defaults
 }
 
 /// The same for the knobs of a schedule.

@@ -3,8 +3,8 @@
 use fngd_onnx::analysis::ParameterRole;
 use fngd_onnx::{OnnxModel, ParameterRow};
 
-/// What `inspect` knows the memory of.
-pub const METHODS: [&str; 6] = ["fngd", "sgd", "adamw", "muon", "shampoo", "soap"];
+/// The rules that are counted here.
+pub const RULES: [&str; 3] = ["muon", "shampoo", "soap"];
 
 /// Largest side of a block of `shampoo`, and longest dimension with a basis of `soap`: their defaults.
 const BLOCK_SIZE: u64 = 128;
@@ -12,13 +12,11 @@ const LARGEST_FACTOR: u64 = 10_000;
 /// All state is float32.
 const BYTES: u64 = 4;
 
-/// Bytes of the optimizer's state, at a method's default settings; for `fngd` over `sgd`, without its weights. A method that
-/// is not one of [`METHODS`] has a momentum.
-pub fn fixed_bytes(model: &OnnxModel, method: &str) -> u64 {
+/// Bytes of the state of one of [`RULES`] at its default settings, without the counts of updates.
+pub fn fixed_bytes(model: &OnnxModel, rule: &str) -> u64 {
     let muon = muon_matrices(model);
     let rows = model.parameters().iter().filter(|row| row.trainable);
-    let numbers = |row: &ParameterRow| match method {
-        "adamw" => 2 * count(row),
+    let numbers = |row: &ParameterRow| match rule {
         "muon" if muon.contains(&row.name.as_str()) => count(row),
         "muon" => 2 * count(row),
         "shampoo" => count(row) + 2 * squares_of_blocks(&row.dims, BLOCK_SIZE),

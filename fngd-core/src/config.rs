@@ -116,10 +116,7 @@ impl FngdConfig {
         if self.refresh == Refresh::EveryEpochs(0) {
             return Err(Error::config("refresh must be every 1 or more epochs, found 0"));
         }
-        if self.gram_memory_bytes < 1 << 20 {
-            let found = self.gram_memory_bytes;
-            return Err(Error::config(format!("gram memory must be at least 1 MiB, found {found} bytes")));
-        }
+        check_gram_memory(self.gram_memory_bytes)?;
         Ok(self)
     }
 
@@ -132,4 +129,12 @@ impl FngdConfig {
             (_, Refresh::EveryEpochs(epochs)) => epoch.is_multiple_of(epochs),
         }
     }
+}
+
+/// Refuses blocks that could hold next to nothing.
+pub(crate) fn check_gram_memory(bytes: u64) -> Result<()> {
+    if bytes < 1 << 20 {
+        return Err(Error::config(format!("gram memory must be at least 1 MiB, found {bytes} bytes")));
+    }
+    Ok(())
 }

@@ -182,7 +182,7 @@ fn windows(geometry: &Convolution, input: &Tensor, kernel: &[i64], positions: &[
 }
 
 /// Whether a tensor keeps the channels of a pixel side by side.
-fn is_channels_last(tensor: &Tensor) -> bool {
+pub(crate) fn is_channels_last(tensor: &Tensor) -> bool {
     let (size, stride) = (tensor.size(), tensor.stride());
     size.len() == 4 && size[1] > 1 && stride[1] == 1 && stride[3] == size[1] && stride[2] == size[1] * size[3]
 }

@@ -74,6 +74,32 @@ impl Geometry {
             },
         }
     }
+
+    /// The layer's output for any weight and bias of its size.
+    pub(crate) fn apply(&self, activations: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+        Ok(match self {
+            // libtorch folds [.., T, in] into rows only if the weight requires a gradient, and the tap's does not. Folding here
+            // makes both passes the same product, to the last bit.
+            Self::Linear if activations.dim() > 2 => {
+                let mut size = activations.size();
+                let output = activations.f_flatten(0, -2)?.f_linear(weight, bias)?;
+                size.truncate(size.len() - 1);
+                size.push(weight.size()[0]);
+                output.f_view(&size[..])?
+            }
+            Self::Linear => activations.f_linear(weight, bias)?,
+            Self::Convolution(g) => activations.f_convolution(
+                weight,
+                bias,
+                &g.stride[..],
+                &g.padding[..],
+                &g.dilation[..],
+                g.transposed,
+                &g.output_padding[..],
+                g.groups,
+            )?,
+        })
+    }
 }
 
 /// One preconditioned layer. Cloning it is cheap and shares everything.
@@ -239,28 +265,7 @@ impl Layer {
     }
 
     fn apply(&self, activations: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-        Ok(match self.geometry() {
-            // libtorch folds [.., T, in] into rows only if the weight requires a gradient, and the tap's does not. Folding here
-            // makes both passes the same product, to the last bit.
-            Geometry::Linear if activations.dim() > 2 => {
-                let mut size = activations.size();
-                let output = activations.f_flatten(0, -2)?.f_linear(weight, bias)?;
-                size.truncate(size.len() - 1);
-                size.push(weight.size()[0]);
-                output.f_view(&size[..])?
-            }
-            Geometry::Linear => activations.f_linear(weight, bias)?,
-            Geometry::Convolution(g) => activations.f_convolution(
-                weight,
-                bias,
-                &g.stride[..],
-                &g.padding[..],
-                &g.dilation[..],
-                g.transposed,
-                &g.output_padding[..],
-                g.groups,
-            )?,
-        })
+        self.geometry().apply(activations, weight, bias)
     }
 
     /// Says where the samples are. [`BatchAxis::Leading`] until told otherwise.

@@ -1,14 +1,16 @@
 //! From settings to a method of training and a schedule of learning rates.
 
 use super::failure::{Failure, Result};
-use fngd_cli::settings::{OptimizerSettings, SHAMPOO_ADAM_LEARNING_RATE, ScheduleSettings};
+use fngd_cli::settings::{OptimizerSettings, SHAMPOO_ADAM_LEARNING_RATE, ScheduleSettings, has_inner};
 use fngd_core::optimizer::{
-    AdamwConfig, Graft, Groups, Inner, Method, MuonConfig, MuonPrecision, MuonScale, MuonScope, SgdConfig,
-    ShampooConfig, SoapConfig,
+    AdamwConfig, EvaConfig, Form, Graft, Groups, HyloConfig, Inner, KfacConfig, KfacInverse, Method, MuonConfig,
+    MuonPrecision, MuonScale, MuonScope, SgdConfig, ShampooConfig, SkfacConfig, SoapConfig, TengradConfig,
 };
 use fngd_core::{
     Ablation, Fisher, FngdConfig, Refresh, Schedule, ScheduleConfig, ScheduleShape, Share, StepScale, WarmUp,
 };
+
+const METHODS: &str = "fngd, ngd, kfac, eva, skfac, tengrad, hylo, sgd, adamw, muon, shampoo or soap";
 
 /// The method that `settings` name, every knob that is not set at its default.
 pub fn method(settings: &OptimizerSettings, seed: u64) -> Result<Method> {
@@ -19,7 +21,16 @@ pub fn method(settings: &OptimizerSettings, seed: u64) -> Result<Method> {
         "shampoo" => Ok(Method::Shampoo(shampoo(settings)?)),
         "soap" => Ok(Method::Soap(soap(settings))),
         "fngd" => Ok(Method::Fngd { config: fngd(settings, seed)?, inner: inner(settings)? }),
-        other => Err(unknown("optimizer", other, "fngd, sgd, adamw, muon, shampoo or soap")),
+        "ngd" => {
+            let config = FngdConfig { share: Share::None, ..fngd(settings, seed)? };
+            Ok(Method::Fngd { config, inner: inner(settings)? })
+        }
+        "kfac" => Ok(Method::Kfac { config: kfac(settings)?, inner: inner(settings)? }),
+        "eva" => Ok(Method::Eva { config: eva(settings)?, inner: inner(settings)? }),
+        "skfac" => Ok(Method::Skfac { config: skfac(settings), inner: inner(settings)? }),
+        "tengrad" => Ok(Method::Tengrad { config: tengrad(settings), inner: inner(settings)? }),
+        "hylo" => Ok(Method::Hylo { config: hylo(settings, seed), inner: inner(settings)? }),
+        other => Err(unknown("optimizer", other, METHODS)),
     }
 }
 
@@ -30,7 +41,7 @@ pub fn groups(settings: &OptimizerSettings) -> Groups {
 
 /// The learning rate that the schedule starts from or rises to.
 pub fn learning_rate(settings: &OptimizerSettings) -> f64 {
-    let rule = if settings.name == "fngd" { settings.inner.as_deref().unwrap_or("sgd") } else { &settings.name };
+    let rule = if has_inner(&settings.name) { settings.inner.as_deref().unwrap_or("sgd") } else { &settings.name };
     settings.lr.unwrap_or(match rule {
         "adamw" => 1e-3,
         "muon" => 0.02,
@@ -222,6 +233,80 @@ fn fngd(settings: &OptimizerSettings, seed: u64) -> Result<FngdConfig> {
     Ok(config)
 }
 
+fn kfac(settings: &OptimizerSettings) -> Result<KfacConfig> {
+    let default = KfacConfig::default();
+    Ok(KfacConfig {
+        damping: settings.damping.unwrap_or(default.damping),
+        decay: settings.decay.unwrap_or(default.decay),
+        statistics_every_steps: settings.statistics_every_steps.unwrap_or(default.statistics_every_steps),
+        refresh_every_steps: settings.refresh_every_steps.unwrap_or(default.refresh_every_steps),
+        kl_clip: kl_clip(settings, default.kl_clip),
+        inverse: match settings.inverse.as_deref() {
+            None => default.inverse,
+            Some("eigen") => KfacInverse::Eigen,
+            Some("cholesky") => KfacInverse::Cholesky,
+            Some(other) => return Err(unknown("inverse", other, "eigen or cholesky")),
+        },
+        form: form(settings)?,
+    })
+}
+
+fn eva(settings: &OptimizerSettings) -> Result<EvaConfig> {
+    let default = EvaConfig::default();
+    Ok(EvaConfig {
+        damping: settings.damping.unwrap_or(default.damping),
+        decay: settings.decay.unwrap_or(default.decay),
+        statistics_every_steps: settings.statistics_every_steps.unwrap_or(default.statistics_every_steps),
+        kl_clip: kl_clip(settings, default.kl_clip),
+        form: form(settings)?,
+    })
+}
+
+fn skfac(settings: &OptimizerSettings) -> SkfacConfig {
+    let default = SkfacConfig::default();
+    SkfacConfig {
+        damping: settings.damping.unwrap_or(default.damping),
+        refresh_every_steps: settings.refresh_every_steps.unwrap_or(default.refresh_every_steps),
+        kl_clip: kl_clip(settings, default.kl_clip),
+    }
+}
+
+fn tengrad(settings: &OptimizerSettings) -> TengradConfig {
+    let default = TengradConfig::default();
+    TengradConfig {
+        damping: settings.damping.unwrap_or(default.damping),
+        refresh_every_steps: settings.refresh_every_steps.unwrap_or(default.refresh_every_steps),
+        kl_clip: kl_clip(settings, default.kl_clip),
+        gram_memory_bytes: settings
+            .gram_memory_mib
+            .map_or(default.gram_memory_bytes, |mib| mib.saturating_mul(1 << 20)),
+    }
+}
+
+fn hylo(settings: &OptimizerSettings, seed: u64) -> HyloConfig {
+    let default = HyloConfig::default();
+    HyloConfig {
+        damping: settings.damping.unwrap_or(default.damping),
+        ratio: settings.ratio.unwrap_or(default.ratio),
+        refresh_every_steps: settings.refresh_every_steps.unwrap_or(default.refresh_every_steps),
+        kl_clip: kl_clip(settings, default.kl_clip),
+        seed,
+    }
+}
+
+/// 0 does not clip.
+fn kl_clip(settings: &OptimizerSettings, default: Option<f64>) -> Option<f64> {
+    settings.kl_clip.map_or(default, |kappa| (kappa != 0.0).then_some(kappa))
+}
+
+fn form(settings: &OptimizerSettings) -> Result<Form> {
+    match settings.form.as_deref() {
+        None | Some("textbook") => Ok(Form::Textbook),
+        Some("published") => Ok(Form::Published),
+        Some(other) => Err(unknown("form", other, "textbook or published")),
+    }
+}
+
 /// `first-epoch`, `every-N-epochs` or `never`.
 fn refresh(text: &str) -> Result<Refresh> {
     let every = || text.strip_prefix("every-")?.strip_suffix("-epochs")?.parse().ok();
@@ -319,9 +404,49 @@ mod tests {
     }
 
     #[test]
+    fn methods_over_an_inner_rule() {
+        let inner = Inner::Sgd(SgdConfig { momentum: 0.5, ..Default::default() });
+        let over = |name: &str| OptimizerSettings { momentum: Some(0.5), ..settings(name) };
+        let exact = FngdConfig { share: Share::None, ..Default::default() };
+        assert_eq!(method(&over("ngd"), 0).unwrap(), Method::Fngd { config: exact, inner });
+        let set = OptimizerSettings {
+            damping: Some(0.2),
+            refresh_every_steps: Some(7),
+            kl_clip: Some(0.0),
+            inverse: Some("cholesky".to_owned()),
+            form: Some("published".to_owned()),
+            ..over("kfac")
+        };
+        let config = KfacConfig {
+            damping: 0.2,
+            refresh_every_steps: 7,
+            kl_clip: None,
+            inverse: KfacInverse::Cholesky,
+            form: Form::Published,
+            ..Default::default()
+        };
+        assert_eq!(method(&set, 0).unwrap(), Method::Kfac { config, inner });
+        let set = OptimizerSettings { statistics_every_steps: Some(3), decay: Some(0.5), ..over("eva") };
+        let config = EvaConfig { statistics_every_steps: 3, decay: 0.5, ..Default::default() };
+        assert_eq!(method(&set, 0).unwrap(), Method::Eva { config, inner });
+        let (steps, kappa) = (7, Some(0.5));
+        let over = |name: &str| OptimizerSettings { refresh_every_steps: Some(steps), kl_clip: kappa, ..over(name) };
+        let config = SkfacConfig { refresh_every_steps: steps, kl_clip: kappa, ..Default::default() };
+        assert_eq!(method(&over("skfac"), 0).unwrap(), Method::Skfac { config, inner });
+        let config = TengradConfig { refresh_every_steps: steps, kl_clip: kappa, ..Default::default() };
+        assert_eq!(method(&over("tengrad"), 0).unwrap(), Method::Tengrad { config, inner });
+        let config =
+            HyloConfig { refresh_every_steps: steps, kl_clip: kappa, ratio: 0.25, seed: 9, ..Default::default() };
+        let drawn = OptimizerSettings { ratio: Some(0.25), ..over("hylo") };
+        assert_eq!(method(&drawn, 9).unwrap(), Method::Hylo { config, inner });
+        let adaptive = OptimizerSettings { inner: Some("adamw".to_owned()), ..settings("eva") };
+        assert_eq!((learning_rate(&adaptive), learning_rate(&set)), (1e-3, 0.1));
+    }
+
+    #[test]
     fn an_unknown_word_is_answered_with_the_known_ones() {
         let text = |set: OptimizerSettings| method(&set, 0).unwrap_err().to_string();
-        assert_eq!(text(settings("lion")), "optimizer must be fngd, sgd, adamw, muon, shampoo or soap, found `lion`");
+        assert_eq!(text(settings("adam")), format!("optimizer must be {METHODS}, found `adam`"));
         let refresh = OptimizerSettings { refresh: Some("every--epochs".to_owned()), ..settings("fngd") };
         let expected = "refresh must be first-epoch, every-N-epochs (every-10-epochs) or never, found `every--epochs`";
         assert_eq!(text(refresh), expected);

@@ -1,7 +1,7 @@
 //! The launcher cannot ask `fngd-core` for the defaults that it shows and writes to config.toml: here the two must agree.
 
-use fngd_cli::settings::{DEFAULT_DAMPING, OptimizerSettings, method_defaults};
-use fngd_cli::state_memory::{METHODS, fixed_bytes};
+use fngd_cli::settings::{DEFAULT_DAMPING, OptimizerSettings, has_inner, method_defaults};
+use fngd_cli::state_memory::{RULES, fixed_bytes};
 use fngd_core::optimizer::{self, StepOptions};
 use fngd_core::{FngdConfig, Inventory};
 use fngd_engine::method;
@@ -23,7 +23,7 @@ fn the_launcher_knows_the_memory_of_a_method() {
         let model = OnnxModel::open(&path, &ImportOptions::default()).unwrap();
         let module = TrainableModule::build(&model, &BuildOptions::default()).unwrap();
         let parameters = Inventory::of(&module).parameters.len() as u64;
-        for method in METHODS {
+        for method in RULES {
             let settings = OptimizerSettings { name: method.to_owned(), ..OptimizerSettings::default() };
             let chosen = method::method(&settings, 0).unwrap();
             let options = StepOptions::default();
@@ -37,19 +37,14 @@ fn the_launcher_knows_the_memory_of_a_method() {
 
 #[test]
 fn the_launchers_defaults_change_nothing() {
-    for (name, base) in [
-        ("sgd", "sgd"),
-        ("adamw", "adamw"),
-        ("fngd", "sgd"),
-        ("fngd", "adamw"),
-        ("fngd", "muon"),
-        ("muon", "muon"),
-        ("shampoo", "shampoo"),
-        ("soap", "soap"),
-    ] {
+    let over = ["fngd", "ngd", "kfac", "eva", "skfac", "tengrad", "hylo"]
+        .into_iter()
+        .flat_map(|name| [(name, "sgd"), (name, "adamw"), (name, "muon")]);
+    let rules = ["sgd", "adamw", "muon", "shampoo", "soap"].map(|rule| (rule, rule));
+    for (name, base) in rules.into_iter().chain(over) {
         let silent = OptimizerSettings {
             name: name.to_owned(),
-            inner: (name == "fngd").then(|| base.to_owned()),
+            inner: has_inner(name).then(|| base.to_owned()),
             ..OptimizerSettings::default()
         };
         let spoken = method_defaults(name, base).into_iter().map(|(key, value)| {

@@ -127,6 +127,14 @@ fn sgd() {
 }
 
 #[test]
+fn layerwise() {
+    // Steps 3 and 14 lie between two refreshes of each.
+    for name in ["kfac", "eva", "skfac", "tengrad", "hylo"] {
+        stopping_changes_nothing(&named(name), 1, &[3, 14]);
+    }
+}
+
+#[test]
 fn adamw() {
     stopping_changes_nothing(&named("adamw"), 1, &[3, 14]);
 }

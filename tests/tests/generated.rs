@@ -15,6 +15,14 @@ use tch::{Device, Kind, Tensor};
 mod digits_cnn;
 #[deny(warnings)]
 #[rustfmt::skip]
+#[path = "../generated/mobilenet_v2.rs"]
+mod mobilenet_v2;
+#[deny(warnings)]
+#[rustfmt::skip]
+#[path = "../generated/mobilenet_v3_small.rs"]
+mod mobilenet_v3_small;
+#[deny(warnings)]
+#[rustfmt::skip]
 #[path = "../generated/resnet110.rs"]
 mod resnet110;
 #[deny(warnings)]
@@ -33,6 +41,10 @@ mod resnet18_torchscript;
 #[rustfmt::skip]
 #[path = "../generated/resnet20.rs"]
 mod resnet20;
+#[deny(warnings)]
+#[rustfmt::skip]
+#[path = "../generated/resnet50.rs"]
+mod resnet50;
 #[deny(warnings)]
 #[rustfmt::skip]
 #[path = "../generated/vit_b_16.rs"]
@@ -153,6 +165,17 @@ fn resnet18_trains_as_its_file() -> Result {
 #[test]
 fn resnet110_computes_what_onnxruntime_computes() -> Result {
     computes_the_same(&Fixture::open("resnet110"), resnet110::CifarResNet::new)
+}
+
+#[test]
+fn resnet50_computes_what_onnxruntime_computes() -> Result {
+    computes_the_same(&Fixture::open("resnet50"), resnet50::ResNet::new)
+}
+
+#[test]
+fn mobilenets_compute_what_onnxruntime_computes() -> Result {
+    computes_the_same(&Fixture::open("mobilenet_v2"), mobilenet_v2::MobileNetV2::new)?;
+    computes_the_same(&Fixture::open("mobilenet_v3_small"), mobilenet_v3_small::MobileNetV3::new)
 }
 
 #[test]

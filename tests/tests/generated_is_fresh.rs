@@ -2,10 +2,12 @@
 //!
 //! `FNGD_WRITE=1 cargo test -p fngd-tests --test generated_is_fresh` writes it anew.
 
+use fngd_codegen::Options;
 use fngd_codegen::stamp::{self, State};
 use fngd_onnx::OnnxModel;
 use fngd_tests::fixture::{self, Fixture};
 use fngd_tests::open_model;
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
@@ -58,12 +60,49 @@ fn large_models_are_fresh_and_short() {
         ("resnet18_default", 150),
         ("resnet18_torchscript", 150),
         ("resnet110", 150),
+        ("resnet50", 160),
+        ("mobilenet_v2", 400),
+        ("mobilenet_v3_small", 560),
         ("vit_b_16", 200),
         ("vit_b_16_default", 200),
         ("vit_b_16_torchscript", 200),
     ] {
         let lines = check(name, &Fixture::open(name).model);
         assert!(lines <= budget, "{name} has {lines} lines, {budget} are allowed");
+    }
+}
+
+#[test]
+fn two_exports_of_one_network_are_one_text() {
+    let mut texts = BTreeSet::new();
+    for name in ["resnet18", "resnet18_default", "resnet18_torchscript"] {
+        let options = Options { name: Some("ResNet".to_owned()) };
+        let source = fngd_codegen::generate(&Fixture::open(name).model, &options).unwrap().source;
+        // The header and comments say where it comes from, and TorchScript does not name the classes of blocks.
+        let lines = source.lines().filter(|line| !line.trim_start().starts_with("//"));
+        let text =
+            lines.collect::<Vec<_>>().join("\n").replace("BasicBlock", "Layer").replace("basic_blocks", "layers");
+        texts.insert(text.replace("for block in", "for layer in").replace("apply_t(block,", "apply_t(layer,"));
+    }
+    assert_eq!(texts.len(), 1, "{texts:#?}");
+}
+
+#[test]
+fn variables_are_called_as_in_the_file() {
+    let model = Fixture::open("resnet18").model;
+    let generated = fngd_codegen::generate(&model, &Default::default()).unwrap();
+    let variables: BTreeSet<String> = generated.variables.into_iter().map(|variable| variable.path).collect();
+    let parameters: BTreeSet<String> = model.parameters().iter().map(|row| row.name.clone()).collect();
+    assert_eq!(variables, parameters);
+}
+
+#[test]
+fn joined_projections_are_one_layer() {
+    let generated = fngd_codegen::generate(&Fixture::open("vit_b_16_default").model, &Default::default()).unwrap();
+    let paths: BTreeSet<String> = generated.variables.into_iter().map(|variable| variable.path).collect();
+    let attention = "encoder.layers.encoder_layer_0.self_attention";
+    for name in ["in_proj.weight", "in_proj.bias", "out_proj.weight", "out_proj.bias"] {
+        assert!(paths.contains(&format!("{attention}.{name}")), "{name} is not in {paths:#?}");
     }
 }
 

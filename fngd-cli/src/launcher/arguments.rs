@@ -222,7 +222,7 @@ pub struct RunFlags {
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Optimizer")]
 pub struct OptimizerFlags {
-    /// fngd, sgd, adamw, muon, shampoo or soap [default: fngd]
+    /// fngd, ngd, kfac, eva, skfac, tengrad, hylo, sgd, adamw, muon, shampoo or soap [default: fngd]
     #[arg(id = "optimizer_name", short = 'o', long = "optimizer", value_name = "NAME")]
     pub name: Option<String>,
     /// Learning rate [default: 0.1; adamw 0.001, muon 0.02, soap 0.003]
@@ -240,10 +240,11 @@ pub struct OptimizerFlags {
     /// Rising phase: 5%, 2ep or a number of steps [default: 5%]
     #[arg(long, value_name = "LENGTH")]
     pub warmup: Option<String>,
-    /// fngd: the inner rule, sgd, adamw or muon [default: sgd]
+    /// The inner rule of the methods that turn the gradient: sgd, adamw or muon [default: sgd]
     #[arg(long, value_name = "NAME")]
     pub inner: Option<String>,
-    /// fngd: damping γ, relative to the size of the Gram matrix [default: 1]
+    /// fngd, ngd: damping γ, relative to the size of the Gram matrix [default: 1]; others: damping λ
+    /// [default: kfac 0.003, eva 0.03, skfac 0.001, tengrad and hylo 0.3]
     #[arg(long, value_name = "GAMMA")]
     pub damping: Option<String>,
     /// fngd: what shares the weights of the first epoch: slot, sample or none [default: slot]

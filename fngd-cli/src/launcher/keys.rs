@@ -42,14 +42,26 @@ pub enum Form {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum User {
     Everybody,
-    /// The rules with these names, alone or under `fngd`.
+    /// The rules with these names, alone or under a method.
     Rules(&'static [&'static str]),
-    Fngd,
+    /// The methods with these names.
+    Methods(&'static [&'static str]),
     /// The schedules with these names.
     Schedules(&'static [&'static str]),
 }
 
-const OPTIMIZERS: &[&str] = &["fngd", "sgd", "adamw", "muon", "shampoo", "soap"];
+const OPTIMIZERS: &[&str] =
+    &["fngd", "ngd", "kfac", "eva", "skfac", "tengrad", "hylo", "sgd", "adamw", "muon", "shampoo", "soap"];
+/// Methods that turn the gradient and leave the step to an inner rule.
+const TAPPED: &[&str] = &["fngd", "ngd", "kfac", "eva", "skfac", "tengrad", "hylo"];
+/// Methods that weight samples.
+const WEIGHTED: &[&str] = &["fngd", "ngd"];
+/// Methods that keep a curvature of each layer.
+const LAYERWISE: &[&str] = &["kfac", "eva", "skfac", "tengrad", "hylo"];
+/// Those of them that keep running averages.
+const AVERAGED: &[&str] = &["kfac", "eva"];
+/// Those of them that factorise something every few steps.
+const REFRESHED: &[&str] = &["kfac", "skfac", "tengrad", "hylo"];
 /// The rules with a momentum, and those with Adam's averages.
 const WITH_MOMENTUM: User = User::Rules(&["sgd", "muon", "shampoo"]);
 const WITH_AVERAGES: User = User::Rules(&["adamw", "muon", "soap"]);
@@ -116,19 +128,36 @@ pub const KEYS: &[Key] = &[
     key("optimizer.betas", None, Form::Reals(2, ZERO, BELOW_ONE), WITH_AVERAGES),
     key("optimizer.epsilon", None, Form::Real(ABOVE_ZERO, ONE), WITH_AVERAGES),
     key("optimizer.decay_all", None, Form::Switch, User::Everybody),
-    key("optimizer.inner", Some("--inner"), Form::Choice(&["sgd", "adamw", "muon"]), User::Fngd),
-    key("optimizer.damping", Some("--damping"), Form::Real(Included(1e-4), Included(1e6)), User::Fngd),
-    key("optimizer.share", Some("--share"), Form::Choice(&["slot", "sample", "none"]), User::Fngd),
-    key("optimizer.ablate", Some("--ablate"), Form::Choice(&["mean", "permute", "uniform"]), User::Fngd),
+    key("optimizer.inner", Some("--inner"), Form::Choice(&["sgd", "adamw", "muon"]), User::Methods(TAPPED)),
+    key("optimizer.damping", Some("--damping"), Form::Real(Included(1e-4), Included(1e6)), User::Methods(TAPPED)),
+    key("optimizer.share", Some("--share"), Form::Choice(&["slot", "sample", "none"]), User::Methods(&["fngd"])),
+    key("optimizer.ablate", Some("--ablate"), Form::Choice(&["mean", "permute", "uniform"]), User::Methods(WEIGHTED)),
     key(
         "optimizer.refresh",
         Some("--refresh"),
         Form::Grammar("`first-epoch`, `every-N-epochs` or `never`", is_refresh),
-        User::Fngd,
+        User::Methods(&["fngd"]),
     ),
-    key("optimizer.step_scale", Some("--step-scale"), Form::Choice(&["absorb", "layer", "slot"]), User::Fngd),
-    key("optimizer.fisher", Some("--fisher"), Form::Choice(&["ef", "ief"]), User::Fngd),
-    key("optimizer.gram_memory_mib", None, Form::Whole(1, 1_048_576), User::Fngd),
+    key(
+        "optimizer.step_scale",
+        Some("--step-scale"),
+        Form::Choice(&["absorb", "layer", "slot"]),
+        User::Methods(WEIGHTED),
+    ),
+    key("optimizer.fisher", Some("--fisher"), Form::Choice(&["ef", "ief"]), User::Methods(WEIGHTED)),
+    key("optimizer.gram_memory_mib", None, Form::Whole(1, 1_048_576), User::Methods(&["fngd", "ngd", "tengrad"])),
+    key("optimizer.decay", None, Form::Real(ZERO, BELOW_ONE), User::Methods(AVERAGED)),
+    key(
+        "optimizer.statistics_every_steps",
+        None,
+        Form::Whole(1, 1_000_000),
+        User::Methods(&["kfac", "eva", "shampoo"]),
+    ),
+    key("optimizer.refresh_every_steps", None, Form::Whole(1, 1_000_000), User::Methods(REFRESHED)),
+    key("optimizer.kl_clip", None, Form::Real(ZERO, Unbounded), User::Methods(LAYERWISE)),
+    key("optimizer.inverse", None, Form::Choice(&["eigen", "cholesky"]), User::Methods(&["kfac"])),
+    key("optimizer.form", None, Form::Choice(&["textbook", "published"]), User::Methods(AVERAGED)),
+    key("optimizer.ratio", None, Form::Real(ABOVE_ZERO, ONE), User::Methods(&["hylo"])),
     key("optimizer.newton_schulz_steps", None, Form::Whole(1, 99), MUON),
     key("optimizer.muon_scale", None, Form::Choice(&["original", "match-rms"]), MUON),
     key("optimizer.muon_scope", None, Form::Choice(&["hidden", "all"]), MUON),
@@ -136,7 +165,6 @@ pub const KEYS: &[Key] = &[
     key("optimizer.rest_lr_scale", None, Form::Real(ZERO, Unbounded), MUON),
     key("optimizer.graft", Some("--graft"), Form::Choice(&["sgd", "adam", "none"]), SHAMPOO),
     key("optimizer.block_size", None, Form::Whole(1, 8192), SHAMPOO),
-    key("optimizer.statistics_every_steps", None, Form::Whole(1, 1_000_000), SHAMPOO),
     key("optimizer.roots_every_steps", None, Form::Whole(1, 1_000_000), SHAMPOO),
     key("optimizer.basis_every_steps", None, Form::Whole(1, 1_000_000), SOAP),
     key("optimizer.largest_factor", None, Form::Whole(1, 1_000_000), SOAP),
@@ -362,6 +390,13 @@ mod tests {
                 step_scale: Some("absorb".into()),
                 fisher: Some("ef".into()),
                 gram_memory_mib: Some(512),
+                decay: Some(0.95),
+                statistics_every_steps: Some(1),
+                refresh_every_steps: Some(10),
+                kl_clip: Some(1e-3),
+                inverse: Some("eigen".into()),
+                form: Some("textbook".into()),
+                ratio: Some(0.1),
                 newton_schulz_steps: Some(5),
                 muon_scale: Some("original".into()),
                 muon_scope: Some("hidden".into()),
@@ -369,7 +404,6 @@ mod tests {
                 rest_lr_scale: Some(0.05),
                 graft: Some("sgd".into()),
                 block_size: Some(128),
-                statistics_every_steps: Some(10),
                 roots_every_steps: Some(10),
                 basis_every_steps: Some(10),
                 largest_factor: Some(10_000),
@@ -421,7 +455,7 @@ mod tests {
         assert_eq!(message("optimizer.betas", "0.9"), "must be 2 numbers in [0, 1), found `[0.9]`");
         assert_eq!(
             message("optimizer.name", "adam"),
-            "must be `fngd`, `sgd`, `adamw`, `muon`, `shampoo` or `soap`, found `adam`"
+            "must be `fngd`, `ngd`, `kfac`, `eva`, `skfac`, `tengrad`, `hylo`, `sgd`, `adamw`, `muon`, `shampoo` or `soap`, found `adam`"
         );
         assert_eq!(message("train.freeze", "("), "must be a regular expression, found `(`");
         assert_eq!(message("train.device", "gpu"), "must be `auto`, `cpu`, `cuda` or `cuda:N`, found `gpu`");

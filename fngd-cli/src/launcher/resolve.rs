@@ -4,7 +4,7 @@ use crate::launcher::arguments::{Global, Train};
 use crate::launcher::failure::{Failure, Result};
 use crate::launcher::keys::{self, KEYS, Key, User};
 use crate::launcher::text;
-use crate::settings::{DataSettings, Settings, StopSettings};
+use crate::settings::{DataSettings, Settings, StopSettings, has_inner};
 use std::collections::BTreeMap;
 use std::path::Path;
 use toml::{Table, Value};
@@ -281,19 +281,19 @@ fn drop_unused(values: &mut Values) -> Result<Vec<String>> {
     let schedule = word(values, "schedule.kind", "cosine").to_owned();
     let replaced = |name: &str| values.get(name).is_some_and(|(_, origin)| !matches!(origin, Origin::File { .. }));
     let chosen_here = [replaced("optimizer.name") || replaced("optimizer.inner"), replaced("schedule.kind")];
-    let base = if method == "fngd" { &inner } else { &method };
+    let base = if has_inner(&method) { &inner } else { &method };
     let mut warnings = Vec::new();
     for key in KEYS {
         let Some((_, origin)) = values.get(key.name) else { continue };
         let used = match key.user {
             User::Everybody => true,
             User::Rules(names) => names.contains(&base.as_str()),
-            User::Fngd => method == "fngd",
+            User::Methods(names) => names.contains(&method.as_str()),
             User::Schedules(names) => names.contains(&schedule.as_str()),
         };
         let (what, chosen_here) = match key.user {
             User::Schedules(_) => (format!("the schedule `{schedule}`"), chosen_here[1]),
-            _ if method == "fngd" => (format!("`fngd` over `{inner}`"), chosen_here[0]),
+            _ if has_inner(&method) => (format!("`{method}` over `{inner}`"), chosen_here[0]),
             _ => (format!("`{method}`"), chosen_here[0]),
         };
         if used {
@@ -318,7 +318,7 @@ fn fill_defaults(values: &mut Values) {
     let method = word(values, "optimizer.name", "fngd").to_owned();
     let inner = word(values, "optimizer.inner", "sgd").to_owned();
     let schedule = word(values, "schedule.kind", "cosine").to_owned();
-    let base = if method == "fngd" { inner.clone() } else { method.clone() };
+    let base = if has_inner(&method) { inner.clone() } else { method.clone() };
     if base == "shampoo" && word(values, "optimizer.graft", "sgd") == "adam" {
         let rate = Value::from(crate::settings::SHAMPOO_ADAM_LEARNING_RATE);
         values.entry("optimizer.lr").or_insert((rate, Origin::DefaultOf("shampoo with adam's graft".to_owned())));

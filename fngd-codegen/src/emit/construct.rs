@@ -52,7 +52,15 @@ fn optional(context: &Context<'_>, type_: &Type, entry: &Entry) -> TokenStream {
         Some(condition) => {
             let tokens = number::expression(condition, &type_.arguments);
             let tokens = if matches!(condition, Expression::Argument(_)) { tokens } else { quote!((#tokens)) };
-            quote!(#tokens.then(|| #made))
+            match &entry.member {
+                Member::Module { type_, arguments }
+                    if arguments.is_empty() && !context.design.types[*type_].has_parameters =>
+                {
+                    let name = format_ident!("{}", context.design.types[*type_].name);
+                    quote!(#tokens.then(#name::new))
+                }
+                _ => quote!(#tokens.then(|| #made)),
+            }
         }
     }
 }
@@ -63,7 +71,10 @@ fn value(context: &Context<'_>, type_: &Type, key: &str, member: &Member) -> Tok
         Member::Layer(found) => {
             let path = match found {
                 Layer::Linear { underscored: true, .. } => quote!(vs, #key),
-                _ => quote!(vs / #key),
+                _ => {
+                    let keys = key.split('.');
+                    quote!(vs #(/ #keys)*)
+                }
             };
             match settings(found, &type_.slots, &type_.arguments) {
                 Some(settings) => {
@@ -232,12 +243,14 @@ impl List<'_> {
         match each.as_slice() {
             [] => quote!((#range).map(|i| #made).collect()),
             _ => {
-                let lists = each.iter().map(|slot| bare_list(&slots[*slot], arguments));
-                let mut lists = lists.collect::<Vec<_>>().into_iter();
-                let (first_list, first_name) = (lists.next().unwrap_or_default(), &named[0]);
-                let mut source = quote!(#first_list);
-                let mut pattern = quote!(#first_name);
-                for (list, name) in lists.zip(&named[1..]) {
+                let pattern = if let [name] = named.as_slice() { quote!(#name) } else { quote!((#(#named),*)) };
+                if let Some(rows) = rows(&each, slots) {
+                    return quote!((#range).zip([#(#rows),*]).map(|(i, #pattern)| #made).collect());
+                }
+                let mut lists = each.iter().map(|slot| bare_list(&slots[*slot], arguments));
+                let mut source = lists.next().unwrap_or_default();
+                let mut pattern = named.first().map(|name| quote!(#name)).unwrap_or_default();
+                for (list, name) in lists.zip(named.iter().skip(1)) {
                     source = quote!(#source.zip(#list));
                     pattern = quote!((#pattern, #name));
                 }
@@ -272,6 +285,20 @@ impl List<'_> {
         let form = format!("{}{{i}}", self.begin);
         quote!(#path / format!(#form))
     }
+}
+
+/// What each element gets, if that is known here.
+fn rows(lists: &[usize], slots: &[Expression]) -> Option<Vec<TokenStream>> {
+    let values = |slot: &usize| match &slots[*slot] {
+        Expression::Literal(Value::Many(values)) => Some(values),
+        _ => None,
+    };
+    let columns: Vec<&Vec<Value>> = lists.iter().map(values).collect::<Option<_>>()?;
+    let row = |at: usize| {
+        let values: Vec<_> = columns.iter().filter_map(|column| column.get(at)).map(number::value).collect();
+        if let [value] = values.as_slice() { quote!(#value) } else { quote!((#(#values),*)) }
+    };
+    Some((0..columns.first()?.len()).map(row).collect())
 }
 
 /// An array, or a slice's elements.

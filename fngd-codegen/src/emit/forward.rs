@@ -160,7 +160,8 @@ impl<'a> Writer<'a> {
             }
             return;
         }
-        let names: Vec<Ident> = statement.results.iter().map(|result| self.name(*result, root)).collect();
+        let names: Vec<Ident> =
+            statement.results.iter().map(|result| self.name(*result, root, &statement.results)).collect();
         match names.as_slice() {
             [name] => body.extend(quote!(let #name = #tokens;)),
             _ => body.extend(quote!(let (#(#names),*) = #tokens;)),
@@ -185,7 +186,10 @@ impl<'a> Writer<'a> {
             .enumerate()
             .map(|(at, input)| (at != carried).then(|| self.value(*input, usize::MAX)))
             .collect();
-        let name = self.name(result, root);
+        // The others are read in the loop, after the name is bound.
+        let kept: Vec<ValueId> =
+            inputs.iter().enumerate().filter(|(at, _)| *at != carried).map(|(_, input)| *input).collect();
+        let name = self.name(result, root, &kept);
         let place = |list: &Vec<String>| member::place(self.context, self.index, list);
         let first = lists.first().map(place).unwrap_or_default();
         let rest: Vec<TokenStream> = lists.iter().skip(1).map(place).collect();
@@ -218,8 +222,8 @@ impl<'a> Writer<'a> {
         if is_taken { format!("{full}_") } else { name }
     }
 
-    /// A name for a value that is made at `root`: what attention calls it, or one whose holder is not read any more.
-    fn name(&mut self, value: ValueId, root: usize) -> Ident {
+    /// A name for a value that is made at `root`: what attention calls it, or one whose holder is not read any more and not `kept`.
+    fn name(&mut self, value: ValueId, root: usize, kept: &[ValueId]) -> Ident {
         if let Some(name) = self.attention_name(value)
             && !self.holders.contains_key(name)
         {
@@ -229,6 +233,7 @@ impl<'a> Writer<'a> {
             return identifier;
         }
         let is_free = |name: &&&str| match self.holders.get(**name) {
+            Some(holder) if kept.contains(holder) => false,
             Some(holder) => self.plan.last_use.get(holder).is_none_or(|last| *last <= root),
             None => true,
         };

@@ -32,13 +32,17 @@ fn of_type(design: &Design, type_: &Type) -> Vec<String> {
     // Names that stay as they are come first, so that no other takes them.
     let mut found = vec![String::new(); type_.members.len()];
     for plain in [true, false] {
-        for (index, Entry { key, member, .. }) in type_.members.iter().enumerate() {
+        for (index, Entry { key: whole, member, .. }) in type_.members.iter().enumerate() {
+            // The layer of a module that is nothing else has the module's name before its own.
+            let key = whole.rsplit('.').next().unwrap_or(whole);
             let wanted = match (is_number(key), what(member)) {
+                // The name before says more than a number.
+                (true, _) if whole != key => snake(whole.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.')),
                 (false, _) => snake(key),
                 (true, what) if same(&what) == 1 => what,
                 (true, what) => format!("{what}{key}"),
             };
-            if (wanted == *key) == plain {
+            if (wanted == *whole) == plain {
                 found[index] = names.take(&wanted);
             }
         }

@@ -8,7 +8,35 @@ pub(super) fn print(items: Vec<TokenStream>) -> String {
     // OK because the tokens are made of `quote!` with valid identifiers: text that is no Rust is a bug of ours.
     let file = syn::parse2::<syn::File>(quote!(#(#items)*))
         .unwrap_or_else(|error| panic!("generated text is no Rust: {error}"));
-    with_empty_lines(&prettyplease::unparse(&file))
+    with_empty_lines(&with_short_calls(&prettyplease::unparse(&file)))
+}
+
+/// Writes the arguments of a call on one line where they fit into 100 columns, which is where rustfmt breaks; prettyplease does at 89.
+fn with_short_calls(text: &str) -> String {
+    const WIDTH: usize = 100;
+    let mut lines: Vec<&str> = text.lines().collect();
+    let mut joined = String::with_capacity(text.len());
+    lines.reverse();
+    while let Some(line) = lines.pop() {
+        let end =
+            lines.iter().rev().position(|line| line.trim_start().starts_with(')')).filter(|_| line.ends_with('('));
+        let call = end.map(|end| {
+            let inside: Vec<&str> = lines.iter().rev().take(end).map(|line| line.trim()).collect();
+            let arguments = inside.join(" ");
+            let close = lines.iter().rev().nth(end).map_or("", |line| line.trim());
+            let is_flat = inside.iter().all(|line| line.ends_with(',') && !line.starts_with(['.', '|']));
+            (end, is_flat, format!("{line}{}{close}", arguments.trim_end_matches(',')))
+        });
+        match call {
+            Some((end, true, call)) if call.len() <= WIDTH => {
+                lines.truncate(lines.len() - end - 1);
+                joined.push_str(&call);
+            }
+            _ => joined.push_str(line),
+        }
+        joined.push('\n');
+    }
+    joined
 }
 
 /// Puts an empty line before each item but a further `use`, and before each function in an `impl` but the first.

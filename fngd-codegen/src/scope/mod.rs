@@ -124,10 +124,18 @@ impl Owners {
                 continue;
             }
             let scope = scopes[index].as_deref();
+            let same = known.iter().find(|(path, (_, sources))| {
+                sources.iter().all(|(_, other)| parameter::is_same_buffer(graph, operation, *other))
+                    && split(path).0 == scope.unwrap_or_default()
+            });
+            if let Some((path, _)) = same {
+                owners.paths.insert(index, path.clone());
+                continue;
+            }
             let named = parameter::path(graph, operation).map(|path| parameter::respelled(path, &names));
             let path = (named.filter(|path| !known.contains_key(path)))
                 .or_else(|| own_scope(program, scopes, classes, index).filter(|path| !known.contains_key(path)))
-                .unwrap_or_else(|| free(&known, &join(scope.unwrap_or_default(), operation.noun())));
+                .unwrap_or_else(|| free(&known, &join(scope.unwrap_or_default(), what(program, index))));
             known.insert(path.clone(), identity);
             owners.paths.insert(index, path);
         }
@@ -186,6 +194,26 @@ impl Owners {
             }
         }
         modules
+    }
+}
+
+/// A word for what has no name: for a buffer what is done with it.
+fn what(program: &Program, index: usize) -> &'static str {
+    let operation = &program.operations[index];
+    let read = |value: &[ValueId]| {
+        let first = value.first().copied();
+        program.operations.iter().filter(move |reader| first.is_some_and(|value| reader.operands().contains(&value)))
+    };
+    let is_wave = |reader: &Operation| matches!(reader.kind, Kind::Method { name: "sin" | "cos", .. });
+    let scaled = |reader: &&Operation| matches!(reader.kind, Kind::Operator { symbol: '*', .. });
+    match &operation.kind {
+        Kind::Parameter(parameter)
+            if !parameter.trainable
+                && read(&operation.results).filter(scaled).any(|product| read(&product.results).any(is_wave)) =>
+        {
+            "frequencies"
+        }
+        _ => operation.noun(),
     }
 }
 

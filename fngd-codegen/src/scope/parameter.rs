@@ -1,17 +1,36 @@
 //! What the name of a parameter says of the layer that owns it.
 
 use crate::operation::{Kind, Operation};
-use fngd_onnx::graph::Graph;
+use crate::scope::{join, split};
+use fngd_onnx::graph::{Graph, ValueId};
 use std::collections::BTreeMap;
 
 /// The layer's path, `layer1.0.conv1`, or that of a parameter by itself, `encoder.position`; `None` where the exporter lost the names.
 pub(super) fn path(graph: &Graph, operation: &Operation) -> Option<String> {
-    let name = |source: fngd_onnx::graph::ValueId| graph.values.get(source.0).map(|info| info.name.as_str());
+    let name = |source: ValueId| graph.values.get(source.0).map(|info| info.name.as_str());
     match &operation.kind {
         Kind::Layer { parameters, .. } => parameters.iter().find_map(|parameter| of_layer(name(parameter.source)?)),
-        Kind::Parameter(parameter) => full(name(parameter.source)?),
+        Kind::Parameter(parameter) => copy(graph, parameter.source).or_else(|| full(name(parameter.source)?)),
         _ => None,
     }
+}
+
+/// Whether an operation is a buffer without a name that holds what `other` holds, which has none either.
+pub(super) fn is_same_buffer(graph: &Graph, operation: &Operation, other: ValueId) -> bool {
+    let Kind::Parameter(own) = &operation.kind else { return false };
+    let is_nameless = |value: ValueId| graph.values.get(value.0).is_some_and(|info| full(&info.name).is_none());
+    let (left, right) = (graph.initializers.get(&own.source), graph.initializers.get(&other));
+    !own.trainable && is_nameless(own.source) && is_nameless(other) && left.is_some() && left == right
+}
+
+/// Of equal parameters exporters keep one. The others, which a repair made again and called `first.scale__NODE`, have the same name in the
+/// module of their node: `second.scale`.
+fn copy(graph: &Graph, source: ValueId) -> Option<String> {
+    let name = &graph.values.get(source.0)?.name;
+    let mut readers = graph.nodes.iter().filter(|node| node.inputs.contains(&Some(source)));
+    let (node, first) =
+        readers.find_map(|node| Some((node, name.strip_suffix(node.name.as_str())?.strip_suffix("__")?)))?;
+    Some(join(&super::node::scope(node)?.path, split(&full(first)?).1))
 }
 
 /// `layer1.layer1.0.conv1.bn`, made of a node's name `/layer1/layer1.0/conv1/Conv`, as `layer1.0.conv1.bn`. `names` has paths of modules

@@ -105,7 +105,7 @@ fn numbers_that_differ_are_arguments() {
         &text,
         "
             blocks: (0..3)
-                .zip([3, 8, 16].into_iter().zip([8, 16, 64].into_iter()))
+                .zip([(3, 8), (8, 16), (16, 64)])
                 .map(|(i, (c_in, c_out))| Block::new(&(vs / \"blocks\" / i), c_in, c_out))
                 .collect(),
 ",
@@ -139,7 +139,7 @@ fn operations_that_some_lack_are_an_optional_module() {
     maker.output(x);
     let text = maker.text();
     assert_contains(&text, "    #[fngd(skip)]\n    shortcut: Option<Shortcut>,\n");
-    assert_contains(&text, "shortcut: shortcut.then(|| Shortcut::new()),\n");
+    assert_contains(&text, "shortcut: shortcut.then(Shortcut::new),\n");
     assert_contains(&text, "xs.apply(&self.fc) + xs.apply_opt(&self.shortcut)\n");
 }
 
@@ -290,6 +290,96 @@ fn what_a_module_joins_first_is_joined_before_it() {
         let xs = Tensor::cat(&[xs, &xs.apply(&self.layer0)], 1);
         let xs = Tensor::cat(&[&xs, &xs.apply(&self.layer1)], 1);
         Tensor::cat(&[&xs, &xs.apply(&self.layer2)], 1)
+",
+    );
+}
+
+#[test]
+fn what_all_elements_of_a_list_read_keeps_its_name() {
+    let mut maker = Maker::default();
+    let x = maker.input("x");
+    let mask = maker.relu("", x);
+    let mut y = maker.linear("fc", x, 4, 4);
+    for index in 0..2 {
+        let path = format!("layers.{index}");
+        let z = maker.linear(&format!("{path}.fc"), y, 4, 4);
+        y = maker.add(&path, z, mask);
+    }
+    maker.output(y);
+    assert_contains(
+        &maker.text(),
+        "
+        let ys = xs.relu();
+        let mut xs = xs.apply(&self.fc);
+        for layer in &self.layers {
+            xs = layer.forward(&xs, &ys);
+        }
+        xs
+",
+    );
+}
+
+#[test]
+fn siblings_of_one_key_that_are_unlike_are_not_aligned() {
+    // The third child of one is the gate, which the other lacks; its third child is what is the fourth there.
+    let mut maker = Maker::default();
+    let mut x = maker.input("x");
+    for (index, (width, gated)) in [(8, false), (16, true), (32, false)].into_iter().enumerate() {
+        let path = format!("features.{index}.block");
+        let y = maker.linear(&format!("{path}.0.fc"), x, 4, width);
+        let mut y = maker.linear(&format!("{path}.1.fc"), y, width, width);
+        let mut last = 2;
+        if gated {
+            let gate = maker.linear(&format!("{path}.2.gate"), y, width, width);
+            y = maker.add(&format!("{path}.2"), gate, y);
+            last = 3;
+        }
+        x = maker.linear(&format!("{path}.{last}.fc"), y, width, 4);
+    }
+    maker.output(x);
+    let text = maker.text();
+    assert!(!text.contains("Option<"), "{text}");
+    assert_contains(&text, "feature1: ");
+}
+
+#[test]
+fn a_module_does_not_become_a_part_of_itself() {
+    // The outer `Sequential` is the inner one and one layer more.
+    let mut maker = Maker::default();
+    let x = maker.input("x");
+    let y = maker.linear("net.0.0", x, 8, 8);
+    let y = maker.linear("net.0.1", y, 8, 8);
+    let y = maker.linear("net.1", y, 8, 8);
+    let y = maker.linear("net.2", y, 8, 8);
+    maker.output(y);
+    for class in ["torch.nn.modules.container.Sequential", "a.Net"] {
+        ["net", "net.0"].iter().for_each(|path| maker.class(path, class));
+        assert_contains(&maker.text(), "xs.apply(&self.net)");
+    }
+}
+
+#[test]
+fn a_list_whose_elements_all_differ_says_what_the_first_has() {
+    // The first argument differs in the first element only, the second in each.
+    let mut maker = Maker::default();
+    let mut x = maker.input("x");
+    for (index, (from, to, end)) in [(4, 8, 16), (16, 8, 16), (16, 32, 16)].into_iter().enumerate() {
+        let path = format!("blocks.{index}");
+        let y = maker.linear(&format!("{path}.first"), x, from, to);
+        x = maker.linear(&format!("{path}.second"), y, to, end);
+    }
+    maker.output(x);
+    assert_contains(
+        &maker.text(),
+        "
+            blocks: (0..3)
+                .zip([(4, 8), (16, 8), (16, 32)])
+                .map(|(i, (in_features, out_features))| Block::new(
+                    &(vs / \"blocks\" / i),
+                    in_features,
+                    out_features,
+                ))
+                .collect(),
 ",
     );
 }

@@ -2,6 +2,7 @@
 
 use super::calls::{Unit, units};
 use super::program::Prepared;
+use super::wrapper::dissolve;
 use super::{Call, Module, Place, Statement, Tree};
 use crate::operation::{Kind, Operation};
 use crate::scope::{is_within, join};
@@ -15,7 +16,9 @@ pub(crate) fn build(prepared: &Prepared, lists: &BTreeSet<String>) -> Tree {
         .filter(|index| !is_parameter(&prepared.program.operations[*index]))
         .collect();
     builder.module("", &operations);
-    Tree { modules: builder.modules }
+    let mut tree = Tree { modules: builder.modules };
+    dissolve(&mut tree);
+    tree
 }
 
 pub(super) fn is_parameter(operation: &Operation) -> bool {

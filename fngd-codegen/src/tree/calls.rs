@@ -60,7 +60,8 @@ fn calls(program: &Program, scopes: &Scopes, runs: Vec<Vec<usize>>) -> Option<Ve
         }
     }
     let times = uses.values().copied().max().unwrap_or(1);
-    if times == 1 {
+    // One call in which a layer is applied more often than another: a projection of queries and of what they are compared with.
+    if times == 1 || uses.values().any(|count| *count != times) {
         return Some(vec![all]);
     }
     let pieces = if runs.len() == times {

@@ -5,6 +5,7 @@ mod calls;
 mod fields;
 mod joins;
 mod program;
+mod wrapper;
 
 pub(crate) use build::build;
 pub(crate) use fields::{number, possible_lists};

@@ -1,6 +1,8 @@
 //! Modules of one class of which some lack a part: the part becomes optional, and the others get it as absent.
 
-use super::skeleton::{body, token};
+use super::design::is_generic;
+use super::skeleton::{body, form, token};
+use crate::operation::Kind;
 use crate::scope::join;
 use crate::tree::{Call, Content, Field, Module, Statement, Tree};
 use fngd_onnx::graph::ValueId;
@@ -9,43 +11,60 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Makes modules of one class alike where they differ by parts that one value goes through.
 pub(super) fn align(tree: &mut Tree) {
     let mut next = tree.modules.iter().flat_map(values).map(|value| value.0).max().unwrap_or(0) + 1;
-    for members in groups(tree) {
-        let mut members = members;
-        members.sort_by_key(|index| std::cmp::Reverse(tree.modules[*index].body.len()));
-        let Some(largest) = members.first().copied() else { continue };
-        for index in members.iter().skip(1).copied() {
-            let (large, small) = (&tree.modules[largest], &tree.modules[index]);
-            if body(large, &large.body) == body(small, &small.body) {
-                continue;
-            }
-            if let Some(span) = loose_span(large, small) {
-                let tokens: Vec<String> = large.body.iter().map(token).collect();
-                for member in &members {
-                    if tree.modules[*member].body.iter().map(token).eq(tokens.iter().cloned()) {
-                        enclose(tree, *member, span.clone());
-                    }
-                }
-            }
-            let (large, small) = (&tree.modules[largest], &tree.modules[index]);
-            let Some(missing) = missing(large, small) else { continue };
-            let completed = completed(large, small, &missing, &mut next);
-            tree.modules[index] = completed;
-            // All that have the part have it as an option.
+    // Modules become alike when what is inside them has: from the inside out, one level in each round.
+    let deepest = tree.modules.iter().map(|module| module.path.split('.').count()).max().unwrap_or(0);
+    for _ in 0..=deepest {
+        let groups = groups(tree);
+        let changed = groups.into_iter().filter(|members| align_members(tree, members, &mut next)).count();
+        if changed == 0 {
+            break;
+        }
+    }
+    in_order(tree);
+}
+
+/// Whether anything was changed.
+fn align_members(tree: &mut Tree, members: &[usize], next: &mut usize) -> bool {
+    let mut members = members.to_vec();
+    members.sort_by_key(|index| std::cmp::Reverse(tree.modules[*index].body.len()));
+    let Some(largest) = members.first().copied() else { return false };
+    let mut changed = false;
+    for index in members.iter().skip(1).copied() {
+        let (large, small) = (&tree.modules[largest], &tree.modules[index]);
+        if body(large, &large.body) == body(small, &small.body) {
+            continue;
+        }
+        if lacking(tree, large, small).is_none() {
+            continue;
+        }
+        if let Some(span) = loose_span(large, small) {
+            let tokens: Vec<String> = large.body.iter().map(token).collect();
             for member in &members {
-                for field in tree.modules[*member].fields.iter_mut().filter(|field| missing.contains(&field.key)) {
-                    field.presence.get_or_insert(true);
+                if tree.modules[*member].body.iter().map(token).eq(tokens.iter().cloned()) {
+                    enclose(tree, *member, span.clone());
                 }
-                for statement in &mut tree.modules[*member].body {
-                    if let Call::Module { place, optional, .. } | Call::Layer { place, optional, .. } =
-                        &mut statement.call
-                    {
-                        *optional |= place.len() == 1 && missing.contains(&place[0]);
-                    }
+            }
+            changed = true;
+        }
+        let (large, small) = (&tree.modules[largest], &tree.modules[index]);
+        let Some(missing) = missing(tree, largest, index) else { continue };
+        let completed = completed(large, small, &missing, next);
+        tree.modules[index] = completed;
+        changed = true;
+        // All that have the part have it as an option.
+        for member in &members {
+            for field in tree.modules[*member].fields.iter_mut().filter(|field| missing.contains(&field.key)) {
+                field.presence.get_or_insert(true);
+            }
+            for statement in &mut tree.modules[*member].body {
+                if let Call::Module { place, optional, .. } | Call::Layer { place, optional, .. } = &mut statement.call
+                {
+                    *optional |= place.len() == 1 && missing.contains(&place[0]);
                 }
             }
         }
     }
-    in_order(tree);
+    changed
 }
 
 fn values(module: &Module) -> impl Iterator<Item = ValueId> {
@@ -58,8 +77,8 @@ fn values(module: &Module) -> impl Iterator<Item = ValueId> {
 fn groups(tree: &Tree) -> Vec<Vec<usize>> {
     let mut classes: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for (index, module) in tree.modules.iter().enumerate().filter(|(_, module)| module.has_body()) {
-        if let Some(class) = &module.class {
-            classes.entry(class.clone()).or_default().push(index);
+        if let Some(class) = own_class(module) {
+            classes.entry(class.to_owned()).or_default().push(index);
         }
     }
     let mut lists: Vec<Vec<usize>> = Vec::new();
@@ -71,10 +90,15 @@ fn groups(tree: &Tree) -> Vec<Vec<usize>> {
                 all.extend(elements.iter().map(|(_, element)| *element));
             }
         }
-        all.retain(|element| tree.modules[*element].class.is_none() && tree.modules[*element].has_body());
+        all.retain(|element| own_class(&tree.modules[*element]).is_none() && tree.modules[*element].has_body());
         lists.push(all);
     }
     classes.into_values().chain(lists).filter(|group| group.len() > 1).collect()
+}
+
+/// A class that says what a module does: two `Sequential`s need have nothing in common.
+fn own_class(module: &Module) -> Option<&str> {
+    module.class.as_deref().filter(|class| !is_generic(class))
 }
 
 /// Operations without parameters that `large` has in one piece and `small` has not, if one value goes in and one comes out.
@@ -110,13 +134,22 @@ fn border(module: &Module, span: &std::ops::Range<usize>) -> (Vec<ValueId>, Vec<
     (inputs, made.into_iter().filter(|value| read.contains(value)).collect())
 }
 
+const ACTIVATIONS: [&str; 9] =
+    ["relu", "hardswish", "hardsigmoid", "silu", "gelu", "sigmoid", "tanh", "clamp", "leaky_relu"];
+
 /// Makes the operations at `span` a child of their module.
 fn enclose(tree: &mut Tree, index: usize, span: std::ops::Range<usize>) {
     let module = &mut tree.modules[index];
     let (inputs, outputs) = border(module, &span);
     let body: Vec<Statement> = module.body.drain(span.clone()).collect();
     let is_added = module.body.get(span.start).is_some_and(|next| token(next).contains("symbol: '+'"));
-    let mut key = if is_added { "shortcut" } else { "extra" }.to_owned();
+    let is_activation = |statement: &Statement| matches!(&statement.call, Call::Operation(Kind::Method { name, .. }) if ACTIVATIONS.contains(name));
+    let mut key = match body.iter().all(is_activation) {
+        _ if is_added => "shortcut",
+        true => "activation",
+        false => "extra",
+    }
+    .to_owned();
     while module.fields.iter().any(|field| field.key == key) {
         key.push('_');
     }
@@ -129,13 +162,62 @@ fn enclose(tree: &mut Tree, index: usize, span: std::ops::Range<usize>) {
     tree.modules.push(Module { path, inputs, outputs, body, ..Default::default() });
 }
 
-/// The children that `small` lacks, if it is `large` without them.
-fn missing(large: &Module, small: &Module) -> Option<Vec<String>> {
-    let has = |key: &str| small.fields.iter().any(|field| field.key == key);
-    let missing: Vec<String> = large.fields.iter().map(|field| field.key.clone()).filter(|key| !has(key)).collect();
-    let (shorter, _) = without(large, &missing)?;
-    let is_same = !missing.is_empty() && body(&shorter, &shorter.body) == body(small, &small.body);
-    is_same.then_some(missing)
+/// The children that the module `small` lacks, if it is `large` without them.
+fn missing(tree: &Tree, large: usize, small: usize) -> Option<Vec<String>> {
+    let (larger, smaller) = (tree.modules.get(large)?, tree.modules.get(small)?);
+    let lacking = lacking(tree, larger, smaller)?;
+    // What one module gets from another must not hold it.
+    let is_circle = lacking.iter().flat_map(|field| within(&field.content)).any(|child| holds(tree, child, small));
+    if lacking.is_empty() || is_circle {
+        return None;
+    }
+    let missing: Vec<String> = lacking.iter().map(|field| field.key.clone()).collect();
+    let (shorter, _) = without(larger, &missing)?;
+    (body(&shorter, &shorter.body) == body(smaller, &smaller.body)).then_some(missing)
+}
+
+/// The fields that `small` has not; `None` if it has others than `large`.
+fn lacking<'a>(tree: &Tree, large: &'a Module, small: &Module) -> Option<Vec<&'a Field>> {
+    let other = |field: &Field| small.fields.iter().find(|other| other.key == field.key);
+    let (both, lacking): (Vec<&Field>, Vec<&Field>) = large.fields.iter().partition(|field| other(field).is_some());
+    let is_alike = |field: &&Field| other(field).is_some_and(|other| alike(tree, &field.content, &other.content));
+    (both.len() == small.fields.len() && both.iter().all(is_alike)).then_some(lacking)
+}
+
+/// Whether two fields differ by numbers at most.
+fn alike(tree: &Tree, left: &Content, right: &Content) -> bool {
+    match (left, right) {
+        (Content::Layer(left), Content::Layer(right)) => form(left) == form(right),
+        (Content::Tensor { dims: left, trainable }, Content::Tensor { dims: right, trainable: other }) => {
+            left.len() == right.len() && trainable == other
+        }
+        (Content::Module(left), Content::Module(right)) => alike_modules(tree, *left, *right),
+        (Content::List(left), Content::List(right)) => match (left.first(), right.first()) {
+            (Some((_, left)), Some((_, right))) => alike_modules(tree, *left, *right),
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+fn alike_modules(tree: &Tree, left: usize, right: usize) -> bool {
+    let (Some(one), Some(other)) = (tree.modules.get(left), tree.modules.get(right)) else { return false };
+    let same = |(left, right): (&Field, &Field)| {
+        left.key == right.key
+            && left.presence.is_some() == right.presence.is_some()
+            && alike(tree, &left.content, &right.content)
+    };
+    left == right
+        || one.class == other.class
+            && one.fields.len() == other.fields.len()
+            && body(one, &one.body) == body(other, &other.body)
+            && one.fields.iter().zip(&other.fields).all(same)
+}
+
+/// Whether the module `index` is `wanted`, or has it somewhere below.
+fn holds(tree: &Tree, index: usize, wanted: usize) -> bool {
+    let below = |module: &Module| children(module).into_iter().any(|child| holds(tree, child, wanted));
+    index == wanted || tree.modules.get(index).is_some_and(below)
 }
 
 /// `module` without the calls of the children `missing`, and what stands for their results.
@@ -258,14 +340,26 @@ fn in_order(tree: &mut Tree) {
     }
 }
 
+/// Whether all modules come before those around them.
+pub(super) fn is_in_order(tree: &Tree) -> bool {
+    let called = |module: &Module| -> Vec<usize> {
+        let calls = module.body.iter().filter_map(|statement| match &statement.call {
+            Call::Module { module, .. } => Some(*module),
+            _ => None,
+        });
+        calls.chain(children(module)).collect()
+    };
+    tree.modules.iter().enumerate().all(|(index, module)| called(module).iter().all(|child| *child < index))
+}
+
 fn children(module: &Module) -> Vec<usize> {
-    let mut children = Vec::new();
-    for field in &module.fields {
-        match &field.content {
-            Content::Module(index) => children.push(*index),
-            Content::List(elements) => children.extend(elements.iter().map(|(_, index)| *index)),
-            Content::Layer(_) | Content::Tensor { .. } => (),
-        }
+    module.fields.iter().flat_map(|field| within(&field.content)).collect()
+}
+
+fn within(content: &Content) -> Vec<usize> {
+    match content {
+        Content::Module(index) => vec![*index],
+        Content::List(elements) => elements.iter().map(|(_, index)| *index).collect(),
+        Content::Layer(_) | Content::Tensor { .. } => Vec::new(),
     }
-    children
 }

@@ -1,6 +1,6 @@
 //! From the tree to types.
 
-use super::align::align;
+use super::align::{align, is_in_order};
 use super::arguments::{Expression, Slot, Value, decide};
 use super::layout::Layout;
 use super::skeleton::skeleton;
@@ -16,9 +16,12 @@ pub(crate) fn design(prepared: &Prepared, name: &str) -> Design {
     let scopes = &prepared.scopes;
     let mut lists = possible_lists(&prepared.program.operations, &scopes.modules, &scopes.keys);
     let mut found = loop {
-        let mut tree = build(prepared, &lists);
+        let plain = build(prepared, &lists);
+        let mut tree = plain.clone();
         align(&mut tree);
-        match Found::new(tree) {
+        debug_assert!(is_in_order(&tree));
+        // What is not alike is longer, and right.
+        match Found::new(if is_in_order(&tree) { tree } else { plain }) {
             Ok(found) => break found,
             // Each round takes a list out, so that this ends.
             Err(path) => lists.remove(&path),
@@ -174,12 +177,14 @@ fn name_presences(arguments: &mut [super::NewArgument], expressions: &[Expressio
 
 impl Type {
     fn has_class(&self) -> bool {
-        self.class.as_ref().is_some_and(|class| !GENERIC.contains(&camel(class).as_str()))
+        self.class.as_ref().is_some_and(|class| !is_generic(class))
     }
 }
 
-/// Classes that say nothing of what a module does.
-const GENERIC: [&str; 3] = ["Sequential", "ModuleList", "ModuleDict"];
+/// Whether a class says nothing of what a module does.
+pub(super) fn is_generic(class: &str) -> bool {
+    ["Sequential", "ModuleList", "ModuleDict"].contains(&camel(class).as_str())
+}
 
 /// With the word before: `EncoderLayer` and `DecoderLayer`.
 fn longer_name(type_: &Type, short: &str) -> String {

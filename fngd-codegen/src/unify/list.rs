@@ -52,7 +52,13 @@ impl Found {
             };
             lists.iter().map(of_list).max().unwrap_or(Form::Same)
         };
-        self.types[type_].arguments.iter().enumerate().map(|(column, argument)| (argument.role, form(column))).collect()
+        let arguments = self.types[type_].arguments.iter().enumerate();
+        let mut forms: Vec<(Role, Form)> = arguments.map(|(column, argument)| (argument.role, form(column))).collect();
+        // A list that is written by element says what the first one has too.
+        if forms.iter().any(|(_, form)| *form == Form::Each) {
+            forms.iter_mut().filter(|(_, form)| *form == Form::FirstAndRest).for_each(|(_, form)| *form = Form::Each);
+        }
+        forms
     }
 
     /// What the first element of a list is called, without and with its number.

@@ -1,5 +1,6 @@
 //! What is left of a module without its numbers: two modules with the same skeleton are of one type.
 
+use crate::operation::Layer;
 use crate::parts::{Part, visit, visit_layer};
 use crate::tree::{Call, Content, Module, Place, Statement};
 use fngd_onnx::graph::ValueId;
@@ -15,11 +16,7 @@ pub(super) fn skeleton(module: &Module, type_of: &[usize]) -> Result<String, Str
     for field in &module.fields {
         text.push_str(if field.presence.is_some() { "?" } else { "" });
         let _ = match &field.content {
-            Content::Layer(layer) => {
-                let mut layer = layer.clone();
-                visit_layer(&mut layer, &mut erase);
-                writeln!(text, "{}: {layer:?}", field.key)
-            }
+            Content::Layer(layer) => writeln!(text, "{}: {}", field.key, form(layer)),
             Content::Tensor { dims, trainable } => writeln!(text, "{}: {} {trainable}", field.key, dims.len()),
             Content::Module(child) => writeln!(text, "{}: type {}", field.key, type_of[*child]),
             Content::List(elements) => {
@@ -35,6 +32,13 @@ pub(super) fn skeleton(module: &Module, type_of: &[usize]) -> Result<String, Str
     }
     text.push_str(&body(module, &module.body));
     Ok(text)
+}
+
+/// A layer without its numbers.
+pub(super) fn form(layer: &Layer) -> String {
+    let mut layer = layer.clone();
+    visit_layer(&mut layer, &mut erase);
+    format!("{layer:?}")
 }
 
 /// The skeleton of `statements` within `module`, children by their place only.

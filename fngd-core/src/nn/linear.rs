@@ -44,7 +44,8 @@ pub fn linear<'a>(vs: impl Borrow<nn::Path<'a>>, in_features: i64, out_features:
 /// let in_proj = nn::underscored_linear(vs.root(), "in_proj", 16, 48, Default::default());
 /// let attention = Attention { in_proj };
 /// assert_eq!(vs.variables()["in_proj_weight"].size(), [48, 16]);
-/// assert_eq!(Inventory::of(&attention).check(&vs), []);
+/// Inventory::of(&attention).check(&vs)?;
+/// # Ok::<(), fngd_core::Error>(())
 /// ```
 pub fn underscored_linear<'a>(
     vs: impl Borrow<nn::Path<'a>>,

@@ -1,8 +1,9 @@
 //! The methods a user can ask for, and how each is put together.
 
 use super::{
-    AdamwConfig, Composed, EvaConfig, GradientSource, Groups, KfacConfig, MuonConfig, Optimizer, PlainGradient,
-    PreconditionedGradient, SgdConfig, ShampooConfig, SoapConfig, StepOptions, UpdateRule,
+    AdamwConfig, Composed, EvaConfig, GradientSource, Groups, HyloConfig, KfacConfig, MuonConfig, Optimizer,
+    PlainGradient, PreconditionedGradient, SgdConfig, ShampooConfig, SkfacConfig, SoapConfig, StepOptions,
+    TengradConfig, UpdateRule,
 };
 use crate::{FngdConfig, Result};
 use crate::{FngdModule, Inventory};
@@ -41,6 +42,27 @@ pub enum Method {
         /// What applies the direction.
         inner: Inner,
     },
+    /// KFAC with factors of one batch.
+    Skfac {
+        /// How long a batch stands.
+        config: SkfacConfig,
+        /// What applies the direction.
+        inner: Inner,
+    },
+    /// Natural gradients from a few samples of one batch.
+    Hylo {
+        /// How many are drawn, and how long they stand.
+        config: HyloConfig,
+        /// What applies the direction.
+        inner: Inner,
+    },
+    /// Exact natural gradients with a Gram matrix that is kept.
+    Tengrad {
+        /// How long a Gram matrix is kept.
+        config: TengradConfig,
+        /// What applies the direction.
+        inner: Inner,
+    },
 }
 
 /// The rule that applies a preconditioned gradient.
@@ -74,7 +96,12 @@ impl Method {
             Self::Muon(config) => Inner::Muon(*config),
             Self::Shampoo(config) => Inner::Shampoo(*config),
             Self::Soap(config) => Inner::Soap(*config),
-            Self::Fngd { inner, .. } | Self::Kfac { inner, .. } | Self::Eva { inner, .. } => *inner,
+            Self::Fngd { inner, .. }
+            | Self::Kfac { inner, .. }
+            | Self::Eva { inner, .. }
+            | Self::Skfac { inner, .. }
+            | Self::Hylo { inner, .. }
+            | Self::Tengrad { inner, .. } => *inner,
         }
     }
 
@@ -92,6 +119,9 @@ impl Method {
             Self::Fngd { config, .. } => Self::Fngd { config, inner },
             Self::Kfac { config, .. } => Self::Kfac { config, inner },
             Self::Eva { config, .. } => Self::Eva { config, inner },
+            Self::Skfac { config, .. } => Self::Skfac { config, inner },
+            Self::Hylo { config, .. } => Self::Hylo { config, inner },
+            Self::Tengrad { config, .. } => Self::Tengrad { config, inner },
         }
     }
 }
@@ -118,6 +148,9 @@ pub fn build(
         }
         Method::Kfac { config, inner } => (Box::new(config.build(inventory.layers)?), *inner),
         Method::Eva { config, inner } => (Box::new(config.build(inventory.layers)?), *inner),
+        Method::Skfac { config, inner } => (Box::new(config.build(inventory.layers)?), *inner),
+        Method::Hylo { config, inner } => (Box::new(config.build(inventory.layers)?), *inner),
+        Method::Tengrad { config, inner } => (Box::new(config.build(inventory.layers)?), *inner),
     };
     let parameters = groups.assign(&inventory.parameters)?;
     Ok(Box::new(Composed::build(parameters, source, inner.build()?, *options)?))

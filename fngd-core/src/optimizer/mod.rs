@@ -25,7 +25,9 @@ pub use clip::StepOptions;
 pub use composed::Composed;
 pub use gradient::{BackwardReport, GradientSource, PlainGradient};
 pub use groups::{GroupedParameter, Groups, Members};
-pub use layerwise::{EvaConfig, Form, KfacConfig, KfacInverse, LayerwiseGradient};
+pub use layerwise::{
+    EvaConfig, Form, HyloConfig, KfacConfig, KfacInverse, LayerwiseGradient, SkfacConfig, TengradConfig,
+};
 pub use method::{Inner, Method, build};
 pub use muon::{Muon, MuonConfig, MuonPrecision, MuonScale, MuonScope};
 pub use preconditioned::PreconditionedGradient;

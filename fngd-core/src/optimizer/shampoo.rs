@@ -30,9 +30,9 @@ pub struct ShampooConfig {
     /// ε > 0: the statistics start as εI.
     pub epsilon: f64,
     /// Updates between two that the statistics see, >= 1.
-    pub statistics_every_steps: u32,
+    pub statistics_every_steps: u64,
     /// Updates between two that take roots, >= 1.
-    pub roots_every_steps: u32,
+    pub roots_every_steps: u64,
     /// Where the length of a step comes from.
     pub graft: Graft,
 }
@@ -225,7 +225,7 @@ impl Shampoo {
     /// The preconditioned gradient, in merged form. `before`: updates before this one.
     fn direction(&mut self, parameter: &GroupedParameter, gradient: &Tensor, before: i64) -> Result<Tensor> {
         let blocks = self.blocks(parameter);
-        let is_due = |every: u32| before % i64::from(every) == 0;
+        let is_due = |every: u64| before.unsigned_abs() % every == 0;
         let sizes = blocks.matrix_sizes();
         let [statistics, roots] = self.matrices.of(parameter, &sizes, [self.config.epsilon, 1.0])?;
         let gradient = blocks.merged(gradient)?;

@@ -27,7 +27,7 @@ pub struct SoapConfig {
     /// Decoupled decay, >= 0, in units of the learning rate.
     pub weight_decay: f64,
     /// Updates between two that refine the basis, >= 1.
-    pub basis_every_steps: u32,
+    pub basis_every_steps: u64,
     /// Dimensions larger than this keep the identity as their basis; >= 1.
     pub largest_factor: i64,
     /// The first update of a parameter with a basis only sets that basis, as in the published code; the paper leaves the start open. Without it, the
@@ -176,7 +176,7 @@ impl Soap {
         let step = direction.f_mul_scalar(learning_rate / (1.0 - beta1.powf(steps as f64)))?;
         let _ = weight.f_sub_(&step)?;
 
-        let is_due = steps % i64::from(self.config.basis_every_steps) == 0;
+        let is_due = steps.unsigned_abs() % self.config.basis_every_steps == 0;
         for ((mode, statistic), basis) in modes.iter().zip(&mut statistics.matrices).zip(&mut bases.matrices) {
             if updates > 1 {
                 let _ = statistic.f_lerp_(&modes::gram(gradient, *mode)?, 1.0 - beta2)?;

@@ -64,7 +64,8 @@ fn accumulation_equals_the_big_batch() -> Result<()> {
     for (kind, tolerance) in [(Kind::Float, 1e-6), (Kind::Double, 1e-12)] {
         // float32 rounds the curvatures' sums too, and their inverses enlarge that.
         // The published forms see gradients of the mean loss, which depend on the size of the micro-batch.
-        let same = |name: &str| kind == Kind::Double && !name.ends_with("as published");
+        // TENGraD looks at the last micro-batch only.
+        let same = |name: &str| kind == Kind::Double && !name.ends_with("as published") && name != "tengrad";
         let layerwise = layerwise().into_iter().filter(|(name, ..)| same(name));
         let rules_but_soap = rules().into_iter().filter(|(name, ..)| *name != "soap");
         for (name, method, rate) in rules_but_soap.chain(layerwise) {
@@ -186,6 +187,10 @@ fn a_step_with_nan_changes_nothing() -> Result<()> {
 #[test]
 fn state_bytes_is_what_the_state_takes() -> Result<()> {
     for (name, method, rate) in rules().into_iter().chain(layerwise()) {
+        if ["skfac", "tengrad", "hylo"].contains(&name) {
+            // What they keep of a batch shows only when it comes.
+            continue;
+        }
         let mut model = Mlp::new(Kind::Double);
         model.parameters.truncate(4);
         let mut optimizer = optimizer(&model, &method);

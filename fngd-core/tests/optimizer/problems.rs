@@ -1,8 +1,9 @@
 //! Small models to train, and ways to compare what came of them.
 
 use fngd_core::optimizer::{
-    AdamwConfig, Batch, EvaConfig, Form, Graft, Groups, Inner, KfacConfig, KfacInverse, Method, MuonConfig, MuonScope,
-    Optimizer, SgdConfig, ShampooConfig, SoapConfig, StepOptions, StepReport, build,
+    AdamwConfig, Batch, EvaConfig, Form, Graft, Groups, HyloConfig, Inner, KfacConfig, KfacInverse, Method, MuonConfig,
+    MuonScope, Optimizer, SgdConfig, ShampooConfig, SkfacConfig, SoapConfig, StepOptions, StepReport, TengradConfig,
+    build,
 };
 use fngd_core::random::Stream;
 use fngd_core::{FngdConfig, FngdModule, Layer, Parameter, Path, Result, Role, Share, Visitor};
@@ -170,6 +171,13 @@ pub fn layerwise() -> Vec<(&'static str, Method, f64)> {
         ("kfac by Cholesky", kfac(KfacConfig { inverse: KfacInverse::Cholesky, ..Default::default() }), 0.05),
         ("kfac as published", kfac(KfacConfig { form: Form::Published, ..Default::default() }), 0.05),
         ("eva", eva(EvaConfig::default()), 0.05),
+        ("skfac", Method::Skfac { config: SkfacConfig { refresh_every_steps: 3, ..Default::default() }, inner }, 0.05),
+        (
+            "tengrad",
+            Method::Tengrad { config: TengradConfig { refresh_every_steps: 3, ..Default::default() }, inner },
+            0.05,
+        ),
+        ("hylo", Method::Hylo { config: HyloConfig { refresh_every_steps: 3, ..Default::default() }, inner }, 0.05),
         ("eva as published", eva(EvaConfig { form: Form::Published, ..Default::default() }), 0.05),
     ]
 }

@@ -1,7 +1,10 @@
 //! Ranges of settings, with the exact words of their errors.
 
 use crate::problems::{Leaves, Mlp};
-use fngd_core::optimizer::{AdamwConfig, EvaConfig, Groups, Inner, KfacConfig, Method, SgdConfig, StepOptions, build};
+use fngd_core::optimizer::{
+    AdamwConfig, EvaConfig, Groups, Inner, KfacConfig, Method, SgdConfig, SkfacConfig, StepOptions, TengradConfig,
+    build,
+};
 use fngd_core::{ScheduleConfig, ScheduleShape, WarmUp};
 use tch::Kind;
 
@@ -45,6 +48,10 @@ fn curvatures() {
     let base = EvaConfig::default();
     assert_eq!(eva(EvaConfig { damping: f64::NAN, ..base }), "damping must be > 0 and finite, found NaN");
     assert_eq!(eva(EvaConfig { decay: -0.1, ..base }), "decay must be in [0, 1), found -0.1");
+    let skfac = SkfacConfig { refresh_every_steps: 0, ..Default::default() };
+    assert_eq!(skfac.check().unwrap_err().to_string(), "refresh_every_steps must be >= 1, found 0");
+    let tengrad = TengradConfig { gram_memory_bytes: 1, ..Default::default() };
+    assert_eq!(tengrad.check().unwrap_err().to_string(), "gram memory must be at least 1 MiB, found 1 bytes");
     let leaves = Leaves::one(&[1.0]);
     let method = Method::Eva { config: base, inner: Inner::default() };
     let error = build(&leaves, &method, &Groups::default(), &StepOptions::default()).err().unwrap();

@@ -10,6 +10,7 @@ use crate::timing::{Phases, timed};
 use crate::{device, method};
 use fngd_cli::protocol::BenchStep;
 use fngd_cli::settings::OptimizerSettings;
+use fngd_core::Share;
 use fngd_core::optimizer::{self, Batch, Method, Optimizer, StepOptions};
 use fngd_module::BuildOptions;
 use std::time::{Duration, Instant};
@@ -31,13 +32,13 @@ pub struct Contender {
     labels: Tensor,
     device: Device,
     has_first_epoch: bool,
-    /// Some steps do what others need not: roots, bases.
-    pub is_periodic: bool,
+    /// Whether some steps do more than others, so that a median does not tell what they cost.
+    pub uneven: bool,
     phases: [Vec<Phases>; 2],
 }
 
 impl Contender {
-    /// `name`: `sgd`, `adamw`, `muon`, `shampoo`, `soap`, `fngd` (over SGD), `fngd-adamw` or `fngd-muon`.
+    /// `name`: a method, over SGD if it has an inner rule, or `fngd-adamw` or `fngd-muon`.
     pub fn build(name: &str, job: &BenchStep, device: Device) -> Result<Self> {
         let (optimizer, inner) = match name {
             "fngd-adamw" => ("fngd", Some("adamw".to_owned())),
@@ -66,8 +67,16 @@ impl Contender {
             inputs,
             labels,
             device,
-            has_first_epoch: matches!(method, Method::Fngd { .. }),
-            is_periodic: matches!(method, Method::Shampoo(_) | Method::Soap(_)),
+            has_first_epoch: matches!(&method, Method::Fngd { config, .. } if config.share != Share::None),
+            uneven: matches!(
+                method,
+                Method::Kfac { .. }
+                    | Method::Skfac { .. }
+                    | Method::Tengrad { .. }
+                    | Method::Hylo { .. }
+                    | Method::Shampoo(_)
+                    | Method::Soap(_)
+            ),
             phases: [Vec::new(), Vec::new()],
         })
     }

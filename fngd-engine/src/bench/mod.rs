@@ -11,7 +11,7 @@ use crate::checkpoint::RunState;
 use contender::Contender;
 use fngd_cli::protocol::{BenchStep, Event, Status};
 use serde_json::{Value, json};
-use statistics::{Ratios, Summary};
+use statistics::{Ratios, Summary, mean};
 
 /// Runs the benchmark and reports it. With no rounds, measures the memory of one optimizer in this process.
 pub fn run(context: &Context, job: &BenchStep) -> Result<Status> {
@@ -81,13 +81,11 @@ fn row(contender: &Contender, reference: &[Vec<f64>], job: &BenchStep) -> Result
         "images_per_s": steady.images_per_second,
         "steady": { "summary": steady, "ratios": ratios, "phases_ms": contender.steady_phases() },
     });
-    if contender.is_periodic {
-        let mean = |rounds: &[Vec<f64>]| {
-            let times = rounds.concat();
-            times.iter().sum::<f64>() / times.len() as f64
-        };
-        row["mean_ms"] = (mean(&contender.steady) * 1e3).into();
-        row["mean_ratio"] = (mean(&contender.steady) / mean(reference)).into();
+    if contender.uneven {
+        let reference = mean(&reference.concat()).ok_or_else(missing)?;
+        let mean = mean(&contender.steady.concat()).ok_or_else(missing)?;
+        row["mean_ms"] = (mean * 1e3).into();
+        row["mean_ratio"] = (mean / reference).into();
     }
     if let Some(first) = Summary::of(&contender.first_epoch.concat(), job.batch) {
         let ratios = Ratios::of(&contender.first_epoch, reference).ok_or_else(missing)?;

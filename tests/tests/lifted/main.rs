@@ -63,8 +63,7 @@ fn difference(path: &Path) -> Result<Option<String>> {
             }
             let scale = f64::try_from(expected.abs().max())?.max(1.0);
             let error = f64::try_from((expected - found).abs().max())? / scale;
-            // Not a number is no small number.
-            if !(error < 1e-4) {
+            if error.is_nan() || error >= 1e-4 {
                 return Ok(Some(format!("batch {batch}: relative difference {error:.1e}")));
             }
         }

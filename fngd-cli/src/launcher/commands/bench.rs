@@ -9,7 +9,22 @@ use serde_json::Value;
 
 pub fn run(arguments: &BenchStep, global: &Global) -> Result<u8> {
     model::open(&arguments.model, &Default::default(), None)?;
-    const KNOWN: [&str; 8] = ["sgd", "adamw", "fngd", "fngd-adamw", "fngd-muon", "muon", "shampoo", "soap"];
+    const KNOWN: [&str; 14] = [
+        "sgd",
+        "adamw",
+        "fngd",
+        "fngd-adamw",
+        "fngd-muon",
+        "ngd",
+        "kfac",
+        "eva",
+        "skfac",
+        "tengrad",
+        "hylo",
+        "muon",
+        "shampoo",
+        "soap",
+    ];
     for name in &arguments.optimizers {
         if !KNOWN.contains(&name.as_str()) {
             let message =
@@ -64,7 +79,7 @@ pub fn dimension(typed: &str) -> Result<(String, i64)> {
 const COLUMNS: [(&str, &str, usize); 10] = [
     ("step ms", "step_ms", 2),
     ("ratio", "ratio", 3),
-    // Only of methods that work harder in some steps, which a median does not see.
+    // Only of methods some of whose steps do more than the others: the median does not see those.
     ("mean ms", "mean_ms", 2),
     ("ratio", "mean_ratio", 3),
     ("1st epoch ms", "first_epoch_ms", 2),

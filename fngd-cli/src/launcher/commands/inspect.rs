@@ -2,9 +2,10 @@
 
 use crate::launcher::arguments::{Global, Inspect};
 use crate::launcher::failure::{Failure, Result};
-use crate::launcher::model::{self, Totals, describe, role};
+use crate::launcher::model::{self, KEEPS_A_BATCH, METHODS, Totals, describe, role};
 use crate::launcher::{front, print_line, text};
-use crate::state_memory::{self, METHODS};
+use crate::settings::has_inner;
+use crate::state_memory;
 use fngd_onnx::analysis::ParameterRole;
 use fngd_onnx::{OnnxModel, ParameterRow, Repair};
 use std::collections::BTreeMap;
@@ -51,8 +52,7 @@ fn trainer(row: &ParameterRow, method: &str, muon: &[&str]) -> String {
     match (row.role, row.trainable) {
         (ParameterRole::RunningStatistic, _) => "updated".to_owned(),
         (_, false) => "frozen".to_owned(),
-        _ if method == "fngd" && row.preconditioned => "FNGD".to_owned(),
-        _ if method == "fngd" => "plain".to_owned(),
+        _ if has_inner(method) && !row.preconditioned => "plain".to_owned(),
         _ if method == "muon" && !muon.contains(&row.name.as_str()) => "ADAMW".to_owned(),
         _ => method.to_uppercase(),
     }
@@ -81,11 +81,12 @@ fn groups(model: &OnnxModel, method: &str) {
             None => groups.push(Group { role, trainer, tensors: 1, parameters: count, reason: Some(&row.reason) }),
         }
     }
+    let own = if has_inner(method) { method.to_uppercase() } else { String::new() };
     print_line(&format!("  {:<20} {:>7} {:>13}   {:<9} note", "parameters", "tensors", "numbers", "trained"));
     for group in groups {
         let note = match group.reason {
-            Some(reason) if group.tensors > 1 || group.trainer != "FNGD" => text::name(reason),
-            None if group.trainer != "FNGD" => "several reasons: see --layers".to_owned(),
+            Some(reason) if group.tensors > 1 || group.trainer != own => text::name(reason),
+            None if group.trainer != own => "several reasons: see --layers".to_owned(),
             _ => String::new(),
         };
         let Group { role, trainer, tensors, parameters, .. } = group;
@@ -111,12 +112,15 @@ fn rows(model: &OnnxModel, method: &str) {
 
 fn totals(model: &OnnxModel, method: &str, all: bool) {
     let totals = Totals::of(model);
-    let state = |method: &str| match (state_memory::fixed_bytes(model, method), totals.bytes_per_sample(method)) {
+    let state = |method: &str| match totals.state_bytes(model, method) {
+        (fixed, _) if KEEPS_A_BATCH.contains(&method) => {
+            format!("{} and what is kept of one batch", text::bytes(fixed))
+        }
         (fixed, 0) => text::bytes(fixed),
         (fixed, per_sample) => format!("{} and {per_sample} B for each training sample", text::bytes(fixed)),
     };
     print_line("");
-    if method == "fngd" {
+    if has_inner(method) {
         print_line(&format!(
             "  {} of the trained numbers are preconditioned, in {} layers.",
             text::percent(totals.preconditioned_share()),

@@ -120,6 +120,8 @@ fn ask<T>(job: &Job, global: &Global, answer: impl Fn(&Event) -> Option<T>) -> R
     engine(global)?.run(job, &mut |event| {
         match answer(event) {
             Some(answer) => found = Some(answer),
+            // Nothing is computed whose device one would want to know.
+            None if matches!(event, Event::Hello { .. }) => (),
             None => front.event(event),
         }
         Ok(())

@@ -50,8 +50,8 @@ pub(crate) trait Curvature: fmt::Debug + Send {
     /// that is `None` in the result keeps its gradient.
     fn precondition(&self, facts: &Facts, gradient: &Gradient) -> Result<Option<ParameterGrads>>;
 
-    /// What is kept, by name.
-    fn state(&self) -> Result<Vec<(&'static str, Tensor)>>;
+    /// What is kept, by a name without dots.
+    fn state(&self) -> Result<Vec<(String, Tensor)>>;
 
     /// Takes back what [`state`](Self::state) gave, out of `state`.
     fn load_state(&mut self, facts: &Facts, state: &mut TensorMap) -> Result<()>;

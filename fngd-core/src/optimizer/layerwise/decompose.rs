@@ -50,8 +50,10 @@ fn in_own_kind_or_double<const N: usize>(
 /// `None` for a matrix that cannot be factorised. Lack of memory is another matter.
 fn attempt<const N: usize>(outcome: std::result::Result<[Tensor; N], tch::TchError>) -> Result<Option<[Tensor; N]>> {
     match outcome.map_err(Error::from) {
-        Ok(tensors) => {
-            for tensor in &tensors {
+        Ok(mut tensors) => {
+            for tensor in &mut tensors {
+                // As it will be when it was saved and loaded: a product over other strides rounds otherwise.
+                *tensor = tensor.f_contiguous()?;
                 if tensor.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
                     return Ok(None);
                 }

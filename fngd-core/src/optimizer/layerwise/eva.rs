@@ -164,7 +164,7 @@ impl Curvature for Eva {
         self.shape.gradients(&direction, facts).map(Some)
     }
 
-    fn state(&self) -> Result<Vec<(&'static str, Tensor)>> {
+    fn state(&self) -> Result<Vec<(String, Tensor)>> {
         self.means.state(MEANS)
     }
 

@@ -246,11 +246,11 @@ impl Curvature for Kfac {
         self.shape.gradients(&direction, facts).map(Some)
     }
 
-    fn state(&self) -> Result<Vec<(&'static str, Tensor)>> {
+    fn state(&self) -> Result<Vec<(String, Tensor)>> {
         let mut state = self.moments.state(MOMENTS)?;
         if let Some(factors) = &self.factors {
             let names = self.config.inverse.names();
-            state.extend(names.iter().zip(factors).map(|(name, factor)| (*name, factor.shallow_clone())));
+            state.extend(names.iter().zip(factors).map(|(name, factor)| ((*name).to_owned(), factor.shallow_clone())));
         }
         Ok(state)
     }

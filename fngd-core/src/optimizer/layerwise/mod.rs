@@ -7,17 +7,23 @@ mod collector;
 mod curvature;
 pub(super) mod decompose;
 mod eva;
+mod hylo;
 mod kfac;
 mod matrix;
 mod rows;
 mod running;
+mod skfac;
 mod source;
+mod tengrad;
 #[cfg(test)]
 mod tests;
 
 pub use eva::EvaConfig;
+pub use hylo::HyloConfig;
 pub use kfac::{KfacConfig, KfacInverse};
+pub use skfac::SkfacConfig;
 pub use source::LayerwiseGradient;
+pub use tengrad::TengradConfig;
 
 use crate::{Error, Result};
 
@@ -44,7 +50,7 @@ pub(crate) struct Pace {
 impl Pace {
     fn check(self) -> Result<Self> {
         for (name, steps) in
-            [("statistics_every_steps", self.statistics_every_steps), ("refresh_every_steps", self.refresh_every_steps)]
+            [("refresh_every_steps", self.refresh_every_steps), ("statistics_every_steps", self.statistics_every_steps)]
         {
             if steps == 0 {
                 return Err(Error::config(format!("{name} must be >= 1, found 0")));

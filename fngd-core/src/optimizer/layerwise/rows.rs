@@ -68,6 +68,26 @@ impl Rows {
         Ok(())
     }
 
+    /// One row for each sample, as if its gradient were one outer product: inputs `[G, B, p (+ 1)]` and outputs `[G, B, d]`.
+    ///
+    /// The side of the activations is averaged over positions and that of the gradients summed: exact if either is the same at
+    /// all positions.
+    pub fn summed(facts: &Facts, seen: &Observation<'_>, shape: &Shape) -> Result<[Tensor; 2]> {
+        let transposed = matches!(&facts.geometry, Geometry::Convolution(convolution) if convolution.transposed);
+        let (mut inputs, mut outputs) = (Vec::new(), Vec::new());
+        Self::in_parts(facts, seen, |rows| {
+            // [B, G, T, f] → [G, B, f]
+            let sum = |tensor: &Tensor| tensor.f_sum_dim_intlist(2i64, false, tensor.kind())?.f_transpose(0, 1);
+            let mean = 1.0 / rows.positions() as f64;
+            let (input_mean, output_mean) = if transposed { (1.0, mean) } else { (mean, 1.0) };
+            let input = rows.ordered(sum(&rows.inputs)?.f_mul_scalar(rows.input_scale * input_mean)?)?;
+            inputs.push(if shape.joint_bias { with_one(&input)? } else { input });
+            outputs.push(sum(&rows.outputs)?.f_mul_scalar(rows.output_scale * output_mean)?);
+            Ok(())
+        })?;
+        Ok([Tensor::f_cat(&inputs, 1)?, Tensor::f_cat(&outputs, 1)?])
+    }
+
     /// Positions of a sample, T.
     pub fn positions(&self) -> i64 {
         self.inputs.size()[2]

@@ -88,10 +88,10 @@ impl<const N: usize> Running<N> {
         self.value.as_ref()
     }
 
-    pub fn state(&self, names: [&'static str; N]) -> Result<Vec<(&'static str, Tensor)>> {
+    pub fn state(&self, names: [&'static str; N]) -> Result<Vec<(String, Tensor)>> {
         let Some(value) = &self.value else { return Ok(Vec::new()) };
-        let mut state = vec![(UPDATES, Tensor::f_from_slice(&[self.updates])?)];
-        state.extend(names.into_iter().zip(value.iter().map(Tensor::shallow_clone)));
+        let mut state = vec![(UPDATES.to_owned(), Tensor::f_from_slice(&[self.updates])?)];
+        state.extend(names.map(str::to_owned).into_iter().zip(value.iter().map(Tensor::shallow_clone)));
         Ok(state)
     }
 

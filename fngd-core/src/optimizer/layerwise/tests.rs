@@ -5,11 +5,14 @@ mod whole;
 
 use super::curvature::{Curvature, Gradient, Observation, Update};
 use super::eva::Eva;
+use super::hylo::Hylo;
 use super::kfac::Kfac;
-use super::{EvaConfig, Form, KfacConfig, KfacInverse};
+use super::skfac::Skfac;
+use super::tengrad::Tengrad;
+use super::{EvaConfig, Form, HyloConfig, KfacConfig, KfacInverse, SkfacConfig, TengradConfig};
 use crate::layer::Geometry;
 use crate::tests::problems::{Problem, Shape, shapes};
-use crate::tests::reference::{assert_close, noise};
+use crate::tests::reference::{self, assert_close, noise};
 use positions::Positions;
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
@@ -77,7 +80,7 @@ fn other(shape: &Shape) -> Shape {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..Default::default() })]
 
     #[test]
     fn kfac_eigen_inverts_the_damped_product(shape in small()) {
@@ -151,6 +154,90 @@ proptest! {
                 solved(&squares(&outputs), &squares(&inputs), 0.1, &seen.matrices(&problem, &gradient));
             compare(&problem, &found, &expected, tolerance);
         }
+    }
+
+    #[test]
+    fn skfac_is_kfac_of_rows_summed_over_positions(shape in small()) {
+        let config = SkfacConfig { damping: 0.1, ..Default::default() };
+        let problem = Problem::new(&shape, Kind::Double);
+        let gradient = gradient(&problem, Kind::Double);
+        let found = direction(&mut Skfac::new(config, &problem.facts()), &[&problem], &gradient);
+        let seen = Positions::of(&problem);
+        let (samples, positions) = (seen.samples as f64, seen.rows.len() as f64 / seen.samples as f64);
+        let (a_scale, g_scale) = if seen.swapped { (1.0, 1.0 / positions) } else { (1.0 / positions, 1.0) };
+        let mut expected = Vec::new();
+        for (group, gradient) in seen.matrices(&problem, &gradient).iter().enumerate() {
+            let squares = (0..seen.samples).map(|sample| {
+                let rows = seen.rows.iter().zip(&seen.sample).filter(|(_, of)| **of == sample).map(|(row, _)| &row[group]);
+                let (a, g) = rows.map(|(a, g)| (a * a_scale, g * g_scale)).reduce(|sum, row| (sum.0 + row.0, sum.1 + row.1)).unwrap();
+                (a.outer(&a) / samples, g.outer(&g) / samples)
+            });
+            let (a, g) = squares.reduce(|sum, square| (sum.0 + square.0, sum.1 + square.1)).unwrap();
+            let mean = |moment: &Tensor| moment.trace().double_value(&[]) / moment.size()[0] as f64;
+            let pi = if mean(&a) > 0.0 && mean(&g) > 0.0 { (mean(&a) / mean(&g)).sqrt() } else { 1.0 };
+            let damped = |moment: &Tensor, damping: f64| moment + Tensor::eye(moment.size()[0], DOUBLE) * damping;
+            let root = 0.1f64.sqrt();
+            expected.push(damped(&g, root / pi).inverse().matmul(gradient).matmul(&damped(&a, root * pi).inverse()));
+        }
+        compare(&problem, &found, &expected, 1e-9);
+    }
+
+    #[test]
+    fn tengrad_inverts_the_damped_fisher_matrix(shape in small()) {
+        let config = TengradConfig { damping: 0.1, ..Default::default() };
+        for (kind, tolerance) in [(Kind::Double, 1e-9), (Kind::Float, 2e-3)] {
+            let problem = Problem::new(&shape, kind);
+            let gradient = gradient(&problem, kind);
+            let found = direction(&mut Tengrad::new(config), &[&problem], &gradient);
+            let (weight, bias) = reference::contributions(&problem);
+            let rows = bias.map_or_else(|| weight.shallow_clone(), |bias| Tensor::cat(&[&weight, &bias], 1));
+            let per_sample = rows * problem.batch_size as f64;
+            let fisher = per_sample.tr().matmul(&per_sample) / problem.batch_size as f64;
+            let damped = &fisher + Tensor::eye(fisher.size()[0], DOUBLE) * 0.1;
+            let flat = |(weight, bias): (&Tensor, Option<&Tensor>)| {
+                let parts: Vec<Tensor> = std::iter::once(weight).chain(bias).map(|part| part.reshape([-1])).collect();
+                Tensor::cat(&parts, 0).to_kind(Kind::Double)
+            };
+            let expected = damped.inverse().mv(&flat((&gradient.weight, gradient.bias.as_ref())));
+            assert_close(&flat((&found.0, found.1.as_ref())), &expected, tolerance, "direction");
+        }
+    }
+
+    #[test]
+    fn hylo_inverts_the_damped_fisher_matrix_of_what_was_drawn(shape in small()) {
+        let config = HyloConfig { damping: 0.1, ratio: 0.5, ..Default::default() };
+        let problem = Problem::new(&shape, Kind::Double);
+        let gradient = gradient(&problem, Kind::Double);
+        let mut hylo = Hylo::new(config, 0, &problem.facts());
+        let found = direction(&mut hylo, &[&problem], &gradient);
+        let state = hylo.state().unwrap();
+        let kept = |name: &str| state.iter().find(|(other, _)| other == name).unwrap().1.shallow_clone();
+        let (inputs, outputs) = (kept("inputs"), kept("outputs"));
+        assert_eq!(inputs.size()[1], (shape.batch_size + 1) / 2);
+        let seen = Positions::of(&problem);
+        let positions = seen.rows.len() as f64 / seen.samples as f64;
+        let (a_scale, g_scale) = if seen.swapped { (1.0, 1.0 / positions) } else { (1.0 / positions, 1.0) };
+        let mut expected = Vec::new();
+        for (group, gradient) in seen.matrices(&problem, &gradient).iter().enumerate() {
+            let (inputs, outputs) = (inputs.get(group as i64), outputs.get(group as i64));
+            let mut fisher = Tensor::zeros([gradient.numel() as i64; 2], DOUBLE);
+            for row in 0..inputs.size()[0] {
+                let (a, g) = (inputs.get(row), outputs.get(row));
+                // It is the row of one of the samples, and its output is in proportion.
+                let sample = (0..seen.samples).find(|sample| {
+                    let rows = seen.rows.iter().zip(&seen.sample).filter(|(_, of)| *of == sample).map(|(row, _)| &row[group]);
+                    let own = rows.map(|(a, g)| (a * a_scale, g * g_scale)).reduce(|sum, row| (sum.0 + row.0, sum.1 + row.1)).unwrap();
+                    let cosine = (&own.1 * &g).sum(Kind::Double) / (own.1.norm() * g.norm());
+                    own.0.allclose(&a, 1e-9, 1e-9, false) && (cosine.double_value(&[]) - 1.0).abs() < 1e-9
+                });
+                prop_assert!(sample.is_some());
+                let column = g.outer(&a).reshape([-1]);
+                fisher += column.outer(&column);
+            }
+            let damped = &fisher + Tensor::eye(fisher.size()[0], DOUBLE) * 0.1;
+            expected.push(damped.inverse().matmul(&gradient.reshape([-1, 1])).reshape(gradient.size()));
+        }
+        compare(&problem, &found, &expected, 1e-9);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The rows of a layer, found by backward through one position at a time.
 
-use crate::layer::Geometry;
+use crate::layer::{BatchAxis, Geometry};
 use crate::optimizer::layerwise::curvature::Gradient;
 use crate::tests::problems::Problem;
 use tch::{Kind, Tensor};
@@ -13,6 +13,8 @@ pub struct Positions {
     /// Inputs (a 1 appended for a joint bias) and outputs of each group, for every sample and position. Gradients are those of the
     /// sample's own loss.
     pub rows: Vec<Vec<(Tensor, Tensor)>>,
+    /// Whose position each row is.
+    pub sample: Vec<i64>,
     groups: i64,
     joint_bias: bool,
 }
@@ -27,6 +29,7 @@ impl Positions {
             samples: problem.batch_size,
             swapped,
             rows: Vec::new(),
+            sample: Vec::new(),
             groups,
             joint_bias: problem.bias.is_some() && !swapped,
         };
@@ -34,19 +37,26 @@ impl Positions {
             let activations = activations.to_kind(Kind::Double);
             let output_grads = output_grads.to_kind(Kind::Double) * problem.batch_size as f64;
             match problem.geometry {
-                Geometry::Linear => all.linear(&activations, &output_grads),
+                Geometry::Linear => all.linear(problem, &activations, &output_grads),
                 Geometry::Convolution(_) => all.convolution(problem, &activations, &output_grads),
             }
         }
         all
     }
 
-    fn linear(&mut self, activations: &Tensor, output_grads: &Tensor) {
+    fn linear(&mut self, problem: &Problem, activations: &Tensor, output_grads: &Tensor) {
+        let size = activations.size();
+        // Rows that follow one another within a sample, and how often the samples come round.
+        let run = match problem.axis {
+            BatchAxis::Axis(axis) => size[axis + 1..size.len() - 1].iter().product::<i64>(),
+            _ => size[..size.len() - 1].iter().product::<i64>() / self.samples,
+        };
         let rows = |tensor: &Tensor| tensor.reshape([-1, *tensor.size().last().unwrap()]);
         let (activations, output_grads) = (rows(activations), rows(output_grads));
         for row in 0..activations.size()[0] {
             let input = self.with_one(activations.get(row));
             self.rows.push(vec![(input, output_grads.get(row))]);
+            self.sample.push(row / run % self.samples);
         }
     }
 
@@ -75,6 +85,7 @@ impl Positions {
                 });
                 let groups = groups.collect();
                 self.rows.push(groups);
+                self.sample.push(image / (size[0] / self.samples));
             }
         }
     }
