@@ -222,7 +222,8 @@ mod tests {
     #[test]
     fn curvatures_have_the_sizes_of_their_layers() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/digits-cnn.onnx");
-        let totals = Totals::of(&open(&path, &Default::default(), None).unwrap());
+        let model = open(&path, &Default::default(), None).unwrap();
+        let totals = Totals::of(&model);
         // (inputs, outputs): conv1 (9, 16), conv2 (144, 32), conv3 (288, 48), and fc (48 and its bias, 10).
         let sizes = [9u64, 16, 144, 32, 288, 48, 49, 10];
         let (factors, features) = (sizes.iter().map(|size| size * size).sum::<u64>(), sizes.iter().sum::<u64>());
