@@ -29,10 +29,7 @@ fn step(network: &Network, optimizer: &mut dyn Optimizer, slot: i64) -> (Tensor,
 /// As a first step of SGD makes it.
 fn plain(slot: i64) -> Tensor {
     let network = Network::new(1, Kind::Double);
-    let mut sgd = optimizer(&network, |inner| match inner {
-        Inner::Sgd(config) => Method::Sgd(config),
-        Inner::Adamw(config) => Method::Adamw(config),
-    });
+    let mut sgd = optimizer(&network, |inner| Method::Sgd(SgdConfig::default()).with_inner(inner));
     step(&network, &mut *sgd, slot).0
 }
 
