@@ -32,15 +32,27 @@ fn view(data: &TensorData) -> Result<TensorView<'_>> {
 }
 
 /// How the weights file `found` stands to `wanted`.
+///
+/// `VarStore::save` keeps no stamp: a file with the same variables counts as the generated one, trained since.
 pub fn state(found: &[u8], wanted: &[u8]) -> State {
     if found == wanted {
         return State::Current;
     }
     match read(found) {
+        None if variables(found).is_some() && variables(found) == variables(wanted) => match read(wanted) {
+            Some((stamp, _)) => State::Edited(stamp),
+            None => State::Foreign,
+        },
         None => State::Foreign,
         Some((stamp, true)) => State::Stale(stamp),
         Some((stamp, false)) => State::Edited(stamp),
     }
+}
+
+/// Names and sizes.
+fn variables(file: &[u8]) -> Option<BTreeMap<String, Vec<usize>>> {
+    let tensors = safetensors::SafeTensors::deserialize(file).ok()?;
+    Some(tensors.iter().map(|(name, view)| (name.to_owned(), view.shape().to_vec())).collect())
 }
 
 /// The stamp of a weights file, and whether its values are still the generated ones.
