@@ -398,7 +398,7 @@ fn a_layer_that_is_applied_twice_in_one_call_is_one_field() {
     }
     maker.output(x);
     let text = maker.text();
-    assert_contains(&text, " = layer.forward(&xs, memory);\n");
+    assert_contains(&text, " = cross.forward(&xs, memory);\n");
     assert_contains(&text, "(x.apply(&self.project) + memory.apply(&self.project)).apply(&self.output)\n");
 }
 
@@ -432,4 +432,26 @@ fn what_the_first_of_many_computes_for_all_is_computed_before() {
     assert_contains(&text, "mask.tanh();\n");
     assert_contains(&text, "for layer in &self.layers {\n");
     assert_eq!(text.matches("struct Layer").count(), 1, "{text}");
+}
+
+#[test]
+fn a_parameter_that_was_merged_with_another_is_its_own_modules() {
+    let mut maker = Maker::default();
+    let x = maker.input("x");
+    maker.class("first", "a.Scale");
+    maker.class("second", "a.Scale");
+    let scale = maker.parameter("first.scale", &[8]);
+    let y = maker.add("first", x, scale);
+    // As the repair calls it: by the one that the exporter kept, and by the node that reads it.
+    let copy = maker.parameter("first.scale__node_add_1", &[8]);
+    let y = maker.add("second", y, copy);
+    let source = maker.graph.values.iter().position(|info| info.name == "first.scale__node_add_1").map(ValueId);
+    let node = maker.graph.nodes.last_mut().unwrap();
+    node.name = "node_add_1".to_owned();
+    node.inputs = vec![source];
+    maker.output(y);
+    let text = maker.text();
+    assert_contains(&text, "xs.apply(&self.first).apply(&self.second)\n");
+    assert_contains(&text, "/// `a.Scale` at `first` and `second`: 8 parameters.");
+    assert!(!text.contains("node_add"), "{text}");
 }
