@@ -216,6 +216,21 @@ fn a_crate_begins_with_files_that_are_never_replaced() {
 }
 
 #[test]
+fn a_crate_is_not_put_into_another() {
+    let desk = Desk::new();
+    std::fs::create_dir(desk.path("out")).unwrap();
+    std::fs::write(desk.path("out/Cargo.toml"), "[package]\nname = \"mine\"\n").unwrap();
+    let said = desk.run(&["--crate"]);
+    assert_eq!(said.code, 2);
+    assert!(
+        said.err.starts_with("error: out/Cargo.toml is that of another crate\nhelp: without --crate,"),
+        "{}",
+        said.err
+    );
+    assert!(!desk.path("out/src").exists() && !desk.path("out/build.rs").exists());
+}
+
+#[test]
 fn a_crate_needs_the_sources() {
     let said = Desk::new().run(&["--crate", "--fngd", "nowhere"]);
     assert_eq!(said.code, 2);

@@ -102,7 +102,8 @@ fn main() {
 "#;
 
 fn config(libtorch: &Path) -> String {
-    format!("# An exported LIBTORCH wins.\n[env]\nLIBTORCH = {}\n", quoted(libtorch))
+    // A table, so that it can be merged with one of a folder above.
+    format!("# An exported LIBTORCH wins.\n[env]\nLIBTORCH = {{ value = {} }}\n", quoted(libtorch))
 }
 
 /// A path as a TOML string.

@@ -38,6 +38,9 @@ pub fn run(arguments: &Codegen, global: &Global) -> Result<u8> {
         state: weights::state,
     };
     let outputs = [source, values];
+    if arguments.whole_crate {
+        of_its_own(&arguments.output)?;
+    }
     if arguments.check {
         return check(&outputs, model.sha256(), global);
     }
@@ -87,6 +90,21 @@ impl Output {
     /// How what is there stands to it; `None` if nothing is.
     fn state(&self) -> Result<Option<State>> {
         Ok(read(&self.path)?.map(|found| (self.state)(&found, &self.content)))
+    }
+}
+
+/// Refuses to make a crate where another one is.
+fn of_its_own(folder: &Path) -> Result<()> {
+    let manifest = folder.join("Cargo.toml");
+    match read(&manifest)? {
+        Some(found) if !String::from_utf8_lossy(&found).contains("fngd-core") => {
+            let message = format!("{} is that of another crate", text::name(&manifest.display().to_string()));
+            Err(Failure::usage(message).with_help(
+                "without --crate, and with -o its src folder, the model becomes a module; it needs fngd-core, tch and torch-sys \
+                 (docs/five-minutes.md)",
+            ))
+        }
+        _ => Ok(()),
     }
 }
 
