@@ -79,11 +79,15 @@ impl Fngd {
 
     /// Says that epoch `epoch` (from 0) begins: its batches are counted from 0 again.
     ///
+    /// The first is epoch 0, the one in which FNGD solves for the weights: a loop `for epoch in 1..=epochs` begins
+    /// `epoch - 1`.
+    ///
     /// After [`load`](Self::load) the epoch that was saved may be begun once more: it goes on where it was, at batch
     /// [`slot`](Self::slot).
     ///
     /// # Errors
-    /// [`is_state`](Error::is_state) if this epoch, or a later one, has been begun.
+    /// [`is_state`](Error::is_state) if this epoch, or a later one, has been begun; or if it is the first of a run that
+    /// was not loaded, and not epoch 0.
     pub fn begin_epoch(&mut self, epoch: u64) -> Result<()> {
         self.place.begin_epoch(epoch)
     }
