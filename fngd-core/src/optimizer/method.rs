@@ -1,10 +1,10 @@
 //! The methods a user can ask for, and how each is put together.
 
+use super::preconditioned::refuse_attached;
 use super::{
     AdamwConfig, Composed, GradientSource, Groups, Optimizer, PlainGradient, PreconditionedGradient, SgdConfig,
     StepOptions, UpdateRule,
 };
-use super::preconditioned::refuse_attached;
 use crate::{FngdConfig, Result};
 use crate::{FngdModule, Inventory};
 

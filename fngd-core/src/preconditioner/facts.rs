@@ -14,7 +14,7 @@ pub(crate) struct Facts {
     pub geometry: Geometry,
     pub weight: Tensor,
     /// `None` if it was frozen when the optimizer was built.
-    bias: Option<Tensor>,
+    pub bias: Option<Tensor>,
 }
 
 impl Facts {
