@@ -24,6 +24,11 @@ pub trait GradientSource {
     /// Adds `1 / accumulation` of the (preconditioned) gradient of `loss` to the parameters' gradients.
     fn backward(&mut self, loss: &Tensor, accumulation: usize) -> Result<BackwardReport>;
 
+    /// Lets go of the forward passes since the latest backward, none of which will have one.
+    fn forget(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     /// See [`Optimizer::layers`](super::Optimizer::layers).
     fn layers(&self) -> Result<Vec<LayerReport>>;
 
