@@ -62,6 +62,7 @@ pub(crate) fn prepare(program: &Program, scopes: &Scopes) -> Prepared {
     prepared.scopes.modules = modules;
     prepared.scopes.keys = keys;
     infer_sizes(&mut prepared.program);
+    super::joins::hoist_shared(&prepared.program, &mut prepared.scopes);
     super::joins::hoist(&prepared.program, &mut prepared.scopes);
     super::joins::share(&mut prepared.program, &prepared.scopes);
     prepared
@@ -78,7 +79,7 @@ fn largest(program: &Program) -> usize {
 }
 
 /// The deepest module around both.
-fn common(left: &str, right: &str) -> String {
+pub(super) fn common(left: &str, right: &str) -> String {
     let same = left.split('.').zip(right.split('.')).take_while(|(left, right)| left == right);
     same.map(|(part, _)| part).collect::<Vec<_>>().join(".")
 }
