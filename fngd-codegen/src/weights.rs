@@ -71,7 +71,9 @@ fn read(file: &[u8]) -> Option<(Stamp, bool)> {
 fn values(model: &OnnxModel, variable: &Variable) -> Result<TensorData> {
     let data = model.graph().initializers.get(&variable.value);
     let missing = || Error::values(format!("variable `{}`: the file holds no float values for it", variable.path));
-    let floats = data.and_then(|data| Some((data, data.floats()?))).ok_or_else(missing)?;
+    // Masks and indices are floats in a `VarStore`: exact, or `generate` refuses them.
+    let integers = |data: &TensorData| Some(data.integers()?.into_iter().map(|number| number as f32).collect());
+    let floats = data.and_then(|data| Some((data, data.floats().or_else(|| integers(data))?))).ok_or_else(missing)?;
     let plain = TensorData::from_floats(floats.0.dims.clone(), &floats.1);
     let mut held = if variable.transposed { plain.transposed().ok_or_else(missing)? } else { plain };
     // The variable may have other dims than the file's tensor, such as [1, C, 1, 1] for a bias: the same elements.
