@@ -50,25 +50,23 @@ pub struct Variable {
 /// # Errors
 /// `is_unsupported()` if something in the model has no form in generated code, naming the nodes.
 pub fn generate(model: &OnnxModel, options: &Options) -> Result<Generated> {
-    let mut program = lift(model)?;
-    name_parameters(&mut program);
+    let program = lift(model)?;
     refuse_uneven(model.graph(), &program)?;
     let scopes = Scopes::of(model.graph(), &program);
     let name = options.name.clone().unwrap_or_else(|| default_name(model, &scopes));
     let file = model.path().file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let prepared = crate::tree::prepare(&program, &scopes);
     let variables = variables(model.graph(), &prepared)?;
-    let (text, name) = self::text(model.graph(), &program, &scopes, &name);
+    let (text, name) = self::text(model.graph(), &program.inputs, &prepared, &name);
     let source = Stamp::new(file, model.sha256()).on(&text);
     Ok(Generated { source, name, variables })
 }
 
 /// The text without its stamp, and the name of the root.
-pub(crate) fn text(graph: &Graph, program: &Program, scopes: &Scopes, name: &str) -> (String, String) {
-    let prepared = crate::tree::prepare(program, scopes);
-    let design = crate::unify::design(&prepared, name);
+pub(crate) fn text(graph: &Graph, inputs: &[ValueId], prepared: &Prepared, name: &str) -> (String, String) {
+    let design = crate::unify::design(prepared, name);
     let hint = |input: &ValueId| Some((*input, graph.values.get(input.0)?.name.clone()));
-    let hints: BTreeMap<ValueId, String> = program.inputs.iter().filter_map(hint).collect();
+    let hints: BTreeMap<ValueId, String> = inputs.iter().filter_map(hint).collect();
     let kinds = element_types(graph, &prepared.program);
     let name = design.types.last().map(|type_| type_.name.clone()).unwrap_or_default();
     (crate::emit::file(&design, &crate::emit::Facts { hints, kinds }), name)
@@ -82,26 +80,6 @@ fn element_types(graph: &Graph, program: &Program) -> BTreeMap<ValueId, ElementT
         Some((*operation.results.first()?, data.element_type)).filter(|(_, element_type)| !element_type.is_float())
     };
     program.operations.iter().filter_map(element_type).collect()
-}
-
-/// Calls parameters as the constructors in `nn` do: exporters also say `in_proj_weight`.
-fn name_parameters(program: &mut Program) {
-    for operation in &mut program.operations {
-        let Kind::Layer { layer, parameters, .. } = &mut operation.kind else { continue };
-        let names: &[&str] = match layer {
-            Layer::BatchNorm { .. } => &["weight", "bias", "running_mean", "running_var"],
-            Layer::Embedding { .. } => &["weight"],
-            _ => &["weight", "bias"],
-        };
-        let by_end = |name: &str| names.iter().find(|end| name.ends_with(**end)).copied();
-        let found: Vec<Option<&str>> = parameters.iter().map(|parameter| by_end(&parameter.name)).collect();
-        let is_clear = found.iter().all(Option::is_some)
-            && names.iter().all(|name| found.iter().filter(|found| **found == Some(*name)).count() < 2);
-        for (position, parameter) in parameters.iter_mut().enumerate() {
-            let name = if is_clear { found[position] } else { names.get(position).copied() };
-            parameter.name = name.unwrap_or(&parameter.name).to_owned();
-        }
-    }
 }
 
 /// Refuses transposed convolutions whose sizes differ by axis: `tch::nn` has no constructor for them.

@@ -26,7 +26,7 @@ impl AsBuilt {
         self.frozen = frozen;
     }
 
-    /// Asks the tensors themselves, not the device: some nanoseconds each.
+    /// Asks the tensors themselves and never waits for the device.
     ///
     /// # Errors
     /// `is_state()`, naming the first tensor that was unfrozen, or converted or moved.
