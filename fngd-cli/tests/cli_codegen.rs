@@ -89,10 +89,67 @@ fn an_edited_file_is_never_overwritten() {
     assert_eq!(said.code, 0, "{}", said.err);
     assert!(said.out.starts_with("  wrote     out/net.rs.new\n  current   out/net.safetensors\n"), "{}", said.out);
     assert!(said.out.ends_with(
-        "  note      out/net.rs is not as it was generated, so it was left alone: compare it with the .new file\n"
+        "  note      out/net.rs was left alone, as not all is as it was generated: compare it with the .new file\n"
     ));
     assert_eq!(desk.read("out/net.rs"), edited);
     assert_eq!(desk.read("out/net.rs.new"), generated);
+}
+
+#[test]
+fn text_and_weights_stay_together() {
+    let desk = Desk::new();
+    desk.run(&[]);
+    desk.edit("out/net.rs");
+    let weights = std::fs::read(desk.path("out/net.safetensors")).unwrap();
+    desk.copy("resnet20-cifar10.onnx");
+    let said = desk.run(&[]);
+    assert!(said.out.starts_with("  wrote     out/net.rs.new\n  wrote     out/net.safetensors.new\n"), "{}", said.out);
+    assert_eq!(std::fs::read(desk.path("out/net.safetensors")).unwrap(), weights);
+    // What is beside may be replaced as long as nobody has begun to edit it.
+    assert_eq!(desk.run(&[]).code, 0);
+    desk.edit("out/net.rs.new");
+    let said = desk.run(&[]);
+    assert_eq!(said.code, 2);
+    assert!(said.err.starts_with("error: out/net.rs.new was changed since it was written\n"), "{}", said.err);
+}
+
+#[test]
+fn trained_weights_count_as_edited() {
+    let desk = Desk::new();
+    desk.run(&[]);
+    // As `VarStore::save` leaves them: the same variables, other values, no stamp.
+    let generated = std::fs::read(desk.path("out/net.safetensors")).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&generated).unwrap();
+    let trained: Vec<_> = tensors
+        .iter()
+        .map(|(name, view)| (name.to_owned(), view.shape().to_vec(), vec![0u8; view.data().len()]))
+        .collect();
+    let views = trained.iter().map(|(name, shape, data)| {
+        (name, safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), data).unwrap())
+    });
+    let trained = safetensors::serialize(views, None).unwrap();
+    std::fs::write(desk.path("out/net.safetensors"), &trained).unwrap();
+    let check = desk.run(&["--check"]);
+    assert_eq!(check.code, 0, "{}", check.err);
+    assert!(check.out.contains("  edited    out/net.safetensors   from net.onnx ("), "{}", check.out);
+    desk.run(&[]);
+    assert_eq!(std::fs::read(desk.path("out/net.safetensors")).unwrap(), trained);
+}
+
+#[test]
+fn what_another_model_made_is_not_replaced() {
+    let desk = Desk::new();
+    desk.run(&[]);
+    std::fs::rename(desk.path("net.onnx"), desk.path("NET.onnx")).unwrap();
+    let output = Command::new(LAUNCHER)
+        .args(["codegen", "NET.onnx", "-o", "out"])
+        .current_dir(desk.folder.path())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let expected =
+        "error: out/net.rs was generated from net.onnx\nhelp: choose another folder with -o, or move it away\n";
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), expected);
 }
 
 #[test]
@@ -138,7 +195,8 @@ fn check_tells_current_edited_stale_and_missing_apart() {
     assert!(stale.out.starts_with("  stale     out/net.rs   from net.onnx ("), "{}", stale.out);
     assert_eq!(
         stale.err,
-        "error: out/net.rs is stale, out/net.safetensors is stale\nhelp: the same command without --check writes it anew\n"
+        "error: out/net.rs is stale, out/net.safetensors is stale\nhelp: the same command without --check writes it; \
+         what is not as it was generated stays, with a .new file beside it\n"
     );
 }
 
@@ -155,6 +213,21 @@ fn a_crate_begins_with_files_that_are_never_replaced() {
     assert!(again.out.contains("  kept      out/src/main.rs\n"), "{}", again.out);
     assert_eq!(desk.read("out/src/main.rs"), "fn main() {}\n");
     assert_eq!(desk.run(&["--crate", "--check"]).code, 0);
+}
+
+#[test]
+fn a_crate_is_not_put_into_another() {
+    let desk = Desk::new();
+    std::fs::create_dir(desk.path("out")).unwrap();
+    std::fs::write(desk.path("out/Cargo.toml"), "[package]\nname = \"mine\"\n").unwrap();
+    let said = desk.run(&["--crate"]);
+    assert_eq!(said.code, 2);
+    assert!(
+        said.err.starts_with("error: out/Cargo.toml is that of another crate\nhelp: without --crate,"),
+        "{}",
+        said.err
+    );
+    assert!(!desk.path("out/src").exists() && !desk.path("out/build.rs").exists());
 }
 
 #[test]

@@ -3,10 +3,14 @@
 use crate::operation::{Kind, Layer, Operation, Parameter, Program};
 use crate::scope::{Scopes, join};
 use crate::stamp::Stamp;
+use crate::tree::Prepared;
 use crate::{Error, Result, lift};
 use fngd_onnx::OnnxModel;
-use fngd_onnx::graph::{ElementType, Graph, ValueId};
-use std::collections::{BTreeMap, BTreeSet};
+use fngd_onnx::graph::{ElementType, Graph, TensorData, ValueId};
+use std::collections::BTreeMap;
+
+/// Up to here a float32 holds every integer.
+const LARGEST_INTEGER: u64 = 1 << 24;
 
 /// How to generate.
 #[derive(Debug, Clone, Default)]
@@ -46,23 +50,23 @@ pub struct Variable {
 /// # Errors
 /// `is_unsupported()` if something in the model has no form in generated code, naming the nodes.
 pub fn generate(model: &OnnxModel, options: &Options) -> Result<Generated> {
-    let mut program = lift(model)?;
-    name_parameters(&mut program);
+    let program = lift(model)?;
     refuse_uneven(model.graph(), &program)?;
     let scopes = Scopes::of(model.graph(), &program);
     let name = options.name.clone().unwrap_or_else(|| default_name(model, &scopes));
     let file = model.path().file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let (text, name) = self::text(model.graph(), &program, &scopes, &name);
+    let prepared = crate::tree::prepare(&program, &scopes);
+    let variables = variables(model.graph(), &prepared)?;
+    let (text, name) = self::text(model.graph(), &program.inputs, &prepared, &name);
     let source = Stamp::new(file, model.sha256()).on(&text);
-    Ok(Generated { source, name, variables: variables(&program, &scopes) })
+    Ok(Generated { source, name, variables })
 }
 
 /// The text without its stamp, and the name of the root.
-pub(crate) fn text(graph: &Graph, program: &Program, scopes: &Scopes, name: &str) -> (String, String) {
-    let prepared = crate::tree::prepare(program, scopes);
-    let design = crate::unify::design(&prepared, name);
+pub(crate) fn text(graph: &Graph, inputs: &[ValueId], prepared: &Prepared, name: &str) -> (String, String) {
+    let design = crate::unify::design(prepared, name);
     let hint = |input: &ValueId| Some((*input, graph.values.get(input.0)?.name.clone()));
-    let hints: BTreeMap<ValueId, String> = program.inputs.iter().filter_map(hint).collect();
+    let hints: BTreeMap<ValueId, String> = inputs.iter().filter_map(hint).collect();
     let kinds = element_types(graph, &prepared.program);
     let name = design.types.last().map(|type_| type_.name.clone()).unwrap_or_default();
     (crate::emit::file(&design, &crate::emit::Facts { hints, kinds }), name)
@@ -78,26 +82,6 @@ fn element_types(graph: &Graph, program: &Program) -> BTreeMap<ValueId, ElementT
     program.operations.iter().filter_map(element_type).collect()
 }
 
-/// Calls parameters as the constructors in `nn` do: exporters also say `in_proj_weight`.
-fn name_parameters(program: &mut Program) {
-    for operation in &mut program.operations {
-        let Kind::Layer { layer, parameters, .. } = &mut operation.kind else { continue };
-        let names: &[&str] = match layer {
-            Layer::BatchNorm { .. } => &["weight", "bias", "running_mean", "running_var"],
-            Layer::Embedding { .. } => &["weight"],
-            _ => &["weight", "bias"],
-        };
-        let by_end = |name: &str| names.iter().find(|end| name.ends_with(**end)).copied();
-        let found: Vec<Option<&str>> = parameters.iter().map(|parameter| by_end(&parameter.name)).collect();
-        let is_clear = found.iter().all(Option::is_some)
-            && names.iter().all(|name| found.iter().filter(|found| **found == Some(*name)).count() < 2);
-        for (position, parameter) in parameters.iter_mut().enumerate() {
-            let name = if is_clear { found[position] } else { names.get(position).copied() };
-            parameter.name = name.unwrap_or(&parameter.name).to_owned();
-        }
-    }
-}
-
 /// Refuses transposed convolutions whose sizes differ by axis: `tch::nn` has no constructor for them.
 fn refuse_uneven(graph: &Graph, program: &Program) -> Result<()> {
     for operation in &program.operations {
@@ -109,8 +93,7 @@ fn refuse_uneven(graph: &Graph, program: &Program) -> Result<()> {
         let Some(output_padding) = output_padding else { continue };
         let is_even = |sizes: &[i64]| sizes.windows(2).all(|pair| pair[0] == pair[1]);
         if ![kernel, stride, padding, dilation, output_padding].into_iter().all(|sizes| is_even(sizes)) {
-            let node = operation.nodes.first().and_then(|node| graph.nodes.get(*node));
-            let name = node.map_or_else(|| "a transposed convolution".to_owned(), |node| node.describe());
+            let name = described(graph, operation);
             return Err(Error::unsupported(format!(
                 "{name}: its kernel {kernel:?}, stride {stride:?} or padding {padding:?} differ by axis, for which `tch::nn` has no \
                  transposed convolution; `fngd-cli train` can train the model all the same"
@@ -120,20 +103,29 @@ fn refuse_uneven(graph: &Graph, program: &Program) -> Result<()> {
     Ok(())
 }
 
+/// The node that an operation stands for, as errors name it.
+fn described(graph: &Graph, operation: &Operation) -> String {
+    let node = operation.nodes.first().and_then(|node| graph.nodes.get(*node));
+    node.map_or_else(|| "a layer".to_owned(), |node| node.describe())
+}
+
 fn default_name(model: &OnnxModel, scopes: &Scopes) -> String {
     let stem = || model.path().file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     let class = scopes.classes.get("").filter(|class| !class.starts_with("torch.nn.modules."));
     class.cloned().unwrap_or_else(stem)
 }
 
-fn variables(program: &Program, scopes: &Scopes) -> Vec<Variable> {
+/// What the constructors make: one variable per parameter that is left when shared weights belong to one layer.
+///
+/// # Errors
+/// If convolutions share a weight, or two unlike tensors have one path.
+fn variables(graph: &Graph, prepared: &Prepared) -> Result<Vec<Variable>> {
     let mut variables: Vec<Variable> = Vec::new();
-    let mut seen = BTreeSet::new();
-    // A weight that two layers share is a variable of the first.
-    let mut sources = BTreeSet::new();
-    for (index, operation) in program.operations.iter().enumerate() {
-        let Some(key) = &scopes.keys[index] else { continue };
-        let path = join(&scopes.modules[index], key);
+    let mut paths: BTreeMap<String, usize> = BTreeMap::new();
+    let mut kernels: BTreeMap<ValueId, String> = BTreeMap::new();
+    for (index, operation) in prepared.program.operations.iter().enumerate() {
+        let Some(key) = &prepared.scopes.keys[index] else { continue };
+        let path = join(&prepared.scopes.modules[index], key);
         let (parameters, layer): (&[Parameter], Option<&Layer>) = match &operation.kind {
             Kind::Layer { parameters, layer, .. } => (parameters, Some(layer)),
             Kind::Parameter(parameter) => (std::slice::from_ref(parameter), None),
@@ -145,17 +137,51 @@ fn variables(program: &Program, scopes: &Scopes) -> Vec<Variable> {
                 Some(_) => join(&path, name),
                 None => path.clone(),
             };
-            let is_shared = name == "weight" && !sources.insert((*source, *transposed));
-            if seen.insert(path.clone()) && !is_shared {
-                variables.push(Variable {
-                    path,
-                    value: *source,
-                    dims: dims.clone(),
-                    transposed: *transposed,
-                    trainable: *trainable,
-                });
+            if matches!(layer, Some(Layer::Convolution { .. })) && name == "weight" && *trainable {
+                let first = kernels.entry(*source).or_insert_with(|| path.clone());
+                if *first != path {
+                    return Err(Error::unsupported(format!(
+                        "{}: its weight is also that of another convolution, `{first}`, for which generated code has no form; \
+                         `fngd-cli train` can train the model all the same",
+                        described(graph, operation)
+                    )));
+                }
+            }
+            let integers = graph.initializers.get(source).and_then(TensorData::integers).unwrap_or_default();
+            if integers.iter().any(|number| number.unsigned_abs() > LARGEST_INTEGER) {
+                return Err(Error::unsupported(format!(
+                    "{}: its constant `{path}` has integers above {LARGEST_INTEGER}, which the floats of a `VarStore` do not hold exactly",
+                    described(graph, operation)
+                )));
+            }
+            let variable = Variable {
+                path: path.clone(),
+                value: *source,
+                dims: dims.clone(),
+                transposed: *transposed,
+                trainable: *trainable,
+            };
+            match paths.get(&path).map(|known| &variables[*known]) {
+                None => {
+                    paths.insert(path, variables.len());
+                    variables.push(variable);
+                }
+                Some(known) if is_same(graph, known, &variable) => (),
+                Some(_) => {
+                    return Err(Error::unsupported(format!(
+                        "{}: two different tensors of the file would be the variable `{path}`; rename one of their initializers",
+                        described(graph, operation)
+                    )));
+                }
             }
         }
     }
-    variables
+    Ok(variables)
+}
+
+/// Whether both hold the same elements.
+fn is_same(graph: &Graph, one: &Variable, other: &Variable) -> bool {
+    let data = |variable: &Variable| graph.initializers.get(&variable.value);
+    let has_same_form = one.dims == other.dims && one.transposed == other.transposed;
+    has_same_form && (one.value == other.value || data(one) == data(other))
 }

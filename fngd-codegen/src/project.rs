@@ -102,7 +102,8 @@ fn main() {
 "#;
 
 fn config(libtorch: &Path) -> String {
-    format!("# An exported LIBTORCH wins.\n[env]\nLIBTORCH = {}\n", quoted(libtorch))
+    // A table, so that it can be merged with one of a folder above.
+    format!("# An exported LIBTORCH wins.\n[env]\nLIBTORCH = {{ value = {} }}\n", quoted(libtorch))
 }
 
 /// A path as a TOML string.
@@ -110,6 +111,10 @@ fn quoted(path: &Path) -> String {
     let text = path.to_string_lossy();
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
+
+/// What Cargo keeps for itself, and the crates that a generated one uses.
+const TAKEN: [&str; 11] =
+    ["build", "deps", "examples", "incremental", "test", "tch", "torch-sys", "fngd-core", "core", "std", "alloc"];
 
 /// A name that Cargo takes for a package, from any text: `ResNet 18 (CIFAR)` gives `resnet-18-cifar`.
 pub fn package_name(text: &str) -> String {
@@ -125,6 +130,8 @@ pub fn package_name(text: &str) -> String {
     match name.chars().next() {
         None => "model".to_owned(),
         Some(first) if first.is_ascii_digit() => format!("model-{name}"),
+        Some(_) if TAKEN.contains(&name) => format!("{name}-model"),
+        Some(_) if syn::parse_str::<syn::Ident>(&name.replace('-', "_")).is_err() => format!("{name}-model"),
         Some(_) => name.to_owned(),
     }
 }
@@ -132,9 +139,8 @@ pub fn package_name(text: &str) -> String {
 /// A name that Rust takes for a module, from any text: `package_name` with underscores.
 pub fn module_name(text: &str) -> String {
     let name = package_name(text).replace('-', "_");
-    // A name that is a keyword, or that the crate's own files have.
-    let is_taken = syn::parse_str::<syn::Ident>(&name).is_err() || ["main", "lib", "build"].contains(&name.as_str());
-    if is_taken { format!("{name}_model") } else { name }
+    // The crate's own files.
+    if ["main", "lib"].contains(&name.as_str()) { format!("{name}_model") } else { name }
 }
 
 #[cfg(test)]
@@ -149,8 +155,10 @@ mod tests {
             ("3d-unet.v2", "model-3d-unet-v2", "model_3d_unet_v2"),
             ("модель", "model", "model"),
             ("", "model", "model"),
-            ("type", "type", "type_model"),
+            ("type", "type-model", "type_model"),
+            ("build", "build-model", "build_model"),
             ("main", "main", "main_model"),
+            ("tch", "tch-model", "tch_model"),
         ] {
             assert_eq!(package_name(text), package);
             assert_eq!(module_name(text), module);

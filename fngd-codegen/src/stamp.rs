@@ -79,21 +79,37 @@ impl fmt::Display for Stamp {
 pub fn state(found: &str, wanted: &str) -> State {
     let found = found.replace("\r\n", "\n");
     match Stamp::read(&found) {
-        Some((_, true)) if essence(&found).eq(essence(wanted)) => State::Current,
+        Some((_, true)) if essence(&found) == essence(wanted) => State::Current,
         None => State::Foreign,
         Some((stamp, true)) => State::Stale(stamp),
         Some((stamp, false)) => State::Edited(stamp),
     }
 }
 
-/// The text without what formatters add and take away.
-fn essence(text: &str) -> impl Iterator<Item = char> + '_ {
-    text.chars().filter(|character| !character.is_whitespace() && !",{}".contains(*character))
+/// The text without what formatters add and take away: white space that separates no words, and a comma before a closing bracket.
+fn essence(text: &str) -> String {
+    let is_word = |character: char| character.is_alphanumeric() || character == '_';
+    let mut kept = String::with_capacity(text.len());
+    let mut after_space = false;
+    for character in text.chars() {
+        if character.is_whitespace() {
+            after_space = true;
+            continue;
+        }
+        if ")]}".contains(character) && kept.ends_with(',') {
+            kept.pop();
+        }
+        if after_space && is_word(character) && kept.chars().next_back().is_some_and(is_word) {
+            kept.push(' ');
+        }
+        kept.push(character);
+        after_space = false;
+    }
+    kept
 }
 
 fn sum(text: &str) -> String {
-    let text: String = essence(text).collect();
-    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(essence(text).as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -129,6 +145,12 @@ mod tests {
         let formatted = wanted.replace("fn main() {}", "fn main() {\n}");
         assert_ne!(formatted, wanted);
         assert_eq!(state(&formatted, &wanted), State::Current);
+        // Numbers are told apart by white space and commas.
+        let numbers = stamp().on("f(4, 3, [1, 12]);\n");
+        for edited in ["f(43, [1, 12]);\n", "f(4, 3, [11, 2]);\n", "f(4, 3, [1, 1 2]);\n"] {
+            let edited = numbers.replace("f(4, 3, [1, 12]);\n", edited);
+            assert_eq!(state(&edited, &numbers), State::Edited(stamp()), "{edited}");
+        }
         // A stamp that somebody took off.
         assert_eq!(state(BODY, &wanted), State::Foreign);
         assert_eq!(state("", &wanted), State::Foreign);

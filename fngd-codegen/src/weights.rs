@@ -32,15 +32,27 @@ fn view(data: &TensorData) -> Result<TensorView<'_>> {
 }
 
 /// How the weights file `found` stands to `wanted`.
+///
+/// `VarStore::save` keeps no stamp: a file with the same variables counts as the generated one, trained since.
 pub fn state(found: &[u8], wanted: &[u8]) -> State {
     if found == wanted {
         return State::Current;
     }
     match read(found) {
+        None if variables(found).is_some() && variables(found) == variables(wanted) => match read(wanted) {
+            Some((stamp, _)) => State::Edited(stamp),
+            None => State::Foreign,
+        },
         None => State::Foreign,
         Some((stamp, true)) => State::Stale(stamp),
         Some((stamp, false)) => State::Edited(stamp),
     }
+}
+
+/// Names and sizes.
+fn variables(file: &[u8]) -> Option<BTreeMap<String, Vec<usize>>> {
+    let tensors = safetensors::SafeTensors::deserialize(file).ok()?;
+    Some(tensors.iter().map(|(name, view)| (name.to_owned(), view.shape().to_vec())).collect())
 }
 
 /// The stamp of a weights file, and whether its values are still the generated ones.
@@ -59,7 +71,9 @@ fn read(file: &[u8]) -> Option<(Stamp, bool)> {
 fn values(model: &OnnxModel, variable: &Variable) -> Result<TensorData> {
     let data = model.graph().initializers.get(&variable.value);
     let missing = || Error::values(format!("variable `{}`: the file holds no float values for it", variable.path));
-    let floats = data.and_then(|data| Some((data, data.floats()?))).ok_or_else(missing)?;
+    // Masks and indices are floats in a `VarStore`: exact, or `generate` refuses them.
+    let integers = |data: &TensorData| Some(data.integers()?.into_iter().map(|number| number as f32).collect());
+    let floats = data.and_then(|data| Some((data, data.floats().or_else(|| integers(data))?))).ok_or_else(missing)?;
     let plain = TensorData::from_floats(floats.0.dims.clone(), &floats.1);
     let mut held = if variable.transposed { plain.transposed().ok_or_else(missing)? } else { plain };
     // The variable may have other dims than the file's tensor, such as [1, C, 1, 1] for a bias: the same elements.

@@ -1,7 +1,7 @@
 //! What exporters write, and the calls that are read out of it. The models are made by `make.py`; that they compute the same is tested
 //! where libtorch is, in `tests/tests/lifted`.
 
-use fngd_codegen::lift;
+use fngd_codegen::{Generated, Options, generate, lift, weights};
 use fngd_onnx::{ImportOptions, OnnxModel};
 use std::path::{Path, PathBuf};
 
@@ -518,4 +518,61 @@ fn a_resnet_is_no_longer_than_by_hand() {
     let text = lifted(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/resnet20-cifar10.onnx"));
     // Stem 3, 9 blocks of 7, 2 shortcuts of 3, mean and linear layer 2; the first and the last line are inputs and outputs.
     assert_eq!(text.lines().count() - 2, 3 + 9 * 7 + 2 * 3 + 2, "{text}");
+}
+
+/// The generated model with its weights, or the error.
+fn generated(name: &str) -> Result<(Generated, Vec<u8>), String> {
+    let model =
+        OnnxModel::open(&small(name), &ImportOptions::default()).expect("the models of the tests can be opened");
+    let generated = generate(&model, &Options::default()).map_err(|error| error.to_string())?;
+    let weights = weights::file(&model, &generated.variables).map_err(|error| error.to_string())?;
+    Ok((generated, weights))
+}
+
+#[test]
+fn a_weight_that_is_used_both_ways_round_is_one_variable() {
+    for (name, biases) in [("linear_both_ways", 0), ("gemm_both_ways", 2)] {
+        let (generated, _) = generated(name).expect(name);
+        let text: String = generated.source.split_whitespace().collect();
+        assert!(text.contains(".relu().matmul(&self.") && text.contains("linear.ws)"), "{}", generated.source);
+        let weights = generated.variables.iter().filter(|variable| variable.path.ends_with(".weight")).count();
+        assert_eq!((weights, generated.variables.len()), (1, 1 + biases), "{:?}", generated.variables);
+    }
+}
+
+#[test]
+fn convolutions_that_share_a_weight_are_refused() {
+    assert_eq!(
+        generated("convolutions_tied").map(|_| ()),
+        Err("node `Conv_1` (Conv, opset 20): its weight is also that of another convolution, `conv.weight`, for which generated \
+             code has no form; `fngd-cli train` can train the model all the same"
+            .to_owned())
+    );
+}
+
+#[test]
+fn tables_of_integers_are_buffers() {
+    let (generated, weights) = generated("gather_table").expect("it has a form");
+    assert!(generated.source.contains("xs.index_select(1, &self.table.to_kind(Kind::Int64))"), "{}", generated.source);
+    let values: Vec<u8> = [2.0_f32, 0.0].into_iter().flat_map(f32::to_le_bytes).collect();
+    assert!(weights.ends_with(&values));
+}
+
+#[test]
+fn what_libtorch_would_compute_differently_is_refused() {
+    let refused = |node: &str, why: &str| {
+        format!(
+            "1 of 1 nodes have no form in generated code:\n  node {node}: {why}\n\
+             The model can be trained all the same, from its file: `fngd-cli train`."
+        )
+    };
+    let selu = refused(
+        "`Selu_0` (Selu, opset 20)",
+        "attributes `alpha` and `gamma` are 1.25 and 0.5, only 1.6732632 and 1.050701 have a name",
+    );
+    let gather = refused(
+        "`Gather_0` (Gather, opset 20)",
+        "it picks element -1, counted from the end; make its indices positive",
+    );
+    check(&[("constants_of_selu", &selu), ("gather_from_end", &gather), ("selu", "(x0)\nx1 = x0.selu()\n-> x1")]);
 }

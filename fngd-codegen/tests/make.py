@@ -99,6 +99,17 @@ GRAPHS = {
     "first": ("float[N, 5, 4] x", "float[N, 4] y", {}, "y = Gather<axis=1>(x, index0)"),
     "narrow": ("float[N, 5, 4] x", "float[N, 3, 4] y", {}, "y = Slice(x, int1, int4, int1)"),
     "every_other": ("float[N, 4, 6, 6] x", "float[N, 4, 3, 3] y", {}, "y = Slice(x, starts00, ends, axes23, steps22)"),
+    "linear_both_ways": ("float[N, 4] x", "float[N, 4] y", {"fc.weight": [4, 4]},
+                         "h = MatMul(x, fc.weight) p = Relu(h) t = Transpose<perm=[1, 0]>(fc.weight) y = MatMul(p, t)"),
+    "gemm_both_ways": ("float[N, 4] x", "float[N, 4] y", {"fc.weight": [4, 4], "fc.bias": [4], "back": [4]},
+                       "h = Gemm<transB=1>(x, fc.weight, fc.bias) p = Relu(h) y = Gemm(p, fc.weight, back)"),
+    "convolutions_tied": ("float[N, 2, 6, 6] x", "float[N, 2, 6, 6] y", {"conv.weight": [2, 2, 3, 3]},
+                          "h = Conv<pads=[1, 1, 1, 1]>(x, conv.weight)"
+                          " y = Conv<pads=[2, 2, 2, 2], dilations=[2, 2]>(h, conv.weight)"),
+    "gather_table": ("float[N, 3] x", "float[N, 2] y", {}, "y = Gather<axis=1>(x, table)"),
+    "gather_from_end": ("float[N, 3] x", "float[N, 2] y", {}, "y = Gather<axis=1>(x, from_end)"),
+    "selu": ("float[N, 4] x", "float[N, 4] y", {}, "y = Selu(x)"),
+    "constants_of_selu": ("float[N, 4] x", "float[N, 4] y", {}, "y = Selu<alpha=1.25, gamma=0.5>(x)"),
     "refused": ("float[N, 4] x", "float[N, 4] y", {},
                 "a = Det(x) b = Hardmax(x) c = Hardmax(b) y = Add(c, a)"),
 }
@@ -108,7 +119,7 @@ CONSTANTS = {
     "root_2_pi": (2 / numpy.pi) ** 0.5, "cubic": 0.044715, "never": -1e30, "ones2": [1.0, 1.0], "zeros2": [0.0, 0.0],
     "index0": 0, "index1": 1, "index2": 2, "int0": [0], "int1": [1], "int2": [2], "int3": [3], "int4": [4], "int6": [6],
     "split3": [-1, 5, 3, 4], "split4": [-1, 5, 4, 3], "groups2": [0, 2, -1], "shape55": [5, 5], "parts": [2, 4],
-    "starts00": [0, 0], "ends": [2**63 - 1] * 2, "axes23": [2, 3], "steps22": [2, 2],
+    "starts00": [0, 0], "ends": [2**63 - 1] * 2, "axes23": [2, 3], "steps22": [2, 2], "table": [2, 0], "from_end": [-1, 0],
 }
 
 

@@ -26,6 +26,10 @@ impl Visitor for Plain<'_> {
         self.0.parameter(parameter);
     }
 
+    fn untrained(&mut self, tensor: Parameter) {
+        self.0.untrained(tensor);
+    }
+
     fn layer(&mut self, layer: Layer) {
         self.0.plain_layer(layer, "`#[fngd(plain)]`");
     }

@@ -41,6 +41,9 @@ pub trait Visitor {
     /// first.
     fn parameter(&mut self, parameter: Parameter);
 
+    /// A tensor that an optimizer does not update: frozen, or computed from a parameter, as the transpose of a tied weight is.
+    fn untrained(&mut self, _tensor: Parameter) {}
+
     /// A layer whose weight (and bias) receive the preconditioned gradient. Its parameters are reported separately.
     fn layer(&mut self, layer: Layer);
 

@@ -4,10 +4,13 @@ use crate::module::Preconditioned;
 use crate::{FngdModule, Layer, Parameter, Path, Role, Visitor};
 use tch::{Tensor, nn};
 
-/// Shows `tensor`, unless it is frozen.
+/// Shows `tensor`: as a parameter if it is a leaf that is not frozen.
 pub(crate) fn visit_parameter(tensor: &Tensor, role: Role, path: &Path, visitor: &mut dyn Visitor) {
-    if tensor.requires_grad() {
-        visitor.parameter(Parameter { name: path.to_string(), tensor: tensor.shallow_clone(), role });
+    let parameter = Parameter { name: path.to_string(), tensor: tensor.shallow_clone(), role };
+    if tensor.requires_grad() && tensor.is_leaf() {
+        visitor.parameter(parameter);
+    } else {
+        visitor.untrained(parameter);
     }
 }
 

@@ -103,24 +103,26 @@ impl Preconditioner {
         self.start(batch)
     }
 
-    /// Announces the samples of the forward pass that has just run: as many as its first layer saw.
+    /// Announces the samples of the forward pass that has just run: as many as its first layer saw. After an error,
+    /// [`forget_forward`](Self::forget_forward).
     pub fn begin_seen(&mut self, epoch: u64, slot: u64) -> Result<()> {
         if self.config.share == Share::Sample {
             let message =
                 "weights shared by sample need to know the samples: announce their indices before the forward pass";
             return Err(Error::state(message));
         }
-        let rows = self.seen.rows(|index| &self.layers[index].name);
-        if rows.is_err() {
-            self.forget_forward();
-        }
-        self.start(&Batch { epoch, slot, samples: (0..rows?).collect() })
+        let rows = self.seen.rows(|index| &self.layers[index].name)?;
+        self.start(&Batch { epoch, slot, samples: (0..rows).collect() })
     }
 
     /// Chooses where the weights of the micro-batch come from.
     fn start(&mut self, batch: &Batch) -> Result<()> {
+        self.batch = None;
         if batch.samples.is_empty() {
             return Err(Error::config("a batch must hold at least one sample, found none"));
+        }
+        if let Some(negative) = batch.samples.iter().find(|sample| **sample < 0) {
+            return Err(Error::config(format!("the samples of a batch are counted from 0, found {negative}")));
         }
         self.plan = if self.config.solves_in(batch.epoch) {
             Plan::Solve
@@ -287,7 +289,7 @@ impl Preconditioner {
         let batch = self.batch.as_ref();
         batch
             .map(|batch| batch.samples.len() as i64)
-            .ok_or_else(|| Error::state("backward after the batch was finished"))
+            .ok_or_else(|| Error::state("an FNGD optimizer holds the model, and this is not its `backward`: call that one, or drop the optimizer first"))
     }
 
     fn epoch(&self) -> u64 {

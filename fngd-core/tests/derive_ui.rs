@@ -10,12 +10,12 @@ use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::SystemTime;
 
 #[test]
 fn wrong_uses_are_compile_errors() {
     for case in cases("fail") {
-        let (succeeded, found) = compile(&case, "fngd_core", "metadata");
+        let (succeeded, found) = compile(&case, "fngd_core");
         assert!(!succeeded, "{} compiles", case.display());
         let file = case.with_extension("txt");
         if std::env::var_os("FNGD_BLESS").is_some() {
@@ -31,34 +31,9 @@ fn right_uses_compile_without_warnings() {
     for case in cases("pass") {
         // One crate has it under another name, and only under that.
         let name = if case.file_stem() == Some(OsStr::new("renamed_crate")) { "natural_gradient" } else { "fngd_core" };
-        let (succeeded, found) = compile(&case, name, "metadata");
+        let (succeeded, found) = compile(&case, name);
         assert!(succeeded && found.is_empty(), "{}:\n{found}", case.display());
     }
-}
-
-/// What the derive costs: a struct of 100 fields with it, less the same struct without it. Prints seconds; see docs/results.md.
-#[test]
-#[ignore = "a measurement"]
-fn compile_time_of_100_fields() {
-    let fields: String = (0..100).fold(String::new(), |mut fields, index| {
-        let _ = writeln!(fields, "    #[fngd(precondition)] pub conv{index}: fngd_core::nn::Conv2D,");
-        fields
-    });
-    let folder = tempfile::tempdir().unwrap();
-    let measure = |name: &str, source: String| {
-        let file = folder.path().join(name);
-        fs::write(&file, source).unwrap();
-        let time = |_| {
-            let start = Instant::now();
-            assert!(compile(&file, "fngd_core", "link").0);
-            start.elapsed()
-        };
-        (0..9).map(time).min().unwrap_or(Duration::ZERO).as_secs_f64()
-    };
-    let with = measure("with.rs", format!("#[derive(fngd_core::FngdModule)]\npub struct Model {{\n{fields}}}\n"));
-    let fields = fields.replace("#[fngd(precondition)]", "");
-    let without = measure("without.rs", format!("pub struct Model {{\n{fields}}}\n"));
-    println!("100 fields: {with:.3} s with the derive, {without:.3} s without, so {:.3} s for it", with - without);
 }
 
 fn cases(kind: &str) -> Vec<PathBuf> {
@@ -70,13 +45,13 @@ fn cases(kind: &str) -> Vec<PathBuf> {
     cases
 }
 
-/// Whether `case` compiles to `product` with this crate called `name`, and what the compiler says.
-fn compile(case: &Path, name: &str, product: &str) -> (bool, String) {
+/// Whether `case` compiles with this crate called `name`, and what the compiler says.
+fn compile(case: &Path, name: &str) -> (bool, String) {
     let executable = std::env::current_exe().unwrap();
     let dependencies = executable.parent().unwrap();
     let output_folder = tempfile::tempdir().unwrap();
     let mut compiler = Command::new(std::env::var_os("RUSTC").unwrap_or("rustc".into()));
-    compiler.args(["--edition=2024", "--crate-type=lib", "--error-format=json", "--emit", product, "--out-dir"]);
+    compiler.args(["--edition=2024", "--crate-type=lib", "--error-format=json", "--emit=metadata", "--out-dir"]);
     compiler.arg(output_folder.path()).arg("--extern").arg(format!("{name}={}", library(dependencies).display()));
     compiler.arg("-L").arg(format!("dependency={}", dependencies.display())).arg(case);
     let output = compiler.output().expect("rustc runs");

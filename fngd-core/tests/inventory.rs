@@ -177,3 +177,74 @@ fn variables_may_change_their_kind() {
     assert_eq!(inventory.layers[0].weight().kind(), tch::Kind::Double);
     inventory.check(&variables).unwrap();
 }
+
+#[derive(FngdModule)]
+struct Autoencoder {
+    encoder: nn::Linear,
+    decoder: nn::Linear,
+    head: nn::Linear,
+}
+
+impl Autoencoder {
+    fn new(vs: &nn::Path<'_>) -> Self {
+        let constant =
+            |value| LinearConfig { ws_init: Init::Const(value), bs_init: Some(Init::Const(0.1)), bias: true };
+        let encoder = nn::linear(vs / "encoder", 4, 3, constant(0.2));
+        Self {
+            decoder: nn::Linear::tied(vs / "decoder", &encoder.ws.tr(), Some((vs / "decoder").zeros("bias", &[4]))),
+            head: nn::linear(vs / "head", 4, 2, constant(-0.3)),
+            encoder,
+        }
+    }
+
+    fn loss(&self) -> Tensor {
+        let inputs = Tensor::arange(20, (tch::Kind::Float, Device::Cpu)).view([5, 4]).sin();
+        let outputs = inputs.apply(&self.encoder).tanh().apply(&self.decoder);
+        (&outputs - &inputs).square().mean(None) + outputs.apply(&self.head).square().mean(None)
+    }
+}
+
+#[test]
+fn a_weight_computed_from_a_parameter_is_none_and_its_gradient_goes_on() {
+    use fngd_core::optimizer::SgdConfig;
+    use nn::OptimizerConfig;
+    let [variables, plain] = [0, 1].map(|_| VarStore::new(Device::Cpu));
+    let [model, plain_model] = [&variables, &plain].map(|variables| Autoencoder::new(&variables.root()));
+
+    let inventory = Inventory::of(&model);
+    inventory.check(&variables).unwrap();
+    let names: Vec<_> = inventory.layers.iter().map(|layer| layer.name()).collect();
+    assert_eq!(names, ["head"]);
+    let reasons: Vec<_> =
+        inventory.plain_layers.iter().map(|plain| (plain.layer.name(), plain.because.as_str())).collect();
+    let expected = [
+        ("encoder", "its weight shares memory with `decoder.weight`"),
+        ("decoder", "its weight is computed from `encoder.weight`"),
+    ];
+    assert_eq!(reasons, expected);
+
+    // With this damping every w is 1.
+    let config = FngdConfig { damping: 1e6, ..Default::default() };
+    let inner = Inner::Sgd(SgdConfig { momentum: 0.0, weight_decay: 0.0, nesterov: false });
+    let mut optimizer =
+        fngd_core::Fngd::builder(&model).with_config(config).with_inner(inner).with_learning_rate(0.1).build().unwrap();
+    let mut sgd = nn::Sgd::default().build(&plain, 0.1).unwrap();
+    for epoch in 0..4 {
+        optimizer.begin_epoch(epoch).unwrap();
+        optimizer.backward_step(&model.loss()).unwrap();
+        sgd.backward_step(&plain_model.loss());
+    }
+    let plain = plain.variables();
+    for (name, tensor) in variables.variables() {
+        assert!((tensor - &plain[&name]).abs().max().double_value(&[]) < 1e-5, "{name}");
+    }
+}
+
+#[test]
+fn frozen_tensors_are_listed() {
+    let mut variables = VarStore::new(Device::Cpu);
+    let model = nn::linear(variables.root() / 0, 4, 2, Default::default());
+    variables.freeze();
+    let names: Vec<_> = Inventory::of(&vec![model]).frozen.into_iter().map(|tensor| tensor.name).collect();
+    assert_eq!(names, ["0.weight", "0.bias"]);
+}

@@ -392,3 +392,121 @@ fn train_one(net: &Net, optimizer: &mut Fngd) -> Result<()> {
 fn refused<T>(result: Result<T>) -> String {
     result.err().expect("a refusal").to_string()
 }
+
+#[test]
+fn a_store_that_does_not_hold_the_model_is_refused() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().join("run.safetensors");
+    let (variables, other) = (store(), store());
+    let (net, _twin) = (Net::new(&variables), Net::new(&other));
+    let mut optimizer = Fngd::new(&net, FngdConfig::default())?;
+    let expected = "the VarStore does not hold `hidden.weight`, `hidden.bias`, `head.weight` and 1 more of the model: give the one that the model was built in";
+    let error = optimizer.save(&path, &other).unwrap_err();
+    assert!(error.is_state());
+    assert_eq!(error.to_string(), expected);
+    assert!(!path.exists());
+    optimizer.save(&path, &variables)?;
+    assert_eq!(refused(optimizer.load(&path, &other)), expected);
+    optimizer.load(&path, &variables)
+}
+
+#[test]
+fn a_bias_frozen_on_the_way_stays_as_it_is() -> Result<()> {
+    let variables = store();
+    let net = Net::new(&variables);
+    let mut optimizer = Fngd::new(&net, FngdConfig::default())?;
+    let bias = net.head.bias().unwrap();
+    let (before, weight) = (bias.copy(), net.head.weight().copy());
+    let _ = bias.set_requires_grad(false);
+    // Solved for and recalled.
+    train(&net, &mut optimizer, 6)?;
+    assert!(bias.equal(&before.detach()));
+    assert!(!net.head.weight().equal(&weight));
+    Ok(())
+}
+
+#[test]
+fn what_was_unfrozen_or_converted_needs_another_optimizer() -> Result<()> {
+    let mut variables = store();
+    let net = Net::new(&variables);
+    let weight = net.hidden.weight().set_requires_grad(false);
+    for method in methods() {
+        let mut optimizer = Fngd::builder(&net).with_method(method).build()?;
+        train(&net, &mut optimizer, 2)?;
+        let _ = weight.set_requires_grad(true);
+        let error = optimizer.backward(&net.loss(&batch(0, 2))).unwrap_err();
+        assert!(error.is_state());
+        let expected = "`hidden.weight` was frozen when the optimizer was built, and now requires a gradient: build the optimizer anew";
+        assert_eq!(error.to_string(), expected);
+        let _ = weight.set_requires_grad(false);
+        optimizer.backward_step(&net.loss(&batch(0, 2)))?;
+    }
+    let mut optimizer = Fngd::new(&net, FngdConfig::default())?;
+    train(&net, &mut optimizer, 1)?;
+    variables.double();
+    let (inputs, labels) = batch(0, 1);
+    let error = refused(optimizer.backward(&net.loss(&(inputs.to_kind(Kind::Double), labels))));
+    let expected =
+        "`hidden.bias` was Float on Cpu when the optimizer was built, and is Double on Cpu: build the optimizer anew";
+    assert_eq!(error, expected);
+    Ok(())
+}
+
+#[test]
+fn an_error_before_backward_clears_the_parts_too() -> Result<()> {
+    let (variables, other) = (store(), store());
+    let (net, undisturbed) = (Net::new(&variables), Net::new(&other));
+    let mut optimizer = Fngd::new(&net, FngdConfig::default())?;
+    optimizer.begin_epoch(0)?;
+    optimizer.backward_one_of(&net.loss(&batch(0, 1)), 2)?;
+    let _ = net.forward(&noise("test images", &[20, 6]));
+    assert!(refused(optimizer.backward_one_of(&net.loss(&batch(0, 1)), 2)).contains("saw 20 samples and then 8"));
+    assert!(!net.head.weight().grad().defined());
+    assert_eq!(refused(optimizer.step()), "`step` without `backward`: there is no gradient to apply");
+    optimizer.backward_step(&net.loss(&batch(0, 0)))?;
+    train(&undisturbed, &mut Fngd::new(&undisturbed, FngdConfig::default())?, 1)?;
+    assert_same(&variables, &other);
+    Ok(())
+}
+
+#[test]
+fn an_empty_batch_does_not_disturb_the_next() -> Result<()> {
+    let variables = store();
+    let net = Net::new(&variables);
+    let mut optimizer = Fngd::new(&net, FngdConfig::default())?;
+    optimizer.begin_epoch(0)?;
+    let empty = net.forward(&noise("nothing", &[0, 6])).sum(Kind::Float);
+    assert_eq!(refused(optimizer.backward(&empty)), "a batch must hold at least one sample, found none");
+    assert_eq!(optimizer.backward_step(&net.loss(&batch(0, 0)))?.solved, 2);
+    Ok(())
+}
+
+#[test]
+fn samples_are_counted_from_0() -> Result<()> {
+    let variables = store();
+    let net = Net::new(&variables);
+    let mut optimizer = Fngd::new(&net, FngdConfig { share: Share::Sample, ..Default::default() })?;
+    optimizer.begin_epoch(0)?;
+    let error = optimizer.begin_batch(&[3, -1]).unwrap_err();
+    assert!(error.is_config());
+    assert_eq!(error.to_string(), "the samples of a batch are counted from 0, found -1");
+    Ok(())
+}
+
+#[test]
+fn an_fngd_optimizer_has_the_model_for_itself() -> Result<()> {
+    let variables = store();
+    let net = Net::new(&variables);
+    let mut optimizer = Fngd::new(&net, FngdConfig::default())?;
+    train(&net, &mut optimizer, 1)?;
+    for method in methods() {
+        let error = refused(Fngd::builder(&net).with_method(method).build());
+        assert_eq!(error, "layer `hidden` is in the hands of another optimizer: drop that one first");
+    }
+    let error = net.loss(&batch(0, 1)).f_backward().unwrap_err().to_string();
+    let expected =
+        "an FNGD optimizer holds the model, and this is not its `backward`: call that one, or drop the optimizer first";
+    assert!(error.contains(expected), "{error}");
+    drop(optimizer);
+    Ok(net.loss(&batch(0, 1)).f_backward()?)
+}

@@ -44,10 +44,46 @@ fn mentions_self(tokens: TokenStream) -> bool {
     mentions(tokens, &[&Ident::new("Self", proc_macro2::Span::call_site())])
 }
 
+/// Whether one of `idents` is named, by itself or by a path from this crate: `nn::Conv` is not `Conv`.
 fn mentions(tokens: TokenStream, idents: &[&Ident]) -> bool {
+    let mut path = PathStart::None;
     tokens.into_iter().any(|token| match token {
-        TokenTree::Ident(found) => idents.iter().any(|ident| found == **ident),
-        TokenTree::Group(group) => mentions(group.stream(), idents),
-        TokenTree::Punct(_) | TokenTree::Literal(_) => false,
+        TokenTree::Ident(found) => {
+            let foreign = path == PathStart::Foreign;
+            path = match path {
+                PathStart::Own | PathStart::Foreign => path,
+                PathStart::None if ["crate", "self", "super"].iter().any(|own| found == own) => PathStart::Own,
+                PathStart::None => PathStart::None,
+            };
+            !foreign && idents.iter().any(|ident| found == **ident)
+        }
+        TokenTree::Group(group) => {
+            path = PathStart::None;
+            mentions(group.stream(), idents)
+        }
+        TokenTree::Punct(punct) => {
+            // Both colons of `::`, also of one that follows `>` or nothing, whose path is not one of ours.
+            path = match (punct.as_char(), path) {
+                (':', PathStart::Own) => PathStart::Own,
+                (':', _) => PathStart::Foreign,
+                _ => PathStart::None,
+            };
+            false
+        }
+        TokenTree::Literal(_) => {
+            path = PathStart::None;
+            false
+        }
     })
+}
+
+/// How the path began that the next identifier may be a part of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum PathStart {
+    /// There is no path, or none yet.
+    None,
+    /// With `crate`, `self` or `super`.
+    Own,
+    /// With anything else, and `::` after it.
+    Foreign,
 }

@@ -152,6 +152,23 @@ fn generic_fields_make_bounds() {
 }
 
 #[test]
+fn a_type_of_the_same_name_elsewhere_is_another() {
+    let bounds = |input: DeriveInput| {
+        let text = derive(&input).to_string().replace(' ', "");
+        let (_, bounds) = text.split_once("where").expect("a generic field makes a bound");
+        bounds.split('{').next().unwrap_or(bounds).trim_end_matches(',').to_owned()
+    };
+    for (input, bounded) in [
+        (parse_quote! { struct Conv<D> { inner: nn::Conv<D> } }, "nn::Conv<D>"),
+        (parse_quote! { struct Conv<D> { inner: Vec<::tch::nn::Conv<D>> } }, "Vec<::tch::nn::Conv<D>>"),
+        (parse_quote! { struct Conv<D> { inner: Vec<Conv<D>> } }, "D"),
+        (parse_quote! { struct Conv<D> { inner: Vec<crate::own::Conv<D>> } }, "D"),
+    ] {
+        assert_eq!(bounds(input), format!("{bounded}:::fngd_core::__private::FngdModule"));
+    }
+}
+
+#[test]
 fn types_without_fields_visit_nothing() {
     for (input, body) in [
         (parse_quote! { struct Model; }, ""),

@@ -13,7 +13,9 @@ pub(super) fn new(context: &Context<'_>, index: usize) -> TokenStream {
     let visibility = (index + 1 == context.design.types.len()).then(|| quote!(pub));
     let document = visibility.as_ref().map(|_| quote!(#[doc = " With fresh parameters under `vs`."]));
     let is_long = (type_.arguments.len() > 6).then(|| quote!(#[allow(clippy::too_many_arguments)]));
-    let path = type_.has_parameters.then(|| quote!(vs: &nn::Path,));
+    let is_bare = |entry: &Entry| matches!(&entry.member, Member::Module { type_, .. } if !context.design.types[*type_].has_parameters);
+    let vs = if type_.members.iter().all(is_bare) { quote!(_vs) } else { quote!(vs) };
+    let path = type_.has_parameters.then(|| quote!(#vs: &nn::Path,));
     let arguments = declared(&type_.arguments);
     let members = type_.members.iter().zip(&context.members[index]).map(|(entry, name)| {
         let name = format_ident!("{name}");

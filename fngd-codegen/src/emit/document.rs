@@ -42,6 +42,7 @@ fn paths(paths: &[String]) -> String {
     match paths {
         [one] => format!("`{}`", printable(one)),
         _ if is_pattern => format!("`{}`, {} places", printable(&common.join(".")), paths.len()),
+        [first, second] => format!("`{}` and `{}`", printable(first), printable(second)),
         [first, ..] => format!("`{}` and {} other places", printable(first), paths.len() - 1),
         [] => String::new(),
     }
@@ -78,7 +79,7 @@ mod tests {
         assert_eq!(of(&["encoder"]), "`encoder`");
         assert_eq!(of(&["layer1.0", "layer1.1", "layer2.0"]), "`layer*.*`, 3 places");
         assert_eq!(of(&["layers.0.attn", "layers.11.attn"]), "`layers.*.attn`, 2 places");
-        assert_eq!(of(&["encoder.attn", "decoder.attn"]), "`encoder.attn` and 1 other places");
+        assert_eq!(of(&["encoder.attn", "decoder.attn"]), "`encoder.attn` and `decoder.attn`");
     }
 
     #[test]

@@ -16,7 +16,9 @@ use std::collections::BTreeMap;
 /// The forward pass of a type: a method in its own `impl`, or an implementation of `nn::Module` or `nn::ModuleT`.
 pub(super) fn methods(context: &Context<'_>, index: usize) -> (Option<TokenStream>, Option<TokenStream>) {
     let type_ = &context.design.types[index];
-    if type_.body.is_empty() {
+    let is_root = index + 1 == context.design.types.len();
+    // A module that its parent computes; a model that computes nothing gives what it gets.
+    if type_.body.is_empty() && !is_root {
         return (None, None);
     }
     let mut writer = Writer::new(context, index);
@@ -31,7 +33,6 @@ pub(super) fn methods(context: &Context<'_>, index: usize) -> (Option<TokenStrea
         };
         return (None, Some(implementation));
     }
-    let is_root = index + 1 == context.design.types.len();
     let visibility = is_root.then(|| quote!(pub));
     let document = is_root.then(|| quote!(#[doc = " The model's outputs."]));
     let inputs = &writer.inputs;

@@ -160,6 +160,7 @@ impl Helpers {
                         .literal()
                         .zip(settings[padding].literal())
                         .is_some_and(|(kernel, padding)| padding == kernel / 2)
+                        || settings[padding].text == format!("{} / 2", settings[kernel].text)
                 };
                 if common[padding].literal().is_none() && sites.iter().all(|(_, settings)| is_half(settings)) {
                     common[padding].value = Expression::Over(kernel, 2);
@@ -255,10 +256,13 @@ fn kind(layer: &Layer, settings: &[Setting]) -> String {
 
 fn wanted_name(layer: &Layer, settings: &[Setting]) -> String {
     let number = |name: &str| settings.iter().find(|setting| setting.name == name).and_then(Setting::literal);
+    let channels = settings.iter().position(|setting| setting.name == "c_in").map(Expression::Argument);
+    let is_depthwise =
+        settings.iter().any(|setting| setting.name == "groups" && Some(&setting.value) == channels.as_ref());
     match layer {
         Layer::Convolution { kernel, output_padding: Some(_), .. } => format!("conv_transpose{}d", kernel.len()),
         Layer::Convolution { kernel, .. } => match (number("kernel"), number("groups"), kernel.len()) {
-            (_, None, 1..) => "depthwise".to_owned(),
+            (_, None, 1..) if is_depthwise => "depthwise".to_owned(),
             (Some(size), _, 2) => format!("conv{size}x{size}"),
             (_, _, dimensions) => format!("conv{dimensions}d"),
         },

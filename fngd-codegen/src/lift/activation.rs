@@ -18,10 +18,23 @@ pub(super) fn plain(reader: &mut Reader, node: &Node) -> Result<()> {
         "Tanh" => "tanh",
         "HardSwish" => "hardswish",
         "Mish" => "mish",
-        "Softplus" => "softplus",
-        _ => "selu",
+        _ => "softplus",
     };
     reader.map(node, name, Vec::new())
+}
+
+/// Selu with the constants of its paper, which libtorch has built in.
+pub(super) fn selu(reader: &mut Reader, node: &Node) -> Result<()> {
+    let is = |value: f64, wanted: f64| (value - wanted).abs() < 1e-6;
+    // Operator set 1 has rounded ones.
+    let (alpha, gamma) = if node.opset < 6 { (1.6732, 1.0507) } else { (1.673_263_2, 1.050_701) };
+    let (alpha, gamma) = (f64::from(node.float("alpha", alpha)), f64::from(node.float("gamma", gamma)));
+    if !is(alpha, 1.673_263_242_354_377_2) || !is(gamma, 1.050_700_987_355_480_5) {
+        return Err(Error::unsupported(format!(
+            "attributes `alpha` and `gamma` are {alpha} and {gamma}, only 1.6732632 and 1.050701 have a name"
+        )));
+    }
+    reader.map(node, "selu", Vec::new())
 }
 
 /// Gelu.

@@ -161,6 +161,9 @@ pub(super) fn unary(reader: &mut Reader, node: &Node) -> Result<()> {
 }
 
 fn predicate(reader: &mut Reader, node: &Node, name: &'static str) -> Result<()> {
+    if node.int("detect_negative", 1) == 0 || node.int("detect_positive", 1) == 0 {
+        return Err(Error::unsupported("attribute `detect_negative` or `detect_positive` is 0"));
+    }
     let dims = reader.dims(node, 0)?;
     let receiver = reader.tensor(node, 0)?;
     reader.give(node, 0, Kind::Method { receiver, name, arguments: Vec::new() }, ElementType::Bool, dims);

@@ -24,6 +24,7 @@ pub(super) fn gather(reader: &mut Reader, node: &Node) -> Result<()> {
         reader.give(node, 0, Kind::Method { receiver, name: "select", arguments }, data.element, dims);
         return Ok(());
     }
+    refuse_negative(&indices)?;
     if axis == 0 && embedding(reader, node, &dims)? {
         return Ok(());
     }
@@ -67,6 +68,18 @@ pub(super) fn gather(reader: &mut Reader, node: &Node) -> Result<()> {
     let kind = Kind::Method { receiver: picked, name: "reshape", arguments: vec![Argument::Integers(sizes)] };
     reader.give(node, 0, kind, data.element, dims);
     Ok(())
+}
+
+/// libtorch counts no places from the end.
+fn refuse_negative(indices: &Fact) -> Result<()> {
+    let is_negative = |index: &Expression| index.known().is_some_and(|number| number < 0);
+    match indices.as_integers().and_then(|all| all.iter().find(|index| is_negative(index))) {
+        Some(index) => Err(Error::unsupported(format!(
+            "it picks element {}, counted from the end; make its indices positive",
+            index.known().unwrap_or(0)
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// A table of vectors, read by numbers of words: not one that is read at fixed places, which is a parameter by itself.

@@ -91,10 +91,35 @@ pub(super) fn gemm(reader: &mut Reader, node: &Node) -> Result<()> {
             Some(why) if node.input(2).is_some() && layer.bias.is_none() => Err(Error::unsupported(why)),
             _ => linear(reader, node, &layer),
         },
+        None if is_plain && reader.model.analysis().layers.contains_key(&reader.index) => product(reader, node),
         None => Err(Error::unsupported(
             "it is no linear layer: its weight is computed, or `alpha`, `beta` or `transA` is set",
         )),
     }
+}
+
+/// Gemm with a weight that the model holds the other way round, for another layer.
+fn product(reader: &mut Reader, node: &Node) -> Result<()> {
+    let (mut dims, weight) = (reader.dims(node, 0)?, reader.dims(node, 1)?);
+    let is_turned = node.int("transB", 0) != 0;
+    if let ([.., last], [rows, columns]) = (dims.as_mut_slice(), weight.as_slice()) {
+        *last = if is_turned { rows } else { columns }.clone();
+    }
+    let (receiver, other) = (reader.tensor(node, 0)?, reader.tensor(node, 1)?);
+    let mut arguments = vec![Argument::Tensor(other)];
+    if is_turned {
+        arguments.push(Argument::NoTensor);
+    }
+    let name = if is_turned { "linear" } else { "matmul" };
+    let kind = Kind::Method { receiver, name, arguments };
+    if node.input(2).is_none() {
+        reader.give(node, 0, kind, ElementType::Float32, dims);
+        return Ok(());
+    }
+    let left = Argument::Tensor(reader.between(kind, ElementType::Float32, dims.clone()));
+    let right = Argument::Tensor(reader.tensor(node, 2)?);
+    reader.give(node, 0, Kind::Operator { symbol: '+', left, right }, ElementType::Float32, dims);
+    Ok(())
 }
 
 fn linear(reader: &mut Reader, node: &Node, layer: &LayerInfo) -> Result<()> {

@@ -150,10 +150,24 @@ impl<'a> Reader<'a> {
         self.graph.nodes.get(*self.producers.get(&id)?)
     }
 
-    /// The layer that `node` is.
+    /// The layer that `node` is. None if the generated model holds its weight the other way round, for another use of the same weight.
     pub fn layer(&self) -> Option<LayerInfo> {
         let layer = self.model.analysis().layers.get(&self.index)?;
-        self.model.analysis().parameters.contains_key(&layer.weight).then(|| layer.clone())
+        let weight = self.model.analysis().parameters.get(&layer.weight)?;
+        let node = self.graph.nodes.get(self.index)?;
+        let is_linear = matches!(node.op_type.as_str(), "MatMul" | "Gemm");
+        (!is_linear || self.wants_transposed(node, layer.weight)? == weight.transposed).then(|| layer.clone())
+    }
+
+    /// Whether a linear layer that computes `node` holds the transpose of the constant `weight`, from which input 1 comes.
+    fn wants_transposed(&self, node: &Node, weight: ValueId) -> Option<bool> {
+        let (mut value, mut is_turned) = (node.input(1)?, node.int("transB", 0) != 0);
+        while value != weight {
+            let producer = self.producer(value)?;
+            is_turned ^= producer.op_type == "Transpose";
+            value = producer.input(0)?;
+        }
+        Some(!is_turned)
     }
 
     /// The constant behind input `position`, if it is one that the model holds as it is.

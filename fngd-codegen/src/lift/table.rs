@@ -88,7 +88,7 @@ const RULES: &[(&str, Rule)] = &[
     ("Reshape", shape::reshape),
     ("Resize", resize::resize),
     ("Round", elementwise::unary),
-    ("Selu", activation::plain),
+    ("Selu", activation::selu),
     ("Shape", index::size),
     ("Sigmoid", activation::plain),
     ("Sign", elementwise::unary),

@@ -132,6 +132,14 @@ impl Owners {
                 owners.paths.insert(index, path.clone());
                 continue;
             }
+            if is_tied(operation, &known) {
+                // It becomes a call with the other's weight, and needs a name that is in nobody's way.
+                let (module, key) = split(scope.unwrap_or_default());
+                let path = free(&known, &join(module, &format!("{key}_tied")));
+                known.insert(path.clone(), identity);
+                owners.paths.insert(index, path);
+                continue;
+            }
             let named = parameter::path(graph, operation).map(|path| parameter::respelled(path, &names));
             let path = (named.filter(|path| !known.contains_key(path)))
                 .or_else(|| own_scope(program, scopes, classes, index).filter(|path| !known.contains_key(path)))
@@ -195,6 +203,13 @@ impl Owners {
         }
         modules
     }
+}
+
+/// Whether a linear layer has nothing but a weight that another layer has too.
+fn is_tied(operation: &Operation, known: &BTreeMap<String, Identity>) -> bool {
+    let Kind::Layer { layer: Layer::Linear { .. }, parameters, .. } = &operation.kind else { return false };
+    let [Parameter { name, source, transposed: false, .. }] = parameters.as_slice() else { return false };
+    known.values().any(|(layer, sources)| layer.is_some() && sources.contains(&(name.clone(), *source)))
 }
 
 /// A word for what has no name: for a buffer what is done with it.

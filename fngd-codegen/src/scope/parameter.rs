@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 pub(super) fn path(graph: &Graph, operation: &Operation) -> Option<String> {
     let name = |source: ValueId| graph.values.get(source.0).map(|info| info.name.as_str());
     match &operation.kind {
-        Kind::Layer { parameters, .. } => parameters.iter().find_map(|parameter| of_layer(name(parameter.source)?)),
+        Kind::Layer { parameters, .. } => (parameters.iter().find_map(|parameter| of_layer(name(parameter.source)?)))
+            .or_else(|| parameters.iter().find_map(|parameter| of_layer(&copy(graph, parameter.source)?))),
         Kind::Parameter(parameter) => copy(graph, parameter.source).or_else(|| full(name(parameter.source)?)),
         _ => None,
     }

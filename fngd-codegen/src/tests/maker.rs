@@ -130,7 +130,8 @@ impl Maker {
     /// The generated text.
     pub fn text(&self) -> String {
         let scopes = Scopes::of(&self.graph, &self.program);
-        crate::generate::text(&self.graph, &self.program, &scopes, "Net").0
+        let prepared = crate::tree::prepare(&self.program, &scopes);
+        crate::generate::text(&self.graph, &self.program.inputs, &prepared, "Net").0
     }
 
     pub fn value(&mut self, name: &str) -> ValueId {

@@ -383,3 +383,75 @@ fn a_list_whose_elements_all_differ_says_what_the_first_has() {
 ",
     );
 }
+
+#[test]
+fn a_layer_that_is_applied_twice_in_one_call_is_one_field() {
+    let mut maker = Maker::default();
+    let (mut x, memory) = (maker.input("x"), maker.input("memory"));
+    for index in 0..2 {
+        let path = format!("layers.{index}");
+        maker.class(&path, "a.Cross");
+        let queries = maker.linear(&format!("{path}.project"), x, 8, 8);
+        let keys = maker.linear(&format!("{path}.project"), memory, 8, 8);
+        let sum = maker.add(&path, queries, keys);
+        x = maker.linear(&format!("{path}.output"), sum, 8, 8);
+    }
+    maker.output(x);
+    let text = maker.text();
+    assert_contains(&text, " = cross.forward(&xs, memory);\n");
+    assert_contains(&text, "(x.apply(&self.project) + memory.apply(&self.project)).apply(&self.output)\n");
+}
+
+#[test]
+fn a_module_that_only_wraps_a_layer_is_a_field() {
+    let mut maker = Maker::default();
+    let x = maker.input("x");
+    let y = maker.linear("hidden", x, 8, 8);
+    let y = maker.linear("heads.outer.head", y, 8, 4);
+    maker.output(y);
+    let text = maker.text();
+    assert_contains(&text, "    #[fngd(rename = \"heads.outer.head\")]\n    head: nn::Linear,\n");
+    assert_contains(&text, "head: linear(vs / \"heads\" / \"outer\" / \"head\", 8, 4),\n");
+    assert_contains(&text, "xs.apply(&self.hidden).apply(&self.head)\n");
+}
+
+#[test]
+fn what_the_first_of_many_computes_for_all_is_computed_before() {
+    let mut maker = Maker::default();
+    let (mut x, mask) = (maker.input("x"), maker.input("mask"));
+    let mut shared = None;
+    for index in 0..3 {
+        let path = format!("layers.{index}");
+        maker.class(&path, "a.Layer");
+        let y = maker.linear(&format!("{path}.fc"), x, 8, 8);
+        let mask = *shared.get_or_insert_with(|| maker.method(&path, mask, "tanh", Vec::new()));
+        x = maker.add(&path, y, mask);
+    }
+    maker.output(x);
+    let text = maker.text();
+    assert_contains(&text, "mask.tanh();\n");
+    assert_contains(&text, "for layer in &self.layers {\n");
+    assert_eq!(text.matches("struct Layer").count(), 1, "{text}");
+}
+
+#[test]
+fn a_parameter_that_was_merged_with_another_is_its_own_modules() {
+    let mut maker = Maker::default();
+    let x = maker.input("x");
+    maker.class("first", "a.Scale");
+    maker.class("second", "a.Scale");
+    let scale = maker.parameter("first.scale", &[8]);
+    let y = maker.add("first", x, scale);
+    // As the repair calls it: by the one that the exporter kept, and by the node that reads it.
+    let copy = maker.parameter("first.scale__node_add_1", &[8]);
+    let y = maker.add("second", y, copy);
+    let source = maker.graph.values.iter().position(|info| info.name == "first.scale__node_add_1").map(ValueId);
+    let node = maker.graph.nodes.last_mut().unwrap();
+    node.name = "node_add_1".to_owned();
+    node.inputs = vec![source];
+    maker.output(y);
+    let text = maker.text();
+    assert_contains(&text, "xs.apply(&self.first).apply(&self.second)\n");
+    assert_contains(&text, "/// `a.Scale` at `first` and `second`: 8 parameters.");
+    assert!(!text.contains("node_add"), "{text}");
+}

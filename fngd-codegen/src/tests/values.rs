@@ -143,3 +143,14 @@ fn parameters_by_themselves_are_fields() {
     assert_contains(&text, "position: vs.randn(\"position\", &[1, 4, 8], 0.0, 0.02),\n");
     assert_contains(&text, "(xs + &self.position).apply(&self.out)\n");
 }
+
+#[test]
+fn a_model_that_computes_nothing_has_a_constructor_and_a_forward_pass() {
+    let mut maker = Maker::default();
+    let x = maker.input("x");
+    maker.output(x);
+    let text = maker.text();
+    assert_contains(&text, "#[derive(Debug, FngdModule)]\npub struct Net {}\n");
+    assert_contains(&text, "    pub fn new(_vs: &nn::Path) -> Self {\n        Self {}\n    }\n");
+    assert_contains(&text, "    fn forward(&self, xs: &Tensor) -> Tensor {\n        xs.shallow_clone()\n    }\n");
+}

@@ -1,5 +1,6 @@
 //! Concatenations where a module begins: one tensor crosses its border instead of several, and each join adds to the one before.
 
+use super::program::common;
 use crate::operation::{Argument, Kind, Program};
 use crate::scope::{Scopes, is_within, split};
 use fngd_onnx::graph::ValueId;
@@ -23,6 +24,60 @@ pub(super) fn hoist(program: &Program, scopes: &mut Scopes) {
             scopes.modules[index] = split(module).0.to_owned();
         }
     }
+}
+
+/// So many operations may be moved together.
+const LONGEST_PREPARATION: usize = 8;
+
+/// Moves what a module computes from outside values alone, for itself and for others, to the module around them all: the mask that an
+/// exporter computes in the first of many layers.
+pub(super) fn hoist_shared(program: &Program, scopes: &mut Scopes) {
+    let mut made: BTreeMap<ValueId, usize> = BTreeMap::new();
+    let mut readers: BTreeMap<ValueId, Vec<usize>> = BTreeMap::new();
+    for (index, operation) in program.operations.iter().enumerate() {
+        made.extend(operation.results.iter().map(|result| (*result, index)));
+        operation.operands().iter().for_each(|operand| readers.entry(*operand).or_default().push(index));
+    }
+    for (index, operation) in program.operations.iter().enumerate() {
+        let home = scopes.modules[index].clone();
+        let is_inside = |index: &usize, scopes: &Scopes| is_within(&scopes.modules[*index], &home);
+        let reading: Vec<usize> =
+            operation.results.iter().filter_map(|value| readers.get(value)).flatten().copied().collect();
+        let inside = reading.iter().filter(|reader| is_inside(reader, scopes)).count();
+        if home.is_empty() || inside == 0 || inside == reading.len() {
+            continue;
+        }
+        let Some(moved) = preparation(program, &made, index, &|index| is_inside(&index, scopes)) else { continue };
+        let mut target = reading.iter().fold(home.clone(), |target, reader| common(&target, &scopes.modules[*reader]));
+        // A list of layers computes nothing itself.
+        while !target.is_empty() && !scopes.modules.contains(&target) {
+            target = split(&target).0.to_owned();
+        }
+        moved.into_iter().for_each(|index| scopes.modules[index] = target.clone());
+    }
+}
+
+/// The operations that lead to `last` from what is outside; `None` if there are layers or parameters among them, or too many.
+fn preparation(
+    program: &Program,
+    made: &BTreeMap<ValueId, usize>,
+    last: usize,
+    is_inside: &dyn Fn(usize) -> bool,
+) -> Option<Vec<usize>> {
+    let mut found = Vec::new();
+    let mut open = vec![last];
+    while let Some(index) = open.pop() {
+        let operation = &program.operations[index];
+        if matches!(operation.kind, Kind::Layer { .. } | Kind::Parameter(_)) || found.len() > LONGEST_PREPARATION {
+            return None;
+        }
+        if !found.contains(&index) {
+            found.push(index);
+            let makers = operation.operands().into_iter().filter_map(|value| made.get(&value).copied());
+            open.extend(makers.filter(|maker| is_inside(*maker)));
+        }
+    }
+    Some(found)
 }
 
 /// A `cat` that begins with all that another one joins takes that one's result.

@@ -20,9 +20,18 @@ pub(crate) struct Prepared {
 pub(crate) fn prepare(program: &Program, scopes: &Scopes) -> Prepared {
     let mut prepared = Prepared { scopes: scopes.clone(), ..Default::default() };
     let mut owners: BTreeMap<(ValueId, bool), String> = BTreeMap::new();
+    let layers = weights_of_layers(program, scopes);
     let mut next = largest(program) + 1;
     let (mut operations, mut modules, mut keys) = (Vec::new(), Vec::new(), Vec::new());
     for (index, operation) in program.operations.iter().enumerate() {
+        // A matrix that a layer has, used by itself, too: a field of the layer.
+        if let (Kind::Parameter(parameter), [value]) = (&operation.kind, operation.results.as_slice())
+            && let Some(owner) = layers.get(&(parameter.source, parameter.transposed))
+        {
+            let (home, name) = split(owner);
+            prepared.shared.insert(*value, (home.to_owned(), vec![name.to_owned(), "ws".to_owned()]));
+            continue;
+        }
         let mut operation = operation.clone();
         let (mut module, mut key) = (scopes.modules[index].clone(), scopes.keys[index].clone());
         if let Kind::Layer { layer: Layer::Linear { .. }, input, parameters } = &operation.kind {
@@ -62,9 +71,25 @@ pub(crate) fn prepare(program: &Program, scopes: &Scopes) -> Prepared {
     prepared.scopes.modules = modules;
     prepared.scopes.keys = keys;
     infer_sizes(&mut prepared.program);
+    super::joins::hoist_shared(&prepared.program, &mut prepared.scopes);
     super::joins::hoist(&prepared.program, &mut prepared.scopes);
     super::joins::share(&mut prepared.program, &prepared.scopes);
     prepared
+}
+
+/// The layers that come first with their weights, whose field `ws` holds them.
+fn weights_of_layers(program: &Program, scopes: &Scopes) -> BTreeMap<(ValueId, bool), String> {
+    let mut found = BTreeMap::new();
+    for (index, operation) in program.operations.iter().enumerate() {
+        let Kind::Layer { layer, parameters, .. } = &operation.kind else { continue };
+        let has_matrix = matches!(layer, Layer::Linear { .. } | Layer::Convolution { .. } | Layer::Embedding { .. });
+        let weight = parameters.iter().find(|parameter| has_matrix && parameter.name == "weight");
+        if let (Some(weight), Some(key)) = (weight, &scopes.keys[index]) {
+            let path = join(&scopes.modules[index], key);
+            found.entry((weight.source, weight.transposed)).or_insert(path);
+        }
+    }
+    found
 }
 
 fn bias_of(own: &Parameter, value: ValueId, nodes: &[usize]) -> Operation {
@@ -78,7 +103,7 @@ fn largest(program: &Program) -> usize {
 }
 
 /// The deepest module around both.
-fn common(left: &str, right: &str) -> String {
+pub(super) fn common(left: &str, right: &str) -> String {
     let same = left.split('.').zip(right.split('.')).take_while(|(left, right)| left == right);
     same.map(|(part, _)| part).collect::<Vec<_>>().join(".")
 }

@@ -1,6 +1,6 @@
 //! Modules that only wrap one layer: the layer becomes a field of the module around them, under both names.
 
-use super::{Call, Content, Field, Module, Place, Tree};
+use super::{Call, Content, Field, Module, Place, Statement, Tree};
 use crate::operation::Layer;
 use crate::scope::join;
 use std::collections::{BTreeMap, BTreeSet};
@@ -51,13 +51,18 @@ pub(super) fn dissolve(tree: &mut Tree) {
     }
 }
 
-/// The one layer of a module that does nothing but apply it.
+/// The one layer of a module that does nothing but apply it, or nothing at all.
 fn only_layer(module: &Module) -> Option<(String, Layer)> {
-    let ([field], [statement]) = (module.fields.as_slice(), module.body.as_slice()) else { return None };
-    let (Content::Layer(layer), Call::Layer { input, .. }) = (&field.content, &statement.call) else { return None };
-    let is_plain = module.inputs == [*input] && module.outputs == statement.results && !module.path.is_empty();
+    let [Field { key, content: Content::Layer(layer), .. }] = module.fields.as_slice() else { return None };
+    let is_plain = match module.body.as_slice() {
+        [] => true,
+        [Statement { call: Call::Layer { input, .. }, results }] => {
+            module.inputs == [*input] && module.outputs == *results
+        }
+        _ => false,
+    };
     let is_nested = !matches!(layer, Layer::Linear { underscored: true, .. });
-    (is_plain && is_nested).then(|| (field.key.clone(), layer.clone()))
+    (is_plain && is_nested && !module.path.is_empty()).then(|| (key.clone(), layer.clone()))
 }
 
 fn place_of(call: &Call) -> Option<&Place> {

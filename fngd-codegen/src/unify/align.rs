@@ -34,10 +34,12 @@ fn align_members(tree: &mut Tree, members: &[usize], next: &mut usize) -> bool {
         if body(large, &large.body) == body(small, &small.body) {
             continue;
         }
-        if lacking(tree, large, small).is_none() {
-            continue;
-        }
-        if let Some(span) = loose_span(large, small) {
+        let helps = |span: &std::ops::Range<usize>| {
+            let mut trial = large.clone();
+            enclosed(&mut trial, span.clone(), tree.modules.len());
+            without_lacking(tree, &trial, small).is_some()
+        };
+        if let Some(span) = loose_span(large, small).filter(helps) {
             let tokens: Vec<String> = large.body.iter().map(token).collect();
             for member in &members {
                 if tree.modules[*member].body.iter().map(token).eq(tokens.iter().cloned()) {
@@ -139,7 +141,13 @@ const ACTIVATIONS: [&str; 9] =
 
 /// Makes the operations at `span` a child of their module.
 fn enclose(tree: &mut Tree, index: usize, span: std::ops::Range<usize>) {
-    let module = &mut tree.modules[index];
+    let child = tree.modules.len();
+    let made = enclosed(&mut tree.modules[index], span, child);
+    tree.modules.push(made);
+}
+
+/// The operations of `module` at `span`, as a module with the number `child` that it calls.
+fn enclosed(module: &mut Module, span: std::ops::Range<usize>, child: usize) -> Module {
     let (inputs, outputs) = border(module, &span);
     let body: Vec<Statement> = module.body.drain(span.clone()).collect();
     let is_added = module.body.get(span.start).is_some_and(|next| token(next).contains("symbol: '+'"));
@@ -153,27 +161,27 @@ fn enclose(tree: &mut Tree, index: usize, span: std::ops::Range<usize>) {
     while module.fields.iter().any(|field| field.key == key) {
         key.push('_');
     }
-    let child = tree.modules.len();
     let call = Call::Module { place: vec![key.clone()], module: child, inputs: inputs.clone(), optional: false };
-    let module = &mut tree.modules[index];
     module.body.insert(span.start, Statement { call, results: outputs.clone() });
     module.fields.push(Field { key: key.clone(), content: Content::Module(child), presence: None });
-    let path = join(&module.path, &key);
-    tree.modules.push(Module { path, inputs, outputs, body, ..Default::default() });
+    Module { path: join(&module.path, &key), inputs, outputs, body, ..Default::default() }
 }
 
-/// The children that the module `small` lacks, if it is `large` without them.
+/// The same for modules of the tree, if what one gets from the other does not hold it.
 fn missing(tree: &Tree, large: usize, small: usize) -> Option<Vec<String>> {
     let (larger, smaller) = (tree.modules.get(large)?, tree.modules.get(small)?);
     let lacking = lacking(tree, larger, smaller)?;
     // What one module gets from another must not hold it.
     let is_circle = lacking.iter().flat_map(|field| within(&field.content)).any(|child| holds(tree, child, small));
-    if lacking.is_empty() || is_circle {
-        return None;
-    }
-    let missing: Vec<String> = lacking.iter().map(|field| field.key.clone()).collect();
-    let (shorter, _) = without(larger, &missing)?;
-    (body(&shorter, &shorter.body) == body(smaller, &smaller.body)).then_some(missing)
+    without_lacking(tree, larger, smaller).filter(|_| !is_circle)
+}
+
+/// The children that `small` lacks, if it is `large` without them.
+fn without_lacking(tree: &Tree, large: &Module, small: &Module) -> Option<Vec<String>> {
+    let missing: Vec<String> = lacking(tree, large, small)?.iter().map(|field| field.key.clone()).collect();
+    let (shorter, _) = without(large, &missing)?;
+    let is_same = !missing.is_empty() && body(&shorter, &shorter.body) == body(small, &small.body);
+    is_same.then_some(missing)
 }
 
 /// The fields that `small` has not; `None` if it has others than `large`.

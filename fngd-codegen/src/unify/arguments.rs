@@ -130,6 +130,11 @@ fn known(slot: &Slot, arguments: &[NewArgument]) -> Option<Expression> {
             .all(|(at, value)| value.is_none() || evaluate(expression, arguments, at) == *value)
     };
     let plain = candidates.iter().map(|(index, _)| Expression::Argument(*index)).find(|expression| agrees(expression));
+    if plain.is_none() && slot.role.name == "padding" {
+        // What keeps the size.
+        let kernels = candidates.iter().filter(|(_, argument)| argument.role.name == "kernel");
+        return kernels.map(|(index, _)| Expression::Over(*index, 2)).find(agrees);
+    }
     if plain.is_some() || !matches!(slot.role.group, Group::Width | Group::Groups) {
         return plain;
     }
@@ -180,7 +185,9 @@ pub(crate) fn evaluate(expression: &Expression, arguments: &[NewArgument], at: u
         Expression::Times(factor, index) => Value::Integer(integer(*index)?.checked_mul(*factor)?),
         Expression::Over(index, factor) => {
             let number = integer(*index)?;
-            Value::Integer((number % factor == 0).then_some(number / factor)?)
+            // Half of an odd kernel is what is on one side of its middle.
+            let is_whole = number % factor == 0 || arguments[*index].role.name == "kernel";
+            Value::Integer(is_whole.then_some(number / factor)?)
         }
         Expression::HalfDifference(left, right) => {
             let difference = integer(*left)?.checked_sub(integer(*right)?)?;

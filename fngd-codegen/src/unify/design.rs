@@ -32,6 +32,8 @@ pub(crate) fn design(prepared: &Prepared, name: &str) -> Design {
         found.types.push(type_found);
         found.stages.insert(type_, found.stage(type_));
     }
+    // The model itself is made the same way, whatever it holds.
+    found.types.iter_mut().last().into_iter().for_each(|root| root.has_parameters = true);
     found.name_types(name);
     let stages = found.stages.into_iter().filter_map(|(type_, stage)| Some((type_, stage?))).collect();
     Design { types: found.types, type_of: found.type_of, stages }

@@ -77,7 +77,11 @@ impl Linear {
     }
 
     /// A linear layer whose weight belongs to something else: an embedding's table, `[vocabulary, features]`, used again as the
-    /// classifier. Adds no variable. It trains with the plain gradient (see [`Inventory`](crate::Inventory)).
+    /// classifier. Adds no variable. `weight` may also be computed from a parameter, as `&encoder.ws.tr()` is for an
+    /// autoencoder: then the gradient goes on to that parameter.
+    ///
+    /// Both users of the weight train with the plain gradient (see [`Inventory`](crate::Inventory)), so the one that `weight`
+    /// belongs to has to be in the model too.
     ///
     /// # Panics
     /// If the bias does not fit the weight.

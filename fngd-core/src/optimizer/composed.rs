@@ -1,10 +1,11 @@
 //! One step of any method: gradient source, then guard and clipping, then the inner rule.
 
+use super::as_built::AsBuilt;
 use super::{
     Batch, GradientSource, GroupedParameter, LayerReport, Optimizer, PhaseTime, StepOptions, StepReport, UpdateRule,
 };
 use crate::state::TensorMap;
-use crate::{Error, Result, tap};
+use crate::{Error, Parameter, Result, tap};
 use std::collections::HashSet;
 use std::ops::AddAssign;
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use tch::Tensor;
 /// An optimizer made of a [`GradientSource`] and an [`UpdateRule`].
 pub struct Composed {
     parameters: Vec<GroupedParameter>,
+    as_built: AsBuilt,
     source: Box<dyn GradientSource>,
     rule: Box<dyn UpdateRule>,
     options: StepOptions,
@@ -43,12 +45,28 @@ impl Composed {
         if let Some(twice) = parameters.iter().find(|parameter| !names.insert(parameter.name())) {
             return Err(Error::config(format!("two parameters are named `{}`", twice.name())));
         }
-        Ok(Self { parameters, source, rule, options, pending: StepReport::default() })
+        let as_built = AsBuilt::of(&parameters)?;
+        Ok(Self { parameters, as_built, source, rule, options, pending: StepReport::default() })
     }
 
     /// The parameters and what their groups say.
     pub fn parameters(&self) -> &[GroupedParameter] {
         &self.parameters
+    }
+
+    /// Lets `frozen`, tensors of the model that do not train, be watched: one that is unfrozen is an error of backward.
+    #[must_use]
+    pub(crate) fn watching(mut self, frozen: Vec<Parameter>) -> Self {
+        self.as_built.watch(frozen);
+        self
+    }
+
+    /// A part of the gradients may be there. The next step must not apply it.
+    fn abandon(&mut self, error: Error) -> Result<()> {
+        self.pending = StepReport::default();
+        self.source.discard()?;
+        self.clear_gradients()?;
+        Err(error)
     }
 
     /// Lets the gradients go rather than zeroing them: the next backward then adopts its results instead of adding to zeros.
@@ -63,7 +81,7 @@ impl Optimizer for Composed {
     }
 
     fn begin_seen(&mut self, epoch: u64, slot: u64) -> Result<()> {
-        self.source.begin_seen(epoch, slot)
+        self.source.begin_seen(epoch, slot).or_else(|error| self.abandon(error))
     }
 
     fn logits(&mut self, logits: Tensor) -> Result<Tensor> {
@@ -71,15 +89,9 @@ impl Optimizer for Composed {
     }
 
     fn backward(&mut self, loss: &Tensor, accumulation: usize) -> Result<()> {
-        let done = match self.source.backward(loss, accumulation) {
+        let done = match self.as_built.check().and_then(|()| self.source.backward(loss, accumulation)) {
             Ok(done) => done,
-            Err(error) => {
-                // A part of the gradients is there. The next step must not apply it.
-                self.pending = StepReport::default();
-                self.source.discard()?;
-                self.clear_gradients()?;
-                return Err(error);
-            }
+            Err(error) => return self.abandon(error),
         };
         self.pending.solved += done.solved;
         self.pending.recalled += done.recalled;

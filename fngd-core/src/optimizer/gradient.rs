@@ -30,7 +30,8 @@ pub trait GradientSource {
         Ok(())
     }
 
-    /// Called instead of [`finish`](Self::finish) when the step is skipped: what the backward passes noted is forgotten.
+    /// Called instead of [`finish`](Self::finish) when the step is skipped or given up: what the passes since the latest
+    /// step noted is forgotten.
     fn discard(&mut self) -> Result<()> {
         Ok(())
     }

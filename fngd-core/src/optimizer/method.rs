@@ -1,5 +1,6 @@
 //! The methods a user can ask for, and how each is put together.
 
+use super::preconditioned::refuse_attached;
 use super::{
     AdamwConfig, Composed, EvaConfig, GradientSource, Groups, HyloConfig, KfacConfig, MuonConfig, Optimizer,
     PlainGradient, PreconditionedGradient, SgdConfig, ShampooConfig, SkfacConfig, SoapConfig, StepOptions,
@@ -129,7 +130,8 @@ impl Method {
 /// The optimizer that trains `module` by `method`.
 ///
 /// # Errors
-/// `is_config()` if a setting is out of range, or a group names no parameter.
+/// `is_config()` if a setting is out of range, or a group names no parameter; `is_state()` if an FNGD optimizer is at work
+/// on the module.
 pub fn build(
     module: &dyn FngdModule,
     method: &Method,
@@ -137,6 +139,7 @@ pub fn build(
     options: &StepOptions,
 ) -> Result<Box<dyn Optimizer>> {
     let inventory = Inventory::of(module);
+    refuse_attached(&inventory.layers)?;
     let (source, inner): (Box<dyn GradientSource>, Inner) = match method {
         Method::Sgd(config) => (Box::new(PlainGradient), Inner::Sgd(*config)),
         Method::Adamw(config) => (Box::new(PlainGradient), Inner::Adamw(*config)),
@@ -153,7 +156,7 @@ pub fn build(
         Method::Tengrad { config, inner } => (Box::new(config.build(inventory.layers)?), *inner),
     };
     let parameters = groups.assign(&inventory.parameters)?;
-    Ok(Box::new(Composed::build(parameters, source, inner.build()?, *options)?))
+    Ok(Box::new(Composed::build(parameters, source, inner.build()?, *options)?.watching(inventory.frozen)))
 }
 
 impl Inner {

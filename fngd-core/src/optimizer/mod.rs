@@ -1,6 +1,7 @@
 //! Optimizers behind one trait. A training loop does not know which one it holds.
 
 mod adamw;
+mod as_built;
 mod blocks;
 mod buckets;
 mod clip;
@@ -65,7 +66,8 @@ pub trait Optimizer {
     ///
     /// # Errors
     /// [`is_state`](crate::Error::is_state) if that layer saw two numbers of samples, or if weights are shared by
-    /// sample.
+    /// sample; [`is_config`](crate::Error::is_config) if it saw none. Gradients are cleared then, as after an error of
+    /// [`backward`](Self::backward).
     fn begin_seen(&mut self, _epoch: u64, _slot: u64) -> Result<()> {
         Ok(())
     }

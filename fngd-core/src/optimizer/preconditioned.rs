@@ -31,12 +31,7 @@ impl PreconditionedGradient {
         if layers.is_empty() {
             return Err(Error::config("the model has no linear or convolution layer that FNGD could precondition"));
         }
-        if let Some(layer) = layers.iter().find(|layer| layer.is_attached()) {
-            let name = layer.name();
-            return Err(Error::state(format!(
-                "layer `{name}` is in the hands of another optimizer: drop that one first"
-            )));
-        }
+        refuse_attached(&layers)?;
         let preconditioner = Preconditioner::attach(&layers, config);
         Ok(Self { layers, preconditioner })
     }
@@ -64,12 +59,8 @@ impl GradientSource for PreconditionedGradient {
         preconditioner.accumulation = accumulation.max(1) as f64;
         drop(preconditioner);
         // The lock is free meanwhile: the taps take it, layer by layer.
-        let done = backpropagate(loss, accumulation);
+        backpropagate(loss, accumulation)?;
         let mut preconditioner = lock(&self.preconditioner)?;
-        if done.is_err() {
-            preconditioner.forget_forward();
-        }
-        done?;
         let _no_grad = tch::no_grad_guard();
         preconditioner.finish()?;
         Ok(BackwardReport {
@@ -79,6 +70,11 @@ impl GradientSource for PreconditionedGradient {
             unknown: preconditioner.count(WeightSource::Unknown),
             fallbacks: preconditioner.count(WeightSource::Fallback),
         })
+    }
+
+    fn discard(&mut self) -> Result<()> {
+        lock(&self.preconditioner)?.forget_forward();
+        Ok(())
     }
 
     fn layers(&self) -> Result<Vec<LayerReport>> {
@@ -100,6 +96,13 @@ impl GradientSource for PreconditionedGradient {
     fn state_bytes(&self) -> u64 {
         lock(&self.preconditioner).map_or(0, |preconditioner| preconditioner.bank_bytes())
     }
+}
+
+/// An error if an FNGD optimizer listens to one of `layers`: their gradients go to it.
+pub(super) fn refuse_attached(layers: &[Layer]) -> Result<()> {
+    let Some(layer) = layers.iter().find(|layer| layer.is_attached()) else { return Ok(()) };
+    let name = layer.name();
+    Err(Error::state(format!("layer `{name}` is in the hands of another optimizer: drop that one first")))
 }
 
 impl Drop for PreconditionedGradient {

@@ -13,6 +13,7 @@ pub(crate) struct Facts {
     pub name: String,
     pub geometry: Geometry,
     pub weight: Tensor,
+    /// `None` if it was frozen when the optimizer was built.
     pub bias: Option<Tensor>,
 }
 
@@ -22,9 +23,13 @@ impl Facts {
             name: layer.name().to_owned(),
             geometry: layer.geometry().clone(),
             weight: layer.weight().shallow_clone(),
-            // A frozen bias has no gradient to weight, and no part in the Gram matrix.
             bias: layer.bias().filter(|bias| bias.requires_grad()).map(Tensor::shallow_clone),
         }
+    }
+
+    /// The bias, unless it is frozen: then it has no gradient to weight, and no part in the Gram matrix.
+    pub fn bias(&self) -> Option<&Tensor> {
+        self.bias.as_ref().filter(|bias| bias.requires_grad())
     }
 
     /// Sum over uses of the weighted gradient; plain without coefficients. Adds the time of the weighting to `spent`.
@@ -34,7 +39,7 @@ impl Facts {
         coefficients: Option<&Tensor>,
         spent: &mut Duration,
     ) -> Result<ParameterGrads> {
-        let Self { geometry, weight, bias, .. } = self;
+        let (Self { geometry, weight, .. }, bias) = (self, self.bias());
         let mut total: ParameterGrads = (None, None);
         for used in uses {
             let (weight_grad, bias_grad) = match coefficients {
@@ -48,10 +53,11 @@ impl Facts {
 
     /// Adds to the parameters' gradients what did not go through the tape.
     pub fn add_gradient(&self, (weight_grad, bias_grad): ParameterGrads) -> Result<()> {
-        if let Some(weight_grad) = weight_grad {
+        // A weight may have been frozen between forward and backward.
+        if let Some(weight_grad) = weight_grad.filter(|_| self.weight.requires_grad()) {
             tap::accumulate_grad(&self.weight, &weight_grad)?;
         }
-        if let (Some(bias), Some(bias_grad)) = (&self.bias, bias_grad) {
+        if let (Some(bias), Some(bias_grad)) = (self.bias(), bias_grad) {
             tap::accumulate_grad(bias, &bias_grad)?;
         }
         Ok(())

@@ -42,7 +42,7 @@ impl Pending {
         let gram = gram::of_weight(geometry, weight, &uses, batch_size, memory)?;
         let mut matrix = gram.matrix;
         let mut bias = None;
-        if facts.bias.is_some() {
+        if facts.bias().is_some() {
             let sums = summed_bias(geometry, &uses, batch_size)?;
             matrix = matrix.f_add_(&gram::of_contributions(&sums)?)?;
             bias = Some(sums);

@@ -121,7 +121,7 @@ impl Problem {
             name: "layer".to_owned(),
             geometry: self.geometry.clone(),
             weight: self.weight.shallow_clone(),
-            bias: self.bias.as_ref().map(Tensor::shallow_clone),
+            bias: self.bias.as_ref().map(|bias| bias.detach().set_requires_grad(true)),
         }
     }
 

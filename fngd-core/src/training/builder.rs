@@ -2,7 +2,7 @@
 
 use super::{Fngd, Place};
 use crate::optimizer::{self, Graft, Groups, Inner, Method, StepOptions, StepReport};
-use crate::{FngdConfig, FngdModule, Result, Schedule, ScheduleConfig, ScheduleShape, WarmUp};
+use crate::{FngdConfig, FngdModule, Inventory, Result, Schedule, ScheduleConfig, ScheduleShape, WarmUp};
 
 /// Settings of an [`Fngd`]. `with_...` only sets; [`build`](Self::build) checks everything.
 ///
@@ -96,7 +96,7 @@ impl<'m> FngdBuilder<'m> {
     ///
     /// # Errors
     /// [`is_config`](crate::Error::is_config) if a setting is out of range, a group names no parameter, or there is
-    /// nothing to train; [`is_state`](crate::Error::is_state) if another optimizer is at work on the model.
+    /// nothing to train; [`is_state`](crate::Error::is_state) if an FNGD optimizer is at work on the model.
     pub fn build(self) -> Result<Fngd> {
         let schedule = match self.rate {
             Rate::Schedule(schedule) => schedule,
@@ -104,6 +104,7 @@ impl<'m> FngdBuilder<'m> {
             Rate::Default => constant(default_rate(self.method.inner()))?,
         };
         Ok(Fngd {
+            parameters: Inventory::of(self.module).parameters,
             optimizer: optimizer::build(self.module, &self.method, &self.groups, &self.options)?,
             schedule,
             place: Place::default(),

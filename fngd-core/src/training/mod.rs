@@ -9,7 +9,7 @@ pub use builder::FngdBuilder;
 pub use report::Report;
 
 use crate::optimizer::{Batch, Optimizer, StepReport};
-use crate::{Error, FngdConfig, FngdModule, Result, Schedule};
+use crate::{Error, FngdConfig, FngdModule, Parameter, Result, Schedule};
 use place::Place;
 use std::fmt;
 use tch::Tensor;
@@ -49,6 +49,8 @@ use tch::Tensor;
 /// # }
 /// ```
 pub struct Fngd {
+    /// What it trains: `save` writes these, by way of the `VarStore`.
+    parameters: Vec<Parameter>,
     optimizer: Box<dyn Optimizer>,
     schedule: Schedule,
     place: Place,
@@ -79,11 +81,15 @@ impl Fngd {
 
     /// Says that epoch `epoch` (from 0) begins: its batches are counted from 0 again.
     ///
+    /// The first is epoch 0, the one in which FNGD solves for the weights: a loop `for epoch in 1..=epochs` begins
+    /// `epoch - 1`.
+    ///
     /// After [`load`](Self::load) the epoch that was saved may be begun once more: it goes on where it was, at batch
     /// [`slot`](Self::slot).
     ///
     /// # Errors
-    /// [`is_state`](Error::is_state) if this epoch, or a later one, has been begun.
+    /// [`is_state`](Error::is_state) if this epoch, or a later one, has been begun; or if it is the first of a run that
+    /// was not loaded, and not epoch 0.
     pub fn begin_epoch(&mut self, epoch: u64) -> Result<()> {
         self.place.begin_epoch(epoch)
     }
@@ -115,7 +121,8 @@ impl Fngd {
     ///
     /// # Errors
     /// [`is_state`](Error::is_state) before the first [`begin_epoch`](Self::begin_epoch); [`is_shape`](Error::is_shape)
-    /// if `loss` is not one number; or the layer that does not see the batch where it is expected.
+    /// if `loss` is not one number; or the layer that does not see the batch where it is expected. After an error the step
+    /// has to be made anew, with a forward pass of its own: gradients of earlier parts of its batch are cleared.
     pub fn backward(&mut self, loss: &Tensor) -> Result<()> {
         self.backward_one_of(loss, 1)
     }
@@ -127,13 +134,13 @@ impl Fngd {
     pub fn backward_one_of(&mut self, loss: &Tensor, count: usize) -> Result<()> {
         let (epoch, slot) = self.place.running()?;
         if loss.numel() != 1 {
+            // The forward pass is still good: a mean over this may follow.
             let message = format!("the loss must be one number, the mean over the batch; found {:?}", loss.size());
             return Err(Error::shape(message));
         }
-        if !std::mem::take(&mut self.announced) {
-            self.optimizer.begin_seen(epoch, slot)?;
-        }
-        let done = self.optimizer.backward(loss, count);
+        let announced = std::mem::take(&mut self.announced);
+        let begun = if announced { Ok(()) } else { self.optimizer.begin_seen(epoch, slot) };
+        let done = begun.and_then(|()| self.optimizer.backward(loss, count));
         self.unapplied = if done.is_ok() { self.unapplied + 1 } else { 0 };
         self.place.slot += u64::from(done.is_ok());
         done

@@ -30,6 +30,11 @@ impl Place {
     }
 
     pub fn begin_epoch(&mut self, epoch: u64) -> Result<()> {
+        if self.progress == Progress::NotBegun && epoch != 0 {
+            return Err(Error::state(format!(
+                "epoch {epoch} cannot be the first: epochs are counted from 0, and epoch 0 is the one in which FNGD solves for the weights; to go on with an earlier run, `load` it"
+            )));
+        }
         let next = match self.progress {
             Progress::NotBegun => Some(0),
             Progress::Loaded if epoch == self.epoch => Some(self.slot),
@@ -80,6 +85,19 @@ mod tests {
         // The second time it is a mistake, not a resumed run.
         let error = place.begin_epoch(2).unwrap_err();
         assert_eq!(error.to_string(), "epoch 2 cannot begin: epoch 2 has, and 7 of its batches are done");
+    }
+
+    #[test]
+    fn the_first_epoch_is_0() {
+        let mut place = Place::default();
+        let error = place.begin_epoch(1).unwrap_err();
+        assert!(error.is_state());
+        assert_eq!(
+            error.to_string(),
+            "epoch 1 cannot be the first: epochs are counted from 0, and epoch 0 is the one in which FNGD solves for the weights; to go on with an earlier run, `load` it"
+        );
+        place.begin_epoch(0).unwrap();
+        place.begin_epoch(2).unwrap();
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use super::{Fngd, Place};
 use crate::state::{self, TensorMap};
-use crate::{Error, Result};
+use crate::{Error, Result, tap};
+use std::collections::HashSet;
 use std::path::Path;
 use tch::nn::VarStore;
 use tch::{Kind, Tensor};
@@ -12,6 +13,8 @@ const VARIABLES: &str = "variables";
 const OPTIMIZER: &str = "optimizer";
 /// Epoch, slot and steps.
 const PLACE: &str = "place";
+/// Most parameters that one message names.
+const NAMED: usize = 3;
 
 impl Fngd {
     /// Writes everything that going on exactly needs to one safetensors file, atomically.
@@ -22,12 +25,13 @@ impl Fngd {
     /// tch does.
     ///
     /// # Errors
-    /// [`is_state`](Error::is_state) between [`backward`](Self::backward) and [`step`](Self::step); those of
-    /// [`state::save`].
+    /// [`is_state`](Error::is_state) between [`backward`](Self::backward) and [`step`](Self::step), or if `variables`
+    /// does not hold a parameter of the model; those of [`state::save`].
     pub fn save(&self, path: impl AsRef<Path>, variables: &VarStore) -> Result<()> {
         if self.unapplied > 0 {
             return Err(Error::state("`save` between `backward` and `step`: gradients are not saved, so step first"));
         }
+        self.check_held_by(variables)?;
         let Place { epoch, slot, steps, .. } = self.place;
         // OK because no run comes near 2^63 batches.
         let place = [epoch, slot, steps].map(|count| i64::try_from(count).unwrap());
@@ -45,12 +49,30 @@ impl Fngd {
     /// interrupted, bit for bit on a CPU.
     ///
     /// # Errors
-    /// [`is_state`](Error::is_state), with the file and the tensor, if something is missing, too many, or of another
-    /// kind or size. The variables are then as they were; build a new optimizer.
+    /// [`is_state`](Error::is_state) if `variables` does not hold a parameter of the model; and, with the file and the
+    /// tensor, if something is missing, too many, or of another kind or size. The variables are then as they were; build a
+    /// new optimizer.
     pub fn load(&mut self, path: impl AsRef<Path>, variables: &VarStore) -> Result<()> {
+        self.check_held_by(variables)?;
         let path = path.as_ref();
         let tensors = state::load(path)?;
         self.take(&tensors, variables).map_err(|error| error.at(path.display()))
+    }
+
+    /// Whether every parameter is one of `variables`: the same tensor, whatever it is called there.
+    fn check_held_by(&self, variables: &VarStore) -> Result<()> {
+        let held: HashSet<usize> = variables.variables().values().map(tap::identity).collect();
+        let missing = self.parameters.iter().filter(|parameter| !held.contains(&tap::identity(&parameter.tensor)));
+        let missing: Vec<String> = missing.map(|parameter| format!("`{}`", parameter.name)).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let named = missing[..missing.len().min(NAMED)].join(", ");
+        let more = missing.len().saturating_sub(NAMED);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        Err(Error::state(format!(
+            "the VarStore does not hold {named}{more} of the model: give the one that the model was built in"
+        )))
     }
 
     fn take(&mut self, tensors: &[(String, Tensor)], variables: &VarStore) -> Result<()> {

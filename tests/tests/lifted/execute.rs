@@ -28,7 +28,7 @@ impl Execution<'_> {
         match &operation.kind {
             Kind::Layer { layer, input, parameters } => {
                 let tensors: BTreeMap<&str, Tensor> =
-                    parameters.iter().map(|parameter| (role(&parameter.name), (self.stored)(parameter))).collect();
+                    parameters.iter().map(|parameter| (parameter.name.as_str(), (self.stored)(parameter))).collect();
                 vec![apply(layer, &self.values[input], &tensors)]
             }
             Kind::Parameter(parameter) => vec![(self.stored)(parameter)],
@@ -260,11 +260,6 @@ impl Execution<'_> {
             other => panic!("{other:?} is no list of tensors"),
         }
     }
-}
-
-/// `in_proj_weight` is the weight.
-fn role(name: &str) -> &str {
-    ["weight", "bias"].into_iter().find(|role| name.ends_with(role)).unwrap_or(name)
 }
 
 fn apply(layer: &Layer, x: &Tensor, tensors: &BTreeMap<&str, Tensor>) -> Tensor {

@@ -38,12 +38,19 @@ pub fn run(arguments: &Codegen, global: &Global) -> Result<u8> {
         state: weights::state,
     };
     let outputs = [source, values];
+    if arguments.whole_crate {
+        of_its_own(&arguments.output)?;
+    }
     if arguments.check {
         return check(&outputs, model.sha256(), global);
     }
+    let states = outputs.iter().map(Output::state).collect::<Result<Vec<_>>>()?;
+    of_one_model(&outputs, &states, &arguments.model)?;
+    // Text and weights belong together: what fits one does not fit a changed other.
+    let all_beside = states.iter().any(|state| matches!(state, Some(State::Edited(_) | State::Foreign)));
     let mut written = Vec::new();
-    for output in &outputs {
-        written.push(write(output)?);
+    for (output, state) in outputs.iter().zip(&states) {
+        written.push(write(output, state.as_ref(), all_beside)?);
     }
     if arguments.whole_crate {
         written.extend(scaffold(arguments, &model, &generated, &module, global)?);
@@ -62,7 +69,7 @@ pub fn run(arguments: &Codegen, global: &Global) -> Result<u8> {
     for kept in written.iter().filter(|file| file.what == What::Beside) {
         let original = kept.path.with_extension("");
         print_line(&format!(
-            "  note      {} is not as it was generated, so it was left alone: compare it with the .new file",
+            "  note      {} was left alone, as not all is as it was generated: compare it with the .new file",
             text::name(&original.display().to_string())
         ));
     }
@@ -77,6 +84,43 @@ struct Output {
     path: PathBuf,
     content: Vec<u8>,
     state: fn(found: &[u8], wanted: &[u8]) -> State,
+}
+
+impl Output {
+    /// How what is there stands to it; `None` if nothing is.
+    fn state(&self) -> Result<Option<State>> {
+        Ok(read(&self.path)?.map(|found| (self.state)(&found, &self.content)))
+    }
+}
+
+/// Refuses to make a crate where another one is.
+fn of_its_own(folder: &Path) -> Result<()> {
+    let manifest = folder.join("Cargo.toml");
+    match read(&manifest)? {
+        Some(found) if !String::from_utf8_lossy(&found).contains("fngd-core") => {
+            let message = format!("{} is that of another crate", text::name(&manifest.display().to_string()));
+            Err(Failure::usage(message).with_help(
+                "without --crate, and with -o its src folder, the model becomes a module; it needs fngd-core, tch and torch-sys \
+                 (docs/five-minutes.md)",
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses to replace what was generated from another model file.
+fn of_one_model(outputs: &[Output], states: &[Option<State>], model: &Path) -> Result<()> {
+    let name = model.file_name().unwrap_or_default().to_string_lossy();
+    for (output, state) in outputs.iter().zip(states) {
+        if let Some(State::Stale(stamp)) = state
+            && stamp.source != name
+        {
+            let (path, source) = (output.path.display().to_string(), &stamp.source);
+            let message = format!("{} was generated from {}", text::name(&path), text::name(source));
+            return Err(Failure::usage(message).with_help("choose another folder with -o, or move it away"));
+        }
+    }
+    Ok(())
 }
 
 /// A file that was dealt with.
@@ -128,20 +172,26 @@ fn put(path: &Path, content: &[u8]) -> Result<()> {
         .map_err(|error| Failure::environment(format!("cannot write {}: {error}", path.display())))
 }
 
-/// Writes `output`, or its text beside a file that somebody has changed.
-fn write(output: &Output) -> Result<Written> {
-    let state = read(&output.path)?.map(|found| (output.state)(&found, &output.content));
-    let (path, what) = match state {
+/// Writes `output`, or beside what is there if that, or its companion, was changed by somebody.
+fn write(output: &Output, state: Option<&State>, all_beside: bool) -> Result<Written> {
+    match state {
         Some(State::Current) => return Ok(Written { path: output.path.clone(), what: What::Current }),
-        None | Some(State::Stale(_)) => (output.path.clone(), What::Wrote),
-        Some(State::Edited(_) | State::Foreign) => {
-            let mut name = output.path.clone().into_os_string();
-            name.push(".new");
-            (PathBuf::from(name), What::Beside)
+        Some(_) if all_beside => (),
+        _ => {
+            put(&output.path, &output.content)?;
+            return Ok(Written { path: output.path.clone(), what: What::Wrote });
         }
-    };
+    }
+    let mut path = output.path.clone().into_os_string();
+    path.push(".new");
+    let path = PathBuf::from(path);
+    let found = read(&path)?.map(|found| (output.state)(&found, &output.content));
+    if matches!(found, Some(State::Edited(_) | State::Foreign)) {
+        let message = format!("{} was changed since it was written", text::name(&path.display().to_string()));
+        return Err(Failure::usage(message).with_help("move it away, or remove it, and try again"));
+    }
     put(&path, &output.content)?;
-    Ok(Written { path, what })
+    Ok(Written { path, what: What::Beside })
 }
 
 /// Says whether what is there is what would be written now.
@@ -150,8 +200,7 @@ fn check(outputs: &[Output], sha256: &str, global: &Global) -> Result<u8> {
     let mut rows = Vec::new();
     for output in outputs {
         let path = text::name(&output.path.display().to_string());
-        let state = read(&output.path)?.map(|found| (output.state)(&found, &output.content));
-        let (word, note) = match &state {
+        let (word, note) = match &output.state()? {
             Some(State::Current) => ("current", String::new()),
             // Whoever edits a file takes it over; it is stale only if the model is another one.
             Some(State::Edited(stamp)) if stamp.source_sha256 == sha256 => ("edited", format!("from {stamp}")),
@@ -165,7 +214,8 @@ fn check(outputs: &[Output], sha256: &str, global: &Global) -> Result<u8> {
         rows.push((path, word, note));
     }
     let failure = (!stale.is_empty()).then(|| {
-        Failure::new(Code::Differs, stale.join(", ")).with_help("the same command without --check writes it anew")
+        Failure::new(Code::Differs, stale.join(", "))
+            .with_help("the same command without --check writes it; what is not as it was generated stays, with a .new file beside it")
     });
     if global.json {
         let files: Vec<Value> =

@@ -68,13 +68,11 @@ impl Collector {
         self.start(batch.samples.len() as i64)
     }
 
-    /// Announces the samples of the forward pass that has just run: as many as its first layer saw.
+    /// Announces the samples of the forward pass that has just run: as many as its first layer saw. After an
+    /// error, [`discard`](Self::discard).
     pub fn begin_seen(&mut self) -> Result<()> {
-        let rows = self.seen.rows(|index| &self.layers[index].facts.name);
-        if rows.is_err() {
-            self.forget_forward();
-        }
-        self.start(rows?)
+        let rows = self.seen.rows(|index| &self.layers[index].facts.name)?;
+        self.start(rows)
     }
 
     fn start(&mut self, batch_size: i64) -> Result<()> {
@@ -95,8 +93,9 @@ impl Collector {
         self.seen = Seen::default();
     }
 
-    /// Lets go of what backward passes noted for the next step.
+    /// Lets go of what forward and backward passes noted for the next step.
     pub fn discard(&mut self) {
+        self.forget_forward();
         for layer in &mut self.layers {
             layer.curvature.discard();
             layer.known_axis = None;

@@ -74,11 +74,8 @@ impl GradientSource for LayerwiseGradient {
         drop(collector);
         // The lock is free meanwhile: the taps take it, layer by layer.
         let done = backpropagate(loss, accumulation);
-        let mut collector = lock(&self.collector)?;
-        if done.is_err() {
-            collector.forget_forward();
-        }
         done?;
+        let mut collector = lock(&self.collector)?;
         let _no_grad = tch::no_grad_guard();
         collector.finish_backward()?;
         let time = PhaseTime { backward: start.elapsed(), gram: collector.spent, ..Default::default() };

@@ -51,6 +51,12 @@ pub struct Tree<M> {
     next: Option<Box<Self>>,
 }
 
+/// Called as the type that it contains.
+#[derive(FngdModule)]
+pub struct Conv<D> {
+    inner: nn::Conv<D>,
+}
+
 pub trait Family {
     type Layer;
 }
@@ -87,6 +93,7 @@ fn is_module<T: FngdModule>() {}
 pub fn all_are_modules() {
     is_module::<Residual<nn::Linear>>();
     is_module::<Convolutions<[i64; 2]>>();
+    is_module::<Conv<[i64; 2]>>();
     is_module::<Borrowed<'_, '_, dyn FngdModule>>();
     is_module::<Activated<fn(f64) -> f64, i64>>();
     is_module::<Tree<nn::Linear>>();
