@@ -1,6 +1,9 @@
 //! Each method against its formula: float64, one position at a time, and a general solver for the whole damped matrix.
 
+mod chosen;
+mod mbf;
 mod positions;
+mod seng;
 mod whole;
 
 use super::curvature::{Curvature, Gradient, Observation, Update};
