@@ -11,9 +11,12 @@ mod export_check;
 mod failure;
 mod front;
 mod keys;
+mod knobs;
 mod libtorch;
+mod methods_page;
 mod metrics;
 mod model;
+mod recipes;
 mod recorder;
 mod reference;
 mod resolve;
@@ -72,6 +75,7 @@ fn run(cli: Cli) -> Result<u8> {
         Command::Diff(diff) => commands::diff::run(diff, global),
         Command::Inspect(inspect) => commands::inspect::run(inspect, global),
         Command::Codegen(codegen) => commands::codegen::run(codegen, global),
+        Command::Optimizers(optimizers) => commands::optimizers::run(optimizers, global),
         Command::Doctor => commands::doctor::run(global),
         Command::Data(data) => commands::data::run(data, global),
         Command::Models(models) => commands::models::run(models, global),
