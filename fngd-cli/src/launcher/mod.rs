@@ -3,6 +3,7 @@
 mod arguments;
 mod cells;
 mod commands;
+mod compare;
 mod comparison;
 mod curves;
 mod download;
@@ -14,6 +15,7 @@ mod keys;
 mod libtorch;
 mod metrics;
 mod model;
+mod plot;
 mod recorder;
 mod reference;
 mod resolve;
@@ -63,9 +65,14 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<u8> {
-    let global = &cli.global;
-    match &cli.command {
+    let Cli { global, command } = cli;
+    let global = &global;
+    if let Command::Compare(compare) = command {
+        return commands::compare::run(*compare, global);
+    }
+    match &command {
         Command::Train(train) => commands::train::train(train, global),
+        Command::Compare(_) => unreachable!("handled above"),
         Command::Resume(resume) => commands::train::resume(resume, global),
         Command::Eval(eval) => commands::eval::run(eval, global),
         Command::Export(export) => commands::export::run(export, global),
