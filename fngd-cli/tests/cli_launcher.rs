@@ -487,7 +487,7 @@ fn mistakes_in_the_command_line_say_what_to_do() {
         ),
         (
             &["inspect", "m.onnx", "-o", "lion"],
-            "error: `--optimizer` must be `fngd`, `ngd`, `kfac`, `eva`, `skfac`, `tengrad`, `hylo`, `sgd`, `adamw`, `muon`, `shampoo` or `soap`, found `lion`\n",
+            "error: `--optimizer` must be `fngd`, `ngd`, `kfac`, `eva`, `skfac`, `tengrad`, `hylo`, `mbf`, `seng`, `sgd`, `adamw`, `muon`, `shampoo` or `soap`, found `lion`\n",
         ),
         (
             &["train", "m.onnx", "--data", "cifra10"],
