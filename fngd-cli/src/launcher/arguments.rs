@@ -1,6 +1,10 @@
 //! What can be typed. Values of settings stay text here: `resolve` gives them their types, with the same messages for
 //! flags, `FNGD_*` variables and files.
 
+mod profile;
+
+pub use profile::Profile;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -91,6 +95,8 @@ pub enum Command {
     /// List models that need no file, and write them as ONNX files to train
     #[command(subcommand)]
     Models(Models),
+    /// Show where the time of a step goes: by phase and by layer, beside another method
+    Profile(Box<Profile>),
     /// Measure speed
     #[command(subcommand)]
     Bench(Bench),
@@ -125,7 +131,7 @@ pub struct Inspect {
     pub import: ImportFlags,
 }
 
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Default, Clone, Args)]
 #[command(next_help_heading = "Import")]
 pub struct ImportFlags {
     /// Repairs that are not made, such as R4,retie (`inspect` lists those that are)
@@ -167,7 +173,7 @@ pub struct Train {
     pub stop: StopFlags,
 }
 
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Default, Clone, Args)]
 #[command(next_help_heading = "Data")]
 pub struct DataFlags {
     /// digits, cifar10, cifar100, mnist, fashion-mnist, folder:PATH or npz:PATH
@@ -219,7 +225,7 @@ pub struct RunFlags {
     pub runs_dir: Option<String>,
 }
 
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Default, Clone, Args)]
 #[command(next_help_heading = "Optimizer")]
 pub struct OptimizerFlags {
     /// fngd, ngd, kfac, eva, skfac, tengrad, hylo, sgd, adamw, muon, shampoo or soap [default: fngd]

@@ -12,6 +12,7 @@ mod keys;
 mod libtorch;
 mod metrics;
 mod model;
+mod profile;
 mod recorder;
 mod reference;
 mod resolve;
@@ -72,6 +73,7 @@ fn run(cli: Cli) -> Result<u8> {
         Command::Doctor => commands::doctor::run(global),
         Command::Data(data) => commands::data::run(data, global),
         Command::Models(models) => commands::models::run(models, global),
+        Command::Profile(profile) => commands::profile::run(profile, global),
         Command::Bench(arguments::Bench::Step(bench)) => commands::bench::run(bench, global),
         Command::Completions { shell } => {
             let mut command = <Cli as clap::CommandFactory>::command();
