@@ -52,7 +52,7 @@ pub struct StepProfile {
     pub kind: StepKind,
     /// Steps that were measured.
     pub steps: usize,
-    /// Of a step: the mean of the middle half of them.
+    /// Of a step: the mean of the faster half of them, as what else the machine does only adds.
     pub milliseconds: f64,
     /// To the reference's step: its mean, where it has several kinds.
     pub ratio: f64,

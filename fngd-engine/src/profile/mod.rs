@@ -16,7 +16,7 @@ use fngd_core::timeline::Timeline;
 use subject::Subject;
 
 /// Turns that the steps of a method are divided into.
-const ROUNDS: usize = 4;
+const ROUNDS: usize = 6;
 
 /// Steps of each kind that nobody counts: kernels are chosen, memory is taken.
 const WARM_UP: usize = 3;

@@ -12,7 +12,7 @@ pub struct Profile {
     #[arg(long, value_delimiter = ',', default_value = "sgd", value_name = "NAMES")]
     pub against: Vec<String>,
     /// Steps of each kind to measure, at least
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub steps: u32,
     /// Samples in a batch [default: 128]
     #[arg(short, long, value_name = "N")]

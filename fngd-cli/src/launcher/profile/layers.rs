@@ -86,7 +86,18 @@ mod tests {
 
     #[test]
     fn the_most_expensive_layers_come_first() {
-        let expected = [""];
+        let expected = [
+            "",
+            "  fngd later: the layers, ms a step",
+            "  layer  weight    input       forward  own gradient  precondition    total  of step",
+            "  conv1  16x3x3x3  128x3x8x8      2.00          3.00          0.50     5.50   52.9 %",
+            "  fc     10x64     128x64x8x8     0.25          0.25             -     0.50    4.8 %",
+            "",
+            "  fngd 1st epoch: the layers, ms a step",
+            "  layer  weight    input       forward  own gradient     gram    solve  precondition    total  of step  gram by",
+            "  conv1  16x3x3x3  128x3x8x8      2.00             -     4.00     1.00          0.50     7.50   46.9 %  instantiate",
+            "  fc     10x64     128x64x8x8     0.25          0.25     0.50        -             -     1.00    6.2 %  khatri-rao",
+        ];
         assert_eq!(tables(&report(), 10), expected);
     }
 
