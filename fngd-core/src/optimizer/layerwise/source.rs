@@ -100,6 +100,10 @@ impl GradientSource for LayerwiseGradient {
             let start = Instant::now();
             let span = timeline::enter_layer(Phase::Solve, &layer.facts.name);
             let update = layer.curvature.update(refresh).map_err(at)?;
+            if update == Update::Kept {
+                // Running averages at most, which are statistics.
+                span.becomes(Phase::Gram);
+            }
             drop(span);
             report.time.solve += start.elapsed();
             let start = Instant::now();
