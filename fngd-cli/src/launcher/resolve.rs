@@ -42,8 +42,9 @@ type Values = BTreeMap<&'static str, (Value, Origin)>;
 /// Settings of `train`.
 pub fn resolve(train: &Train, global: &Global, variables: &[(String, String)]) -> Result<Resolved> {
     let mut values = Values::new();
-    if let Some(name) = &train.recipe {
-        read_recipe(recipes::find(name)?, &mut values)?;
+    let recipe = train.recipe.as_deref().map(recipes::find).transpose()?;
+    if let Some(recipe) = recipe {
+        read_recipe(recipe, &mut values)?;
     }
     if let Some(path) = &train.config {
         read_file(path, &mut values)?;
@@ -51,8 +52,8 @@ pub fn resolve(train: &Train, global: &Global, variables: &[(String, String)]) -
     read_variables(variables, &mut values)?;
     read_flags(train, global, &mut values)?;
     read_set(&train.set, &mut values)?;
-    if let Some(name) = &train.recipe {
-        fit_recipe(recipes::find(name)?, &mut values)?;
+    if let Some(recipe) = recipe {
+        fit_recipe(recipe, &mut values)?;
     }
     let warnings = drop_unused(&mut values)?;
     fill_defaults(&mut values);
@@ -75,6 +76,12 @@ impl Resolved {
     /// Where a value comes from.
     pub fn origin(&self, name: &str) -> Option<&Origin> {
         self.values.get(name).map(|(_, origin)| origin)
+    }
+
+    /// The settings whose names begin with `section`, in the order of the table.
+    pub fn of_section(&self, section: &str) -> impl Iterator<Item = (&'static Key, &Value, &Origin)> {
+        let inside = KEYS.iter().filter(move |key| key.name.starts_with(section));
+        inside.filter_map(|key| self.values.get(key.name).map(|(value, origin)| (key, value, origin)))
     }
 
     /// `config.toml`: every value, and after it where it came from.
@@ -172,22 +179,27 @@ fn fit_recipe(recipe: &'static Recipe, values: &mut Values) -> Result<()> {
     let rule = methods::rule(&method, Some(word(values, "optimizer.inner", "sgd"))).to_owned();
     let schedule = word(values, "schedule.kind", "cosine").to_owned();
     let usual = method_defaults(&method, &rule);
-    for key in KEYS {
-        let Some((value, Origin::Recipe(name))) = values.get(key.name) else { continue };
-        let sets = format!("the recipe `{name}` sets `{} = {value}`", key.name);
-        if !key.user.covers(&method, &rule, &schedule) {
-            let users = text::alternatives(key.user.names());
-            return Err(Failure::usage(format!("{sets}, which `{method}` does not use"))
-                .with_help(format!("leave out --recipe, or choose what has it: {users}")));
+    let left = KEYS.iter().filter_map(|key| match values.get(key.name) {
+        Some((value, Origin::Recipe(name))) => {
+            Some((key, value, format!("the recipe `{name}` sets `{} = {value}`", key.name)))
         }
-        let is_usual = usual.iter().any(|(known, usual)| *known == key.name && usual == value);
-        if OF_A_RULE.contains(&key.name) && rule != meant_for && !is_usual {
+        _ => None,
+    });
+    if let Some((key, _, sets)) = left.clone().find(|(key, ..)| !key.user.covers(&method, &rule, &schedule)) {
+        let users = text::alternatives(key.user.names());
+        return Err(Failure::usage(format!("{sets}, which `{method}` does not use"))
+            .with_help(format!("leave out --recipe, or choose what has it: {users}")));
+    }
+    let is_usual = |key: &Key, value: &Value| usual.iter().any(|(known, usual)| *known == key.name && usual == value);
+    let mut of_other_rule = left.filter(|(key, value, _)| OF_A_RULE.contains(&key.name) && !is_usual(key, value));
+    match of_other_rule.next().filter(|_| rule != meant_for) {
+        None => Ok(()),
+        Some((key, _, sets)) => {
             let shown = key.flag.unwrap_or(key.name);
-            return Err(Failure::usage(format!("{sets} for steps by `{meant_for}`; these would be by `{rule}`"))
-                .with_help(format!("say {shown} yourself, or leave out --recipe")));
+            Err(Failure::usage(format!("{sets} for steps by `{meant_for}`; these would be by `{rule}`"))
+                .with_help(format!("say {shown} yourself, or leave out --recipe")))
         }
     }
-    Ok(())
 }
 
 fn read_file(path: &Path, values: &mut Values) -> Result<()> {
