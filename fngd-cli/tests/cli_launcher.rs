@@ -723,6 +723,12 @@ fn a_recipe_gives_way_to_everything_that_is_said() {
     ] {
         assert!(config.contains(line), "{line}{config}");
     }
+    let said =
+        bench.run(&["train", "-c", "s.toml", "--name", "plan", "-o", "kfac", "--set", "optimizer.decay_all=true"]);
+    let plan = "kfac=\"lr 0.1 (default) → cosine, warm-up 5%   weight decay 5e-4   momentum 0.9   decay all true   inner sgd   \
+                damping 0.003   decay 0.95   statistics every steps 1   refresh every steps 10   kl clip 0.001   inverse eigen   form \
+                textbook\"";
+    assert!(said.err.contains(plan), "{}", said.err);
     // Its rule may stand alone, and another one may take its place with a learning rate of its own.
     assert_eq!(settings("b", &["--recipe", "best", "-o", "muon"])["optimizer"]["lr"], 0.02);
     let shampoo = settings("c", &["--recipe", "paper", "-o", "shampoo"]);

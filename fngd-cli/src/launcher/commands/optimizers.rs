@@ -87,7 +87,7 @@ fn one(entry: &MethodEntry) -> Vec<String> {
     fact("cost", entry.cost);
     fact("defaults", entry.defaults);
     for (index, line) in entry.differences.iter().enumerate() {
-        fact(if index == 0 { "differences" } else { "" }, line);
+        fact(if index == 0 { "differences" } else { "" }, &line.replace('`', ""));
     }
     let all = knobs::of(entry.name, methods::rule(entry.name, None));
     let (of_rule, own): (Vec<Knob>, Vec<Knob>) = all.into_iter().partition(|knob| knob.of_rule);
