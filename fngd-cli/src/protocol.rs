@@ -18,8 +18,8 @@ pub const CRASHED_IN: &str = "libtorch crashed in ";
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "job", rename_all = "kebab-case")]
 pub enum Job {
-    /// Train, or go on training: `resume` names the run's checkpoint to go on from.
-    Train { settings: Settings, data: DataSource, run: PathBuf, resume: bool, dry_run: bool },
+    /// Train, or go on training: `resume` names the run's checkpoint to go on from. `export`: write ONNX files at the end.
+    Train { settings: Settings, data: DataSource, run: PathBuf, resume: bool, dry_run: bool, export: bool },
     /// Accuracy of a model file or of a run's weights on one split.
     Eval {
         model: PathBuf,
@@ -145,6 +145,8 @@ pub enum Event {
         per_class: Vec<f64>,
         confusion: Vec<Vec<u64>>,
     },
+    /// What training took at most, shortly before its end. `None` on a GPU, of whose memory the kernel does not know.
+    Peak { memory_mib: Option<f64> },
     /// Result of `bench step`.
     Bench(serde_json::Value),
     /// The hand-written models.

@@ -1,11 +1,13 @@
 //! The launcher: command line, settings, run directories, front ends. Nothing here touches libtorch.
 
 mod arguments;
+mod cells;
 mod commands;
 mod comparison;
 mod curves;
 mod download;
 mod engine;
+mod export_check;
 mod failure;
 mod front;
 mod keys;
@@ -22,6 +24,7 @@ mod run_directory;
 mod system;
 mod tensorboard;
 mod text;
+mod training;
 
 use arguments::{Cli, Command, Global};
 use clap::Parser;

@@ -129,7 +129,7 @@ pub const METHODS: &[MethodEntry] = &[
         kind: Rule { inner: true },
         summary: "stochastic gradient descent with momentum",
         formula: &["g ← ∇ + ωθ; m ← μm + g; θ ← θ − ηm"],
-        source: Source { authors: "Robbins and Monro; Polyak", year: 1964, place: "USSR Comp. Math." },
+        source: Source { authors: "Robbins and Monro; Polyak", year: 1964, place: "USSR Computational Mathematics 4" },
         in_paper: "SGD-m of Tab. II and III, Fig. 5, 6 and 8",
         state: "1 a number",
         cost: "3 multiplications a number",

@@ -14,7 +14,7 @@ pub struct Plain<W> {
 
 impl<W: Write> Plain<W> {
     pub fn new(sink: W, verbose: bool) -> Self {
-        Self { sink, verbose, clock: Clock::default(), now: || jiff::Timestamp::now().strftime("%FT%TZ").to_string() }
+        Self { sink, verbose, clock: Clock::default(), now: super::now }
     }
 
     fn line(&mut self, text: &str) {
