@@ -29,6 +29,7 @@ pub mod stop;
 mod timing;
 mod trace;
 pub mod train;
+mod trouble;
 
 use checkpoint::Fingerprint;
 use device::ChosenDevice;

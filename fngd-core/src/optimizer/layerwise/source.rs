@@ -111,6 +111,9 @@ impl GradientSource for LayerwiseGradient {
             let direction = layer.curvature.precondition(&layer.facts, &gradient).map_err(at)?;
             drop(span);
             report.time.precondition += start.elapsed();
+            if matches!(update, Update::Failed | Update::Made { retried: true }) && report.trouble.is_empty() {
+                report.trouble.clone_from(&layer.facts.name);
+            }
             match update {
                 Update::Made { retried } => {
                     report.solved += 1;
