@@ -27,7 +27,8 @@ pub use composed::Composed;
 pub use gradient::{BackwardReport, GradientSource, PlainGradient};
 pub use groups::{GroupedParameter, Groups, Members};
 pub use layerwise::{
-    EvaConfig, Form, HyloConfig, KfacConfig, KfacInverse, LayerwiseGradient, SkfacConfig, TengradConfig,
+    EvaConfig, Form, HyloConfig, HyloRows, KfacConfig, KfacInverse, LayerwiseGradient, MbfConfig, SengConfig,
+    SkfacConfig, TengradConfig,
 };
 pub use method::{Inner, Method, build};
 pub use muon::{Muon, MuonConfig, MuonPrecision, MuonScale, MuonScope};
