@@ -18,6 +18,7 @@ mod methods_page;
 mod metrics;
 mod model;
 mod plot;
+mod profile;
 mod recipes;
 mod recorder;
 mod reference;
@@ -83,6 +84,10 @@ fn run(cli: Cli) -> Result<u8> {
         Command::Doctor => commands::doctor::run(global),
         Command::Data(data) => commands::data::run(&data, global),
         Command::Models(models) => commands::models::run(&models, global),
+        Command::Bench(arguments::Bench::Step(bench)) => commands::bench::run(&bench, global),
+        Command::Data(data) => commands::data::run(&data, global),
+        Command::Models(models) => commands::models::run(&models, global),
+        Command::Profile(profile) => commands::profile::run(&profile, global),
         Command::Bench(arguments::Bench::Step(bench)) => commands::bench::run(&bench, global),
         Command::Completions { shell } => {
             let mut command = <Cli as clap::CommandFactory>::command();
