@@ -35,8 +35,7 @@ pub fn method(subject: &Subject, reference_milliseconds: f64) -> MethodProfile {
         layers: layers.iter().map(|layer| layer_profile(layer, times.layers.get(layer.name()), &notes)).collect(),
     };
     let means = means(recorded);
-    let mut kinds: Vec<StepProfile> =
-        means.iter().map(|(kind, steps, times)| profile(*kind, *steps, times)).collect();
+    let mut kinds: Vec<StepProfile> = means.iter().map(|(kind, steps, times)| profile(*kind, *steps, times)).collect();
     if means.iter().any(|(kind, ..)| *kind == StepKind::Refresh) {
         kinds.push(profile(StepKind::Mean, recorded.len(), &weighted(&means)));
     }
