@@ -3,6 +3,7 @@
 mod arguments;
 mod commands;
 mod comparison;
+mod complexity;
 mod curves;
 mod download;
 mod engine;
@@ -75,6 +76,7 @@ fn run(cli: Cli) -> Result<u8> {
         Command::Models(models) => commands::models::run(models, global),
         Command::Profile(profile) => commands::profile::run(profile, global),
         Command::Bench(arguments::Bench::Step(bench)) => commands::bench::run(bench, global),
+        Command::Bench(arguments::Bench::Complexity(bench)) => commands::complexity::run(bench, global),
         Command::Completions { shell } => {
             let mut command = <Cli as clap::CommandFactory>::command();
             clap_complete::generate(*shell, &mut command, "fngd-cli", &mut std::io::stdout());

@@ -98,8 +98,7 @@ fn every_span_lies_within_the_one_around_it() {
                 assert_eq!(span.phase, Phase::Step, "{name}");
                 continue;
             };
-            let inside =
-                parent.start <= span.start && span.start + span.duration <= parent.start + parent.duration;
+            let inside = parent.start <= span.start && span.start + span.duration <= parent.start + parent.duration;
             assert!(inside, "{name}: {span:?} is not in {parent:?}");
         }
     }

@@ -28,6 +28,8 @@ pub struct Subject {
     pub name: String,
     pub layers: Vec<Layer>,
     pub recorded: Vec<RecordedStep>,
+    /// Whether some steps do more than others.
+    pub uneven: bool,
     network: OnnxNetwork,
     optimizer: Box<dyn Optimizer>,
     samples: Samples,
@@ -74,6 +76,7 @@ impl Subject {
             name: name(&settings.optimizer),
             layers: fngd_core::Inventory::of(&network).layers,
             recorded: Vec::new(),
+            uneven: period > 1,
             network,
             optimizer,
             samples,
@@ -208,7 +211,7 @@ pub fn name(settings: &OptimizerSettings) -> String {
 }
 
 /// Steps after which a method's work repeats itself.
-fn period(method: &Method) -> usize {
+pub fn period(method: &Method) -> usize {
     let steps = match method {
         Method::Kfac { config, .. } => config.refresh_every_steps.max(config.statistics_every_steps),
         Method::Skfac { config, .. } => config.refresh_every_steps,

@@ -106,7 +106,8 @@ fn against(
     Ok(methods)
 }
 
-fn refuse_existing(path: &Path, force: bool) -> Result<()> {
+/// An error if a file that is to be written is there, unless it may be replaced.
+pub fn refuse_existing(path: &Path, force: bool) -> Result<()> {
     if !path.exists() || force {
         return Ok(());
     }

@@ -38,10 +38,7 @@ pub fn write(path: &Path, format: Format, report: &ProfileReport) -> Result<()> 
         Format::Png => curves::png(&svg).map_err(|error| cannot(&error))?,
     };
     std::fs::write(path, bytes).map_err(|error| {
-        Failure::new(
-            Code::Environment,
-            format!("cannot write {}: {error}", text::name(&path.display().to_string())),
-        )
+        Failure::new(Code::Environment, format!("cannot write {}: {error}", text::name(&path.display().to_string())))
     })
 }
 
@@ -121,7 +118,8 @@ mod tests {
     #[test]
     fn every_kind_of_step_has_its_bar_and_every_phase_its_colour() {
         let picture = svg(&report()).unwrap();
-        for words in ["fngd later", "fngd 1st epoch", "16.0 ms, 1.60x", "precondition", "Where a step of resnet20 goes"] {
+        for words in ["fngd later", "fngd 1st epoch", "16.0 ms, 1.60x", "precondition", "Where a step of resnet20 goes"]
+        {
             assert!(picture.contains(words), "{words}");
         }
         let pixels = image::load_from_memory(&curves::png(&picture).unwrap()).unwrap().to_rgb8();
