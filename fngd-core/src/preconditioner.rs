@@ -49,6 +49,8 @@ pub(crate) struct Preconditioner {
     /// iEF: squared norms of the logit gradients of this micro-batch, divided by their mean.
     right_side: Option<Tensor>,
     outcomes: Vec<Outcome>,
+    /// The Gram matrices of the latest solve by layer, if somebody wants them.
+    grams: Option<Vec<Option<Tensor>>>,
     /// Time spent since `begin`.
     pub time: PhaseTime,
 }
@@ -90,6 +92,7 @@ impl Preconditioner {
             accumulation: 1.0,
             right_side: None,
             outcomes: Vec::new(),
+            grams: None,
             time: PhaseTime::default(),
         }));
         for (index, layer) in layers.iter().enumerate() {
@@ -133,6 +136,9 @@ impl Preconditioner {
         self.batch = Some(batch.clone());
         self.outcomes = self.layers.iter().map(|_| Outcome::unknown()).collect();
         self.pending.clear();
+        if let Some(grams) = &mut self.grams {
+            grams.fill_with(|| None);
+        }
         self.right_side = None;
         self.time = PhaseTime::default();
         Ok(())
@@ -214,6 +220,9 @@ impl Preconditioner {
         let waiting = Pending::form(index, &self.layers[index], uses, batch_size, memory)?;
         span.note_gram(waiting.method);
         drop(span);
+        if let Some(grams) = &mut self.grams {
+            grams[index] = Some(waiting.gram.shallow_clone());
+        }
         self.pending.push(waiting);
         self.time.gram += start.elapsed();
         // On a CPU a batched factorisation gains nothing, and memory that waits is memory that the model cannot have.
@@ -322,6 +331,23 @@ impl Preconditioner {
         let rows = self.outcomes.iter().zip(&self.layers);
         rows.filter_map(|(outcome, facts)| Some((facts.name.clone(), outcome.coefficients.as_ref()?)))
             .map(|(name, coefficients)| Ok((name, coefficients.f_detach_copy()?)))
+            .collect()
+    }
+
+    /// Keeps the Gram matrices of every solve until the next micro-batch.
+    pub fn keep_grams(&mut self) {
+        self.grams = Some(self.layers.iter().map(|_| None).collect());
+    }
+
+    /// K of the latest micro-batch, of the layers that were solved for: copies, in units of per-sample gradients.
+    pub fn grams(&self) -> Result<Vec<(String, Tensor)>> {
+        let rows = self.grams.iter().flatten().zip(&self.layers);
+        rows.filter_map(|(gram, facts)| Some((facts.name.clone(), gram.as_ref()?)))
+            .map(|(name, gram)| {
+                // Contributions are 1/(B · accumulation) of per-sample gradients.
+                let unit = (gram.size()[0] as f64 * self.accumulation).powi(2);
+                Ok((name, gram.f_detach()?.f_mul_scalar(unit)?))
+            })
             .collect()
     }
 

@@ -5,6 +5,7 @@ use super::profile::refuse_existing;
 use crate::launcher::arguments::{Axis, BenchComplexity, Global, Layers};
 use crate::launcher::complexity::{csv, table};
 use crate::launcher::failure::{Code, Failure, Result};
+use crate::launcher::run_directory::write_whole;
 use crate::launcher::{front, print_line, text};
 use crate::protocol::{self, ChainKind, Event, Job};
 use serde_json::json;
@@ -50,7 +51,7 @@ pub fn run(arguments: &BenchComplexity, global: &Global) -> Result<u8> {
     }
     if let Some(path) = &arguments.csv {
         let name = text::name(&path.display().to_string());
-        std::fs::write(path, csv::lines(&reports))
+        write_whole(path, csv::lines(&reports).as_bytes())
             .map_err(|error| Failure::new(Code::Environment, format!("cannot write {name}: {error}")))?;
         if !global.json {
             print_line(&format!("  saved  {name}"));

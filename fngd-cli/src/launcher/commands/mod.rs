@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod codegen;
+pub mod compare;
 pub mod complexity;
 pub mod data;
 pub mod diff;
@@ -10,6 +11,7 @@ pub mod eval;
 pub mod export;
 pub mod inspect;
 pub mod models;
+pub mod optimizers;
 pub mod profile;
 pub mod train;
 
