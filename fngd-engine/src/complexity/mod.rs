@@ -108,7 +108,8 @@ fn growth(points: &[Vec<Measured>], row: usize, (kind, axis): (ChainKind, Axis),
     let sgd: Vec<&Measured> = points.iter().map(|point| &point[0]).collect();
     // OK because there is a point for each size, and no axis is without sizes.
     let (method, step_kind) = (own[0].method.clone(), own[0].kind);
-    let added = |(own, sgd): (&&Measured, &&Measured)| own.preconditioning + own.update - sgd.update;
+    let slower_update = |own: &Measured, sgd: &Measured| Some(own.update? - sgd.update?);
+    let added = |(own, sgd): (&&Measured, &&Measured)| own.preconditioning + slower_update(own, sgd).unwrap_or(0.0);
     let added_ms: Vec<f64> = own.iter().zip(&sgd).map(added).collect();
     let step_ms: Vec<f64> = own.iter().map(|point| point.step).collect();
     let state_bytes: Vec<u64> = own.iter().map(|point| point.state_bytes).collect();
@@ -151,7 +152,7 @@ mod tests {
             kind,
             step: 10.0 * size + preconditioning,
             preconditioning,
-            update: 1.0,
+            update: (method != "kfac").then_some(1.0),
             state_bytes,
         };
         vec![

@@ -7,6 +7,7 @@ use crate::loss::Rows;
 use crate::method;
 use crate::profile::recorded::{self, RecordedStep};
 use crate::profile::shares;
+use fngd_cli::methods::has_inner;
 use fngd_cli::protocol::{ChainKind, ChainSize, StepKind};
 use fngd_cli::settings::OptimizerSettings;
 use fngd_core::Share;
@@ -39,7 +40,8 @@ pub struct Measured {
     pub step: f64,
     /// Gram, solve, precondition.
     pub preconditioning: f64,
-    pub update: f64,
+    /// `None` where the update is SGD's own.
+    pub update: Option<f64>,
     pub state_bytes: u64,
 }
 
@@ -104,7 +106,7 @@ impl Runner {
                 .map(|phase| times.phase(phase))
                 .iter()
                 .sum(),
-            update: times.phase(Phase::Update),
+            update: (!has_inner(&self.name)).then(|| times.phase(Phase::Update)),
             state_bytes,
         };
         Ok(shares::whole_periods(&self.recorded, self.uneven).into_iter().map(measured).collect())

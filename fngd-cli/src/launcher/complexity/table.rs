@@ -46,7 +46,9 @@ fn title(report: &ComplexityReport) -> String {
 fn row(row: &Growth) -> String {
     let is_sgd = row.added_ms.is_empty();
     let times = if is_sgd { &row.step_ms } else { &row.added_ms };
-    let exponent = |exponent: Option<f64>| exponent.map_or("-".to_owned(), |exponent| format!("{exponent:.2}"));
+    let exponent = |exponent: Option<f64>| {
+        exponent.map_or("-".to_owned(), |exponent| format!("{:.2}", (exponent * 100.0).round() / 100.0 + 0.0))
+    };
     let grows = if is_sgd { row.step_exponent } else { row.added_exponent };
     let state = row.state_bytes.iter().max().map_or_else(String::new, |bytes| text::bytes(*bytes));
     let mut line = format!("  {:<NAME$}", row.label());
@@ -63,7 +65,13 @@ mod tests {
 
     #[test]
     fn a_line_for_each_method() {
-        let expected = [""];
+        let expected = [
+            "",
+            "  linear layers, growing batch: 16 positions, width 128, 4 layers",
+            "  batch =                 8       16       32   grows as  expected   state at most  grows as  expected",
+            "  sgd                 1.000    2.000    4.000       1.00         -         2.0 KiB         -         -",
+            "  fngd 1st epoch      0.500    1.000    2.250       1.25      1.00         5.0 MiB      0.50         -",
+        ];
         assert_eq!(table(&report()), expected);
     }
 
