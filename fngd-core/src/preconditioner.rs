@@ -17,6 +17,7 @@ use crate::listener::Listener;
 use crate::optimizer::{Batch, LayerReport, PhaseTime, WeightSource};
 use crate::state::TensorMap;
 use crate::tap::{self, ParameterGrads};
+use crate::timeline::{self, Phase};
 use crate::weighting::Use;
 use crate::{Error, Result, samples};
 use ablation::ablated;
@@ -214,8 +215,11 @@ impl Preconditioner {
     /// Forms the Gram matrix of a layer and puts the layer aside until a batch of them is worth a solve.
     fn postpone(&mut self, index: usize, uses: Vec<Use>) -> Result<()> {
         let start = Instant::now();
+        let span = timeline::enter_layer(Phase::Gram, &self.layers[index].name);
         let (batch_size, memory) = (self.batch_size()?, self.config.gram_memory_bytes);
         let waiting = Pending::form(index, &self.layers[index], uses, batch_size, memory)?;
+        span.note_gram(waiting.method);
+        drop(span);
         if let Some(grams) = &mut self.grams {
             grams[index] = Some(waiting.gram.shallow_clone());
         }
@@ -237,11 +241,16 @@ impl Preconditioner {
             return Err(Error::state(message));
         }
         let start = Instant::now();
+        let span = match &pending[..] {
+            [only] => timeline::enter_layer(Phase::Solve, &self.layers[only.index].name),
+            _ => timeline::enter_together(Phase::Solve),
+        };
         let grams: Vec<Tensor> = pending.iter().map(|waiting| waiting.gram.shallow_clone()).collect();
         let solution = crate::solve(&Tensor::f_stack(&grams, 0)?, self.config.damping, self.right_side.as_ref())?;
         let unsolved = crate::solve::unsolved(&solution)?;
         let batch_size = self.batch_size()? as f64;
         let slot = self.batch.as_ref().map_or(0, |batch| batch.slot);
+        drop(span);
         self.time.solve += start.elapsed();
         for (row, waiting) in pending.into_iter().enumerate() {
             let Pending { index, method, .. } = waiting;
@@ -250,8 +259,10 @@ impl Preconditioner {
             // K of the paper is B² times the Gram matrix of contributions, which accumulation made smaller.
             let batch_size = batch_size * self.accumulation;
             let damping = solution.damping.f_get(row as i64)?.f_mul_scalar(batch_size * batch_size)?;
-            let scaled = self.scale.apply(index, self.epoch(), &coefficients, Some(&damping))?;
             let facts = &self.layers[index];
+            // Layers that waited get their gradient here.
+            let _span = timeline::enter_layer(Phase::Backward, &facts.name);
+            let scaled = self.scale.apply(index, self.epoch(), &coefficients, Some(&damping))?;
             facts.add_gradient(waiting.gradient(facts, &scaled, &mut self.time.precondition)?)?;
             let source = if unsolved[row] { WeightSource::Fallback } else { WeightSource::Solved };
             let stored = self.scale.stored(&coefficients, &scaled);

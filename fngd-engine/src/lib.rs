@@ -35,7 +35,7 @@ use device::ChosenDevice;
 use events::Events;
 use failure::{Failure, Result};
 use fngd_cli::protocol::{Event, Job, PROTOCOL, Status};
-use jobs::Context;
+use jobs::{Context, Manner};
 use signals::Requests;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -82,8 +82,8 @@ fn run(job: Job, events: &Events) -> Result<Status> {
     let (device, fingerprint) = set_up(&job, events)?;
     let context = Context { events: events.clone(), requests, device, fingerprint, start };
     match job {
-        Job::Train { settings, data, run, resume, dry_run } => {
-            jobs::train(context, &settings, &data, &run, (resume, dry_run))
+        Job::Train { settings, data, run, resume, dry_run, export } => {
+            jobs::train(context, &settings, &data, &run, Manner { resume, dry_run, export })
         }
         Job::Eval { model, import, checkpoint, record, data, split, batch, .. } => {
             let from = (checkpoint.as_deref(), record.as_deref());

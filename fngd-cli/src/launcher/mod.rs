@@ -1,17 +1,22 @@
 //! The launcher: command line, settings, run directories, front ends. Nothing here touches libtorch.
 
 mod arguments;
+mod cells;
 mod commands;
 mod comparison;
 mod curves;
 mod download;
 mod engine;
+mod export_check;
 mod failure;
 mod front;
 mod keys;
+mod knobs;
 mod libtorch;
+mod methods_page;
 mod metrics;
 mod model;
+mod recipes;
 mod recorder;
 mod reference;
 mod resolve;
@@ -19,6 +24,7 @@ mod run_directory;
 mod system;
 mod tensorboard;
 mod text;
+mod training;
 
 use arguments::{Cli, Command, Global};
 use clap::Parser;
@@ -69,6 +75,7 @@ fn run(cli: Cli) -> Result<u8> {
         Command::Diff(diff) => commands::diff::run(diff, global),
         Command::Inspect(inspect) => commands::inspect::run(inspect, global),
         Command::Codegen(codegen) => commands::codegen::run(codegen, global),
+        Command::Optimizers(optimizers) => commands::optimizers::run(optimizers, global),
         Command::Doctor => commands::doctor::run(global),
         Command::Data(data) => commands::data::run(data, global),
         Command::Models(models) => commands::models::run(models, global),

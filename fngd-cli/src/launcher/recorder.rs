@@ -23,12 +23,14 @@ pub struct Recorder<'a> {
     pub evaluated: BTreeMap<String, (f64, f64, f64)>,
     pub warnings: Vec<String>,
     pub checkpoint: Option<PathBuf>,
+    /// Most memory that the process held, in MiB.
+    pub peak_mib: Option<f64>,
 }
 
 impl<'a> Recorder<'a> {
     pub fn new(run: &'a RunDirectory, settings: &'a Settings) -> Self {
         let (exported, evaluated, warnings) = Default::default();
-        Self { run, settings, open: None, exported, evaluated, warnings, checkpoint: None }
+        Self { run, settings, open: None, exported, evaluated, warnings, checkpoint: None, peak_mib: None }
     }
 
     pub fn event(&mut self, event: &Event) -> Result<()> {
@@ -57,6 +59,7 @@ impl<'a> Recorder<'a> {
             Event::Evaluated { split, loss, accuracy, top5, .. } => {
                 self.evaluated.insert(split.clone(), (*loss, *accuracy, *top5));
             }
+            Event::Peak { memory_mib } => self.peak_mib = *memory_mib,
             Event::Warning { message } => self.warnings.push(message.clone()),
             _ => {}
         }

@@ -31,7 +31,8 @@ pub fn choose(global: &Global) -> Box<dyn FrontEnd> {
     }
 }
 
-fn form(global: &Global) -> Progress {
+/// What `--progress` comes to on this terminal.
+pub fn form(global: &Global) -> Progress {
     let dumb = std::env::var_os("TERM").is_some_and(|terminal| terminal == "dumb");
     let continuous_integration = std::env::var_os("CI").is_some_and(|ci| !ci.is_empty() && ci != "false");
     match global.progress {
@@ -105,26 +106,30 @@ const PRECONDITIONING: [&str; 3] = ["gram", "solve", "precondition"];
 /// `--progress json`: the events themselves.
 struct Json;
 
-impl Json {
-    fn line(mut value: serde_json::Value) {
-        value["schema"] = 1.into();
-        value["time"] = jiff::Timestamp::now().to_string().into();
-        eprintln!("{value}");
-    }
+/// A line of `--progress json`.
+pub fn json_line(mut value: serde_json::Value) {
+    value["schema"] = 1.into();
+    value["time"] = jiff::Timestamp::now().to_string().into();
+    eprintln!("{value}");
+}
+
+/// The time at the start of a plain line.
+pub fn now() -> String {
+    jiff::Timestamp::now().strftime("%FT%TZ").to_string()
 }
 
 impl FrontEnd for Json {
     fn fact(&mut self, label: &str, text: &str) {
-        Self::line(serde_json::json!({ "event": "fact", "label": label, "text": text }));
+        json_line(serde_json::json!({ "event": "fact", "label": label, "text": text }));
     }
 
     fn warning(&mut self, message: &str) {
-        Self::line(serde_json::json!({ "event": "warning", "message": message }));
+        json_line(serde_json::json!({ "event": "warning", "message": message }));
     }
 
     fn event(&mut self, event: &Event) {
         if let Ok(value) = serde_json::to_value(event) {
-            Self::line(value);
+            json_line(value);
         }
     }
 }
