@@ -77,6 +77,8 @@ pub enum Command {
     Train(Box<Train>),
     /// Go on with an interrupted run, exactly where its last checkpoint is
     Resume(Resume),
+    /// Train a model with several optimizers, and tell them apart from chance
+    Compare(Box<crate::launcher::compare::arguments::Compare>),
     /// Measure a model's or a run's accuracy
     Eval(Eval),
     /// Write a run's checkpoint into its ONNX file

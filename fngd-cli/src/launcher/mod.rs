@@ -3,6 +3,7 @@
 mod arguments;
 mod cells;
 mod commands;
+mod compare;
 mod comparison;
 mod curves;
 mod download;
@@ -16,6 +17,7 @@ mod libtorch;
 mod methods_page;
 mod metrics;
 mod model;
+mod plot;
 mod recipes;
 mod recorder;
 mod reference;
@@ -66,9 +68,14 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<u8> {
-    let global = &cli.global;
-    match &cli.command {
+    let Cli { global, command } = cli;
+    let global = &global;
+    if let Command::Compare(compare) = command {
+        return commands::compare::run(*compare, global);
+    }
+    match &command {
         Command::Train(train) => commands::train::train(train, global),
+        Command::Compare(_) => unreachable!("handled above"),
         Command::Resume(resume) => commands::train::resume(resume, global),
         Command::Eval(eval) => commands::eval::run(eval, global),
         Command::Export(export) => commands::export::run(export, global),

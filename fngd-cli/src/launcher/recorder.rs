@@ -3,6 +3,7 @@
 use crate::launcher::curves::{self, Run};
 use crate::launcher::failure::{Failure, Result};
 use crate::launcher::metrics::{self, Metrics};
+use crate::launcher::plot;
 use crate::launcher::run_directory::RunDirectory;
 use crate::launcher::tensorboard::TensorBoard;
 use crate::launcher::text;
@@ -90,7 +91,7 @@ impl<'a> Recorder<'a> {
             |error: Box<dyn std::error::Error>| Failure::environment(format!("cannot draw the curves: {error}"));
         let svg = curves::svg(&title, &runs).map_err(cannot)?;
         self.run.write("curves.svg", svg.as_bytes())?;
-        self.run.write("curves.png", &curves::png(&svg).map_err(cannot)?)?;
+        self.run.write("curves.png", &plot::png(&svg).map_err(cannot)?)?;
         Ok(vec!["curves.svg", "curves.png"])
     }
 }

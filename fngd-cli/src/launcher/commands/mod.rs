@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod codegen;
+pub mod compare;
 pub mod data;
 pub mod diff;
 pub mod doctor;

@@ -192,7 +192,7 @@ pub fn one_document(result: &Value, wrong: Option<Failure>, code: u8, global: &G
 }
 
 /// The exact command, quoted for a shell.
-fn command_line() -> String {
+pub fn command_line() -> String {
     let words = std::env::args_os().map(|word| text::shell(&word.to_string_lossy()));
     words.collect::<Vec<_>>().join(" ") + "\n"
 }
