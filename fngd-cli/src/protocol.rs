@@ -4,6 +4,10 @@
 //! Events travel on the file descriptor that `FNGD_EVENTS_FD` names (3 where it is not set), so that nothing a library prints can be
 //! taken for one. JSON has no NaN and no infinity: such numbers travel as null and arrive as NaN.
 
+mod profile;
+
+pub use profile::{LayerProfile, MethodProfile, Profile, ProfileReport, StepKind, StepProfile};
+
 use crate::settings::{ImportSettings, Settings};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -37,6 +41,8 @@ pub enum Job {
     Export { settings: Settings, data: DataSource, checkpoint: PathBuf, output: PathBuf, reference: Option<PathBuf> },
     /// Time steps of several optimizers in turn.
     BenchStep(BenchStep),
+    /// Where the time of a step goes.
+    Profile(Box<Profile>),
     /// Every value that a model computes for one batch, into a safetensors file.
     Trace(Trace),
     /// Train, and look at Gram matrices and sample weights from beside.
@@ -164,6 +170,8 @@ pub enum Event {
     Peak { memory_mib: Option<f64> },
     /// Result of `bench step`.
     Bench(serde_json::Value),
+    /// Result of `profile`.
+    Profile(ProfileReport),
     /// The hand-written models.
     Models { models: Vec<KnownModel> },
     /// A model is written (and renamed into place).

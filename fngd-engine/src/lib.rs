@@ -20,6 +20,7 @@ pub mod method;
 mod models;
 pub mod network;
 mod onnx_network;
+mod profile;
 mod progress;
 pub mod saver;
 mod session;
@@ -29,6 +30,7 @@ mod study;
 mod timing;
 mod trace;
 pub mod train;
+mod trouble;
 
 use checkpoint::Fingerprint;
 use device::ChosenDevice;
@@ -93,6 +95,7 @@ fn run(job: Job, events: &Events) -> Result<Status> {
             jobs::export_checkpoint(&context, &settings, &data, &checkpoint, &output, reference.as_deref())
         }
         Job::BenchStep(job) => bench::run(&context, &job),
+        Job::Profile(job) => profile::run(&context, &job),
         Job::Trace(job) => trace::run(&context, &job),
         Job::Observe(job) => study::run(context, &job),
         Job::ListModels => Ok(models::list(&context)),
@@ -109,6 +112,7 @@ fn set_up(job: &Job, events: &Events) -> Result<(tch::Device, Fingerprint)> {
         }
         Job::Eval { device, threads, .. } => (device.as_str(), *threads),
         Job::BenchStep(job) => (job.device.as_str(), job.threads),
+        Job::Profile(job) => (job.settings.train.device.as_str(), job.settings.train.threads),
         Job::Trace(job) => (job.device.as_str(), job.threads),
         Job::Observe(job) => (job.settings.train.device.as_str(), job.settings.train.threads),
         Job::ListModels | Job::MakeModel(_) => ("cpu", None),

@@ -245,7 +245,7 @@ pub const KEYS: &[Key] = &[
         Some("--damping"),
         Form::Real(Included(1e-4), Included(1e6)),
         User::Methods(methods::TAPPED),
-        "fngd, ngd: γ, damping relative to the size of the Gram matrix; others: λ, added to the curvature",
+        "damping: γ, relative to the size of the Gram matrix (fngd, ngd), or λ, added to the curvature (others)",
     ),
     key(
         "optimizer.share",
@@ -259,7 +259,7 @@ pub const KEYS: &[Key] = &[
         Some("--ablate"),
         Form::Choice(&["mean", "permute", "uniform"]),
         User::Methods(methods::WEIGHTED),
-        "take something out of the weights, to see what it does; not set: nothing",
+        "take something out of the weights, to see what it does",
     ),
     key(
         "optimizer.refresh",
@@ -712,6 +712,18 @@ mod tests {
     }
 
     #[test]
+    fn every_setting_says_what_it_is_for() {
+        for key in KEYS {
+            assert!(!key.meaning.is_empty() && !key.meaning.ends_with('.'), "{}", key.name);
+            assert!(key.user.names().iter().all(|name| !name.is_empty()), "{}", key.name);
+            let known = |name: &&str| methods::find(name).is_some();
+            if let User::Rules(names) | User::Methods(names) = key.user {
+                assert!(names.iter().all(known), "{}: {names:?}", key.name);
+            }
+        }
+    }
+
+    #[test]
     fn wrong_values_say_what_was_expected() {
         let message = |name: &str, typed: &str| find(name).unwrap().parse(typed).unwrap_err();
         assert_eq!(message("train.epochs", "0"), "must be a whole number from 1 to 1000000, found `0`");
@@ -723,7 +735,7 @@ mod tests {
         assert_eq!(message("optimizer.betas", "0.9"), "must be 2 numbers in [0, 1), found `[0.9]`");
         assert_eq!(
             message("optimizer.name", "adam"),
-            "must be `fngd`, `ngd`, `kfac`, `eva`, `skfac`, `tengrad`, `hylo`, `sgd`, `adamw`, `muon`, `shampoo` or `soap`, found `adam`"
+            format!("must be {}, found `adam`", text::alternatives(methods::NAMES))
         );
         assert_eq!(message("train.freeze", "("), "must be a regular expression, found `(`");
         assert_eq!(message("train.device", "gpu"), "must be `auto`, `cpu`, `cuda` or `cuda:N`, found `gpu`");

@@ -19,8 +19,8 @@ pub const METHODS: &[MethodEntry] = &[
         cost: "first epoch: Gram matrix, the least of B²(p + d), B²T²(p + d) and BTpd + B²pd, and B³/3; then one multiplication a number",
         defaults: "γ = 1: ours, where the paper's tuning principle (weights near 1) holds; the rest is the paper's",
         differences: &[
-            "w = λ(K + λI)⁻¹1 is the paper's Eq. 9 in another form (push-through identity): the paper's subtracts nearly equal numbers",
-            "the paper is of two minds about 1/λ: step_scale = absorb drops it (default), slot keeps it, layer freezes one a layer",
+            "the weights are the paper's Eq. 9 in another form (push-through identity), which does not subtract nearly equal numbers",
+            "the paper is of two minds about 1/λ: `step_scale = absorb` drops it (default), `slot` keeps it, `layer` freezes one a layer",
             "the paper forms per-sample gradients at every step; here w scales the output gradients, which gives the same sum",
         ],
     },
@@ -56,8 +56,8 @@ pub const METHODS: &[MethodEntry] = &[
         cost: "BT(p² + d²) at an observation, about 9(p³ + d³) at a refresh, 2pd(p + d) a step",
         defaults: "the recipe for CIFAR of the code that the FNGD paper measured with; for ImageNet that one has λ 0.001 and 10 and 100 steps",
         differences: &[
-            "form = published is kfac-pytorch: gradients of the mean loss, a and g of convolutions divided by T, averages from I on",
-            "inverse = cholesky is the papers' π-damping; eigen, as in kfac-pytorch, inverts the damped product exactly",
+            "`form = published` is kfac-pytorch: gradients of the mean loss, a and g of convolutions divided by T, averages from I on",
+            "`inverse = cholesky` is the papers' π-damping; eigen, as in kfac-pytorch, inverts the damped product exactly",
         ],
     },
     MethodEntry {
@@ -74,7 +74,7 @@ pub const METHODS: &[MethodEntry] = &[
         cost: "one pass over inputs and output gradients, and 4pd a step",
         defaults: "those of its paper",
         differences: &[
-            "form = published: gradients of the mean loss, the first 16 samples only, and `decay` is the weight of the new value",
+            "`form = published`: gradients of the mean loss, the first 16 samples only, and `decay` is the weight of the new value",
         ],
     },
     MethodEntry {
@@ -129,7 +129,7 @@ pub const METHODS: &[MethodEntry] = &[
         kind: Rule { inner: true },
         summary: "stochastic gradient descent with momentum",
         formula: &["g ← ∇ + ωθ; m ← μm + g; θ ← θ − ηm"],
-        source: Source { authors: "Robbins and Monro; Polyak", year: 1964, place: "USSR Comp. Math." },
+        source: Source { authors: "Robbins and Monro; Polyak", year: 1964, place: "USSR Computational Mathematics 4" },
         in_paper: "SGD-m of Tab. II and III, Fig. 5, 6 and 8",
         state: "1 a number",
         cost: "3 multiplications a number",
@@ -162,8 +162,8 @@ pub const METHODS: &[MethodEntry] = &[
         cost: "about 5(2d + p)d² a weight (d ≤ p)",
         defaults: "those of its published code, but for the rate of the rest: there 3e-4 against 0.02, here 1e-3, which AdamW has on its own",
         differences: &[
-            "muon_precision = full computes in float32; published code, and muon_precision = bfloat16, rounds X to bfloat16",
-            "muon_scale = match-rms is 0.2·√max(d, p) of Liu et al., arXiv 2502.16982",
+            "`muon_precision = full` computes in float32; published code, and `bfloat16`, rounds X to bfloat16",
+            "`muon_scale = match-rms` is 0.2·√max(d, p) of Liu et al., arXiv 2502.16982",
         ],
     },
     MethodEntry {
@@ -180,7 +180,7 @@ pub const METHODS: &[MethodEntry] = &[
         cost: "N·Σnᵢ a step, as many for the statistics, about 10·Σnᵢ³ for the roots; N = Πnᵢ",
         defaults: "those for CIFAR of the code that the FNGD paper measured with",
         differences: &[
-            "its paper has no blocks and no graft: graft = none, and block_size up to 8192, are nearest to it",
+            "its paper has no blocks and no graft: `graft = none`, with a `block_size` of up to 8192, is nearest to it",
             "roots by eigendecomposition; published code uses a coupled Newton iteration",
         ],
     },

@@ -11,6 +11,7 @@ pub mod export;
 pub mod inspect;
 pub mod models;
 pub mod optimizers;
+pub mod profile;
 pub mod train;
 
 use crate::launcher::arguments::Global;
