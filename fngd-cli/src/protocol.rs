@@ -49,6 +49,8 @@ pub enum Job {
     Profile(Box<Profile>),
     /// Every value that a model computes for one batch, into a safetensors file.
     Trace(Trace),
+    /// Train, and look at Gram matrices and sample weights from beside.
+    Observe(Observe),
     /// Which hand-written models there are.
     ListModels,
     /// Write a hand-written model with initial weights as an ONNX file.
@@ -78,6 +80,19 @@ pub struct Trace {
     pub output: PathBuf,
     pub device: String,
     pub threads: Option<usize>,
+}
+
+/// The job behind `study`. Nothing is saved but what was measured.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Observe {
+    pub settings: Settings,
+    pub data: DataSource,
+    /// Epochs, from 1, every batch of which is solved afresh.
+    pub epochs: Vec<u64>,
+    /// Numbers of complete epochs after which the batch of the first step is measured; 0 is before it.
+    pub moments: Vec<u64>,
+    /// Where to write: a safetensors file.
+    pub output: PathBuf,
 }
 
 /// What a model is traced with.
