@@ -219,10 +219,14 @@ pub struct StepEvent {
     pub gradient_norm: Option<f64>,
     /// Seconds per step by phase: data, forward, backward, gram, solve, precondition, update.
     pub phases: Vec<(String, f64)>,
+    /// Layers by what became of their weights or factors, summed over the steps: see docs/methods.md.
     pub solved: u64,
     pub recalled: u64,
     pub unknown: u64,
     pub fallbacks: u64,
+    /// Factorisations that failed in their own precision and succeeded in float64.
+    #[serde(default)]
+    pub retried: u64,
     pub skipped: u64,
     #[serde(deserialize_with = "number")]
     pub memory_mib: f64,

@@ -12,10 +12,13 @@ mod export_check;
 mod failure;
 mod front;
 mod keys;
+mod knobs;
 mod libtorch;
+mod methods_page;
 mod metrics;
 mod model;
 mod plot;
+mod recipes;
 mod recorder;
 mod reference;
 mod resolve;
@@ -67,29 +70,27 @@ pub fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<u8> {
     let Cli { global, command } = cli;
     let global = &global;
-    if let Command::Compare(compare) = command {
-        return commands::compare::run(*compare, global);
-    }
-    match &command {
-        Command::Train(train) => commands::train::train(train, global),
-        Command::Compare(_) => unreachable!("handled above"),
-        Command::Resume(resume) => commands::train::resume(resume, global),
-        Command::Eval(eval) => commands::eval::run(eval, global),
-        Command::Export(export) => commands::export::run(export, global),
-        Command::Diff(diff) => commands::diff::run(diff, global),
-        Command::Inspect(inspect) => commands::inspect::run(inspect, global),
-        Command::Codegen(codegen) => commands::codegen::run(codegen, global),
+    match command {
+        Command::Train(train) => commands::train::train(&train, global),
+        Command::Compare(compare) => commands::compare::run(*compare, global),
+        Command::Resume(resume) => commands::train::resume(&resume, global),
+        Command::Eval(eval) => commands::eval::run(&eval, global),
+        Command::Export(export) => commands::export::run(&export, global),
+        Command::Diff(diff) => commands::diff::run(&diff, global),
+        Command::Inspect(inspect) => commands::inspect::run(&inspect, global),
+        Command::Codegen(codegen) => commands::codegen::run(&codegen, global),
+        Command::Optimizers(optimizers) => commands::optimizers::run(&optimizers, global),
         Command::Doctor => commands::doctor::run(global),
-        Command::Data(data) => commands::data::run(data, global),
-        Command::Models(models) => commands::models::run(models, global),
-        Command::Bench(arguments::Bench::Step(bench)) => commands::bench::run(bench, global),
+        Command::Data(data) => commands::data::run(&data, global),
+        Command::Models(models) => commands::models::run(&models, global),
+        Command::Bench(arguments::Bench::Step(bench)) => commands::bench::run(&bench, global),
         Command::Completions { shell } => {
             let mut command = <Cli as clap::CommandFactory>::command();
-            clap_complete::generate(*shell, &mut command, "fngd-cli", &mut std::io::stdout());
+            clap_complete::generate(shell, &mut command, "fngd-cli", &mut std::io::stdout());
             Ok(0)
         }
         Command::Reference { model, inputs, output, every_value } => {
-            reference::run(model, inputs, output, *every_value).map(|()| 0)
+            reference::run(&model, &inputs, &output, every_value).map(|()| 0)
         }
     }
 }

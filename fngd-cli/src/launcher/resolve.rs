@@ -1,10 +1,12 @@
-//! Settings from where they come: built-in < file < `FNGD_*` variable < flag < `--set`. Each keeps its origin.
+//! Settings from where they come: built-in < recipe < file < `FNGD_*` variable < flag < `--set`. Each keeps its origin.
 
 use crate::launcher::arguments::{Global, Train};
 use crate::launcher::failure::{Failure, Result};
 use crate::launcher::keys::{self, KEYS, Key, User};
-use crate::launcher::text;
-use crate::settings::{DataSettings, Settings, StopSettings, has_inner};
+use crate::launcher::recipes::Recipe;
+use crate::launcher::{recipes, text};
+use crate::methods::{self, has_inner};
+use crate::settings::{DataSettings, Settings, StopSettings, method_defaults};
 use std::collections::BTreeMap;
 use std::path::Path;
 use toml::{Table, Value};
@@ -15,6 +17,8 @@ pub enum Origin {
     Default,
     /// Default of the chosen method or schedule.
     DefaultOf(String),
+    /// The recipe with this name.
+    Recipe(&'static str),
     File {
         path: String,
         line: usize,
@@ -38,12 +42,18 @@ type Values = BTreeMap<&'static str, (Value, Origin)>;
 /// Settings of `train`.
 pub fn resolve(train: &Train, global: &Global, variables: &[(String, String)]) -> Result<Resolved> {
     let mut values = Values::new();
+    if let Some(name) = &train.recipe {
+        read_recipe(recipes::find(name)?, &mut values)?;
+    }
     if let Some(path) = &train.config {
         read_file(path, &mut values)?;
     }
     read_variables(variables, &mut values)?;
     read_flags(train, global, &mut values)?;
     read_set(&train.set, &mut values)?;
+    if let Some(name) = &train.recipe {
+        fit_recipe(recipes::find(name)?, &mut values)?;
+    }
     let warnings = drop_unused(&mut values)?;
     fill_defaults(&mut values);
     require(&values)?;
@@ -94,6 +104,7 @@ impl std::fmt::Display for Origin {
         match self {
             Origin::Default => write!(f, "default"),
             Origin::DefaultOf(who) => write!(f, "default of {who}"),
+            Origin::Recipe(name) => write!(f, "recipe {name}"),
             Origin::File { path, line } => write!(f, "{path}, line {line}"),
             Origin::Variable(name) => write!(f, "{name}"),
             Origin::Flag(flag) => write!(f, "{flag}"),
@@ -109,6 +120,7 @@ fn spoken(key: &Key, origin: &Origin) -> String {
         Origin::Variable(name) => format!("`{name}`"),
         Origin::File { path, line } => format!("{path}, line {line}: `{}`", key.name),
         Origin::Set => format!("`--set {}`", key.name),
+        Origin::Recipe(name) => format!("recipe `{name}`: `{}`", key.name),
         Origin::Default | Origin::DefaultOf(_) => format!("`{}`", key.name),
     }
 }
@@ -121,6 +133,60 @@ fn insert(
 ) -> Result<()> {
     let value = value.map_err(|expectation| Failure::usage(format!("{} {expectation}", spoken(key, &origin))))?;
     values.insert(key.name, (value, origin));
+    Ok(())
+}
+
+fn read_recipe(recipe: &'static Recipe, values: &mut Values) -> Result<()> {
+    for (name, typed) in recipe.settings {
+        // OK because a test looks up every setting of every recipe.
+        let key = keys::find(name).expect("recipes name settings of the table");
+        insert(values, key, key.parse(typed), Origin::Recipe(recipe.name))?;
+    }
+    Ok(())
+}
+
+/// Settings that mean one thing with one rule and another with another.
+const OF_A_RULE: [&str; 6] = [
+    "optimizer.lr",
+    "optimizer.weight_decay",
+    "optimizer.momentum",
+    "optimizer.nesterov",
+    "optimizer.betas",
+    "optimizer.epsilon",
+];
+
+/// Refuses a method that what the recipe still sets was not meant for.
+fn fit_recipe(recipe: &'static Recipe, values: &mut Values) -> Result<()> {
+    let of_recipe = |name: &str| recipe.settings.iter().find(|(known, _)| *known == name).map(|(_, typed)| *typed);
+    let meant_for = of_recipe("optimizer.name").unwrap_or("fngd");
+    let meant_for = methods::rule(meant_for, of_recipe("optimizer.inner"));
+    let is_from_recipe = |origin: &Origin| matches!(origin, Origin::Recipe(_));
+    let method = word(values, "optimizer.name", "fngd").to_owned();
+    if values
+        .get("optimizer.inner")
+        .is_some_and(|(inner, origin)| inner.as_str() == Some(&*method) && is_from_recipe(origin))
+    {
+        // The recipe's inner rule on its own.
+        values.remove("optimizer.inner");
+    }
+    let rule = methods::rule(&method, Some(word(values, "optimizer.inner", "sgd"))).to_owned();
+    let schedule = word(values, "schedule.kind", "cosine").to_owned();
+    let usual = method_defaults(&method, &rule);
+    for key in KEYS {
+        let Some((value, Origin::Recipe(name))) = values.get(key.name) else { continue };
+        let sets = format!("the recipe `{name}` sets `{} = {value}`", key.name);
+        if !key.user.covers(&method, &rule, &schedule) {
+            let users = text::alternatives(key.user.names());
+            return Err(Failure::usage(format!("{sets}, which `{method}` does not use"))
+                .with_help(format!("leave out --recipe, or choose what has it: {users}")));
+        }
+        let is_usual = usual.iter().any(|(known, usual)| *known == key.name && usual == value);
+        if OF_A_RULE.contains(&key.name) && rule != meant_for && !is_usual {
+            let shown = key.flag.unwrap_or(key.name);
+            return Err(Failure::usage(format!("{sets} for steps by `{meant_for}`; these would be by `{rule}`"))
+                .with_help(format!("say {shown} yourself, or leave out --recipe")));
+        }
+    }
     Ok(())
 }
 
@@ -281,16 +347,11 @@ fn drop_unused(values: &mut Values) -> Result<Vec<String>> {
     let schedule = word(values, "schedule.kind", "cosine").to_owned();
     let replaced = |name: &str| values.get(name).is_some_and(|(_, origin)| !matches!(origin, Origin::File { .. }));
     let chosen_here = [replaced("optimizer.name") || replaced("optimizer.inner"), replaced("schedule.kind")];
-    let base = if has_inner(&method) { &inner } else { &method };
+    let base = methods::rule(&method, Some(&inner));
     let mut warnings = Vec::new();
     for key in KEYS {
         let Some((_, origin)) = values.get(key.name) else { continue };
-        let used = match key.user {
-            User::Everybody => true,
-            User::Rules(names) => names.contains(&base.as_str()),
-            User::Methods(names) => names.contains(&method.as_str()),
-            User::Schedules(names) => names.contains(&schedule.as_str()),
-        };
+        let used = key.user.covers(&method, base, &schedule);
         let (what, chosen_here) = match key.user {
             User::Schedules(_) => (format!("the schedule `{schedule}`"), chosen_here[1]),
             _ if has_inner(&method) => (format!("`{method}` over `{inner}`"), chosen_here[0]),
@@ -308,7 +369,11 @@ fn drop_unused(values: &mut Values) -> Result<Vec<String>> {
             warnings.push(format!("{message}, and is left out"));
             values.remove(key.name);
         } else {
-            return Err(Failure::usage(message).with_help("leave it out, or choose a method that has it"));
+            let kind = if matches!(key.user, User::Schedules(_)) { "schedule" } else { "method" };
+            let users = text::alternatives(key.user.names());
+            return Err(
+                Failure::usage(message).with_help(format!("leave it out, or choose a {kind} that has it: {users}"))
+            );
         }
     }
     Ok(warnings)
@@ -318,12 +383,12 @@ fn fill_defaults(values: &mut Values) {
     let method = word(values, "optimizer.name", "fngd").to_owned();
     let inner = word(values, "optimizer.inner", "sgd").to_owned();
     let schedule = word(values, "schedule.kind", "cosine").to_owned();
-    let base = if has_inner(&method) { inner.clone() } else { method.clone() };
+    let base = methods::rule(&method, Some(&inner)).to_owned();
     if base == "shampoo" && word(values, "optimizer.graft", "sgd") == "adam" {
         let rate = Value::from(crate::settings::SHAMPOO_ADAM_LEARNING_RATE);
         values.entry("optimizer.lr").or_insert((rate, Origin::DefaultOf("shampoo with adam's graft".to_owned())));
     }
-    for (name, value) in crate::settings::method_defaults(&method, &base) {
+    for (name, value) in method_defaults(&method, &base) {
         values.entry(name).or_insert((value, Origin::DefaultOf(method.clone())));
     }
     for (name, value) in crate::settings::schedule_defaults(&schedule) {

@@ -8,6 +8,7 @@ use crate::network::Network;
 use crate::onnx_network::OnnxNetwork;
 use crate::timing::{Phases, timed};
 use crate::{device, method};
+use fngd_cli::methods;
 use fngd_cli::protocol::BenchStep;
 use fngd_cli::settings::OptimizerSettings;
 use fngd_core::Share;
@@ -38,13 +39,10 @@ pub struct Contender {
 }
 
 impl Contender {
-    /// `name`: a method, over SGD if it has an inner rule, or `fngd-adamw` or `fngd-muon`.
+    /// `name`: a method, over SGD if it has an inner rule, or one with its inner rule, such as `fngd-muon`.
     pub fn build(name: &str, job: &BenchStep, device: Device) -> Result<Self> {
-        let (optimizer, inner) = match name {
-            "fngd-adamw" => ("fngd", Some("adamw".to_owned())),
-            "fngd-muon" => ("fngd", Some("muon".to_owned())),
-            other => (other, None),
-        };
+        let (optimizer, inner) = methods::split(name).unwrap_or((name, None));
+        let inner = inner.map(str::to_owned);
         let settings = OptimizerSettings { name: optimizer.to_owned(), inner, ..OptimizerSettings::default() };
         let method = method::method(&settings, 0)?;
         let dims = job.dims.clone();

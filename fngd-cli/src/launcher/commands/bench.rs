@@ -4,32 +4,22 @@ use super::engine;
 use crate::launcher::arguments::{BenchStep, Global};
 use crate::launcher::failure::{Code, Failure, Result};
 use crate::launcher::{front, model, print_line, text};
+use crate::methods;
 use crate::protocol::{self, Event, Job};
 use serde_json::Value;
 
 pub fn run(arguments: &BenchStep, global: &Global) -> Result<u8> {
     model::open(&arguments.model, &Default::default(), None)?;
-    const KNOWN: [&str; 14] = [
-        "sgd",
-        "adamw",
-        "fngd",
-        "fngd-adamw",
-        "fngd-muon",
-        "ngd",
-        "kfac",
-        "eva",
-        "skfac",
-        "tengrad",
-        "hylo",
-        "muon",
-        "shampoo",
-        "soap",
-    ];
     for name in &arguments.optimizers {
-        if !KNOWN.contains(&name.as_str()) {
-            let message =
-                format!("`--optimizers` must name {}, found `{}`", text::alternatives(&KNOWN), text::name(name));
-            return Err(Failure::usage(message));
+        if methods::split(name).is_none() {
+            let inner = text::alternatives(methods::INNER);
+            let message = format!(
+                "`--optimizers` must name {}, found `{}`",
+                text::alternatives(methods::NAMES),
+                text::name(name)
+            );
+            return Err(Failure::usage(message)
+                .with_help(format!("`fngd-muon` is `fngd` over the inner rule `muon`; others are {inner}")));
         }
     }
     let job = Job::BenchStep(protocol::BenchStep {

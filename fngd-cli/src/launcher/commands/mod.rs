@@ -10,6 +10,7 @@ pub mod eval;
 pub mod export;
 pub mod inspect;
 pub mod models;
+pub mod optimizers;
 pub mod train;
 
 use crate::launcher::arguments::Global;
