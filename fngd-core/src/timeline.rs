@@ -216,6 +216,11 @@ impl Open {
         self.note(|span| span.gram_method = Some(method));
     }
 
+    /// Says that something else was done.
+    pub(crate) fn becomes(&self, phase: Phase) {
+        self.note(|span| span.phase = phase);
+    }
+
     fn note(&self, change: impl FnOnce(&mut Span)) {
         if let Some((timeline, index)) = &self.0
             && let Some(span) = timeline.paper().spans.get_mut(*index)

@@ -64,7 +64,7 @@ pub fn train(
         return Ok(done(&events, Status::Finished, &state, start));
     }
     let root = run.join("ckpt");
-    session.require_space(run)?;
+    session.require_space(settings, run)?;
     let store = Store::open(&RealDisk, root.clone(), session.identity.clone(), fingerprint.clone());
     let store = store.map_err(|error| Failure::io("use", &root, &error))?;
     let mut last = None;

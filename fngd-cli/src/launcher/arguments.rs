@@ -1,6 +1,12 @@
 //! What can be typed. Values of settings stay text here: `resolve` gives them their types, with the same messages for
 //! flags, `FNGD_*` variables and files.
 
+mod complexity;
+mod profile;
+
+pub use complexity::{Axis, BenchComplexity, Layers};
+pub use profile::Profile;
+
 use crate::launcher::knobs::help;
 use crate::methods;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -97,6 +103,8 @@ pub enum Command {
     /// List models that need no file, and write them as ONNX files to train
     #[command(subcommand)]
     Models(Models),
+    /// Show where the time of a step goes: by phase and by layer, beside another method
+    Profile(Box<Profile>),
     /// Measure speed
     #[command(subcommand)]
     Bench(Bench),
@@ -144,7 +152,7 @@ pub struct Inspect {
     pub import: ImportFlags,
 }
 
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Default, Clone, Args)]
 #[command(next_help_heading = "Import")]
 pub struct ImportFlags {
     /// Repairs that are not made, such as R4,retie (`inspect` lists those that are)
@@ -189,7 +197,7 @@ pub struct Train {
     pub stop: StopFlags,
 }
 
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Default, Clone, Args)]
 #[command(next_help_heading = "Data")]
 pub struct DataFlags {
     /// digits, cifar10, cifar100, mnist, fashion-mnist, folder:PATH or npz:PATH
@@ -241,7 +249,7 @@ pub struct RunFlags {
     pub runs_dir: Option<String>,
 }
 
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Default, Clone, Args)]
 #[command(next_help_heading = "Optimizer")]
 pub struct OptimizerFlags {
     #[arg(id = "optimizer_name", short = 'o', long = "optimizer", value_name = "NAME", help = format!("{} [default: fngd]", help("optimizer.name")))]
@@ -454,6 +462,8 @@ pub struct MakeModel {
 pub enum Bench {
     /// Time the steps of several optimizers, in turn, in one process
     Step(BenchStep),
+    /// Measure how the time and memory that optimizers add grow with batch, positions, width and depth
+    Complexity(BenchComplexity),
 }
 
 #[derive(Debug, Args)]

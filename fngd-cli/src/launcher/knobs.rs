@@ -35,10 +35,14 @@ pub fn help(name: &str) -> String {
     let mut meaning = key.meaning.chars();
     let first = meaning.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
     let words = match &key.form {
-        keys::Form::Choice(words) => format!(": {}", list(words)),
+        // Unless it explains them all already.
+        keys::Form::Choice(words) if !words.iter().all(|word| key.meaning.contains(word)) => {
+            format!(": {}", list(words))
+        }
+        keys::Form::Grammar(wanted, _) => format!(": {wanted}"),
         _ => String::new(),
     };
-    format!("{first}{}{words}{}", meaning.as_str(), defaults(key))
+    format!("{first}{}{words}{}", meaning.as_str(), defaults(key)).replace('`', "")
 }
 
 /// ` [default: 0.1; 0.001 with adamw, 0.02 with muon]`: what most methods have, and who has something else.
@@ -104,7 +108,7 @@ mod tests {
         assert!(help("optimizer.damping").contains("0.03 with eva"));
         assert_eq!(
             help("optimizer.ablate"),
-            "Take something out of the weights, to see what it does; not set: nothing: mean, permute or uniform"
+            "Take something out of the weights, to see what it does: mean, permute or uniform"
         );
     }
 

@@ -51,7 +51,7 @@ pub fn render() -> String {
     for entry in METHODS {
         let MethodEntry { name, summary, source, in_paper, .. } = entry;
         let numbers = numbers_per_parameter(name);
-        page += &format!("| [`{name}`](#{name}) | {summary} | {numbers:.1} | {source} | {in_paper} |\n");
+        page += &format!("| [`{name}`](#{name}) | {summary} | {numbers:.2} | {source} | {in_paper} |\n");
     }
     page += &format!(
         "\n\\* Numbers that the method remembers for each parameter {TYPICAL}. Those of an inner rule come on top: 1 with `sgd` or \

@@ -37,13 +37,15 @@ pub struct Resolved {
     values: Values,
 }
 
-type Values = BTreeMap<&'static str, (Value, Origin)>;
+/// Settings so far, and where each comes from.
+pub type Values = BTreeMap<&'static str, (Value, Origin)>;
 
 /// Settings of `train`.
 pub fn resolve(train: &Train, global: &Global, variables: &[(String, String)]) -> Result<Resolved> {
     let mut values = Values::new();
-    if let Some(name) = &train.recipe {
-        read_recipe(recipes::find(name)?, &mut values)?;
+    let recipe = train.recipe.as_deref().map(recipes::find).transpose()?;
+    if let Some(recipe) = recipe {
+        read_recipe(recipe, &mut values)?;
     }
     if let Some(path) = &train.config {
         read_file(path, &mut values)?;
@@ -51,8 +53,8 @@ pub fn resolve(train: &Train, global: &Global, variables: &[(String, String)]) -
     read_variables(variables, &mut values)?;
     read_flags(train, global, &mut values)?;
     read_set(&train.set, &mut values)?;
-    if let Some(name) = &train.recipe {
-        fit_recipe(recipes::find(name)?, &mut values)?;
+    if let Some(recipe) = recipe {
+        recipe.fit(&mut values)?;
     }
     let warnings = drop_unused(&mut values)?;
     fill_defaults(&mut values);
@@ -75,6 +77,12 @@ impl Resolved {
     /// Where a value comes from.
     pub fn origin(&self, name: &str) -> Option<&Origin> {
         self.values.get(name).map(|(_, origin)| origin)
+    }
+
+    /// The settings whose names begin with `section`, in the order of the table.
+    pub fn of_section(&self, section: &str) -> impl Iterator<Item = (&'static Key, &Value, &Origin)> {
+        let inside = KEYS.iter().filter(move |key| key.name.starts_with(section));
+        inside.filter_map(|key| self.values.get(key.name).map(|(value, origin)| (key, value, origin)))
     }
 
     /// `config.toml`: every value, and after it where it came from.
@@ -141,51 +149,6 @@ fn read_recipe(recipe: &'static Recipe, values: &mut Values) -> Result<()> {
         // OK because a test looks up every setting of every recipe.
         let key = keys::find(name).expect("recipes name settings of the table");
         insert(values, key, key.parse(typed), Origin::Recipe(recipe.name))?;
-    }
-    Ok(())
-}
-
-/// Settings that mean one thing with one rule and another with another.
-const OF_A_RULE: [&str; 6] = [
-    "optimizer.lr",
-    "optimizer.weight_decay",
-    "optimizer.momentum",
-    "optimizer.nesterov",
-    "optimizer.betas",
-    "optimizer.epsilon",
-];
-
-/// Refuses a method that what the recipe still sets was not meant for.
-fn fit_recipe(recipe: &'static Recipe, values: &mut Values) -> Result<()> {
-    let of_recipe = |name: &str| recipe.settings.iter().find(|(known, _)| *known == name).map(|(_, typed)| *typed);
-    let meant_for = of_recipe("optimizer.name").unwrap_or("fngd");
-    let meant_for = methods::rule(meant_for, of_recipe("optimizer.inner"));
-    let is_from_recipe = |origin: &Origin| matches!(origin, Origin::Recipe(_));
-    let method = word(values, "optimizer.name", "fngd").to_owned();
-    if values
-        .get("optimizer.inner")
-        .is_some_and(|(inner, origin)| inner.as_str() == Some(&*method) && is_from_recipe(origin))
-    {
-        // The recipe's inner rule on its own.
-        values.remove("optimizer.inner");
-    }
-    let rule = methods::rule(&method, Some(word(values, "optimizer.inner", "sgd"))).to_owned();
-    let schedule = word(values, "schedule.kind", "cosine").to_owned();
-    let usual = method_defaults(&method, &rule);
-    for key in KEYS {
-        let Some((value, Origin::Recipe(name))) = values.get(key.name) else { continue };
-        let sets = format!("the recipe `{name}` sets `{} = {value}`", key.name);
-        if !key.user.covers(&method, &rule, &schedule) {
-            let users = text::alternatives(key.user.names());
-            return Err(Failure::usage(format!("{sets}, which `{method}` does not use"))
-                .with_help(format!("leave out --recipe, or choose what has it: {users}")));
-        }
-        let is_usual = usual.iter().any(|(known, usual)| *known == key.name && usual == value);
-        if OF_A_RULE.contains(&key.name) && rule != meant_for && !is_usual {
-            let shown = key.flag.unwrap_or(key.name);
-            return Err(Failure::usage(format!("{sets} for steps by `{meant_for}`; these would be by `{rule}`"))
-                .with_help(format!("say {shown} yourself, or leave out --recipe")));
-        }
     }
     Ok(())
 }
@@ -335,7 +298,7 @@ fn read_set(set: &[String], values: &mut Values) -> Result<()> {
 }
 
 /// The word that a setting has now, or its default.
-fn word<'a>(values: &'a Values, name: &str, default: &'a str) -> &'a str {
+pub fn word<'a>(values: &'a Values, name: &str, default: &'a str) -> &'a str {
     values.get(name).and_then(|(value, _)| value.as_str()).unwrap_or(default)
 }
 
@@ -455,4 +418,74 @@ fn assemble(values: &Values) -> Result<Settings> {
     table
         .try_into()
         .map_err(|error| Failure::new(crate::launcher::failure::Code::Internal, format!("settings: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::launcher::arguments::Cli;
+    use crate::launcher::keys::Form;
+    use clap::Parser;
+
+    fn of(set: &[String]) -> Result<Resolved> {
+        let global = Cli::parse_from(["fngd-cli", "doctor"]).global;
+        let usual = ["model=m.onnx", "data.spec=digits"].map(str::to_owned);
+        resolve(
+            &Train { set: usual.into_iter().chain(set.iter().cloned()).collect(), ..Train::default() },
+            &global,
+            &[],
+        )
+    }
+
+    /// Something that the setting may be.
+    fn sample(key: &Key) -> &'static str {
+        match &key.form {
+            Form::Choice(words) => words[0],
+            Form::Whole(..) => "7",
+            Form::Real(..) => "0.5",
+            Form::Switch => "true",
+            Form::Reals(..) => "0.5,0.5",
+            Form::Text | Form::Grammar(..) | Form::Words(..) => "never",
+        }
+    }
+
+    #[test]
+    fn a_knob_that_a_method_does_not_have_is_an_error_that_names_those_who_do() {
+        let keys = || KEYS.iter().filter(|key| key.name.starts_with("optimizer.") && key.name != "optimizer.name");
+        for method in methods::NAMES {
+            let rules: &[&str] = if has_inner(method) { methods::INNER } else { &[method] };
+            for (rule, key) in rules.iter().flat_map(|rule| keys().map(move |key| (rule, key))) {
+                let mut set = vec![format!("optimizer.name={method}"), format!("{}={}", key.name, sample(key))];
+                if has_inner(method) && key.name != "optimizer.inner" {
+                    set.push(format!("optimizer.inner={rule}"));
+                }
+                let found = of(&set);
+                if key.user.covers(method, rule, "cosine") {
+                    let found = found.unwrap_or_else(|failure| panic!("{set:?}: {failure:?}"));
+                    assert_eq!(found.origin(key.name), Some(&Origin::Set), "{set:?}");
+                    continue;
+                }
+                let Err(failure) = found else { panic!("{set:?} was taken") };
+                let who = if has_inner(method) { format!("`{method}` over `{rule}`") } else { format!("`{method}`") };
+                assert_eq!(failure.message, format!("`--set {}` is not used by {who}", key.name));
+                let users = text::alternatives(key.user.names());
+                assert_eq!(
+                    failure.help,
+                    Some(format!("leave it out, or choose a method that has it: {users}")),
+                    "{}",
+                    key.name
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn every_method_resolves_to_all_of_its_defaults() {
+        for method in methods::NAMES {
+            let resolved = of(&[format!("optimizer.name={method}")]).unwrap();
+            for (name, value) in method_defaults(method, methods::rule(method, None)) {
+                assert_eq!(resolved.values[name], (value, Origin::DefaultOf((*method).to_owned())), "{method}: {name}");
+            }
+        }
+    }
 }

@@ -19,8 +19,8 @@ pub const METHODS: &[MethodEntry] = &[
         cost: "first epoch: Gram matrix, the least of B²(p + d), B²T²(p + d) and BTpd + B²pd, and B³/3; then one multiplication a number",
         defaults: "γ = 1: ours, where the paper's tuning principle (weights near 1) holds; the rest is the paper's",
         differences: &[
-            "w = λ(K + λI)⁻¹1 is the paper's Eq. 9 in another form (push-through identity): the paper's subtracts nearly equal numbers",
-            "the paper is of two minds about 1/λ: step_scale = absorb drops it (default), slot keeps it, layer freezes one a layer",
+            "the weights are the paper's Eq. 9 in another form (push-through identity), which does not subtract nearly equal numbers",
+            "the paper is of two minds about 1/λ: `step_scale = absorb` drops it (default), `slot` keeps it, `layer` freezes one a layer",
             "the paper forms per-sample gradients at every step; here w scales the output gradients, which gives the same sum",
         ],
     },
@@ -56,8 +56,8 @@ pub const METHODS: &[MethodEntry] = &[
         cost: "BT(p² + d²) at an observation, about 9(p³ + d³) at a refresh, 2pd(p + d) a step",
         defaults: "the recipe for CIFAR of the code that the FNGD paper measured with; for ImageNet that one has λ 0.001 and 10 and 100 steps",
         differences: &[
-            "form = published is kfac-pytorch: gradients of the mean loss, a and g of convolutions divided by T, averages from I on",
-            "inverse = cholesky is the papers' π-damping; eigen, as in kfac-pytorch, inverts the damped product exactly",
+            "`form = published` is kfac-pytorch: gradients of the mean loss, a and g of convolutions divided by T, averages from I on",
+            "`inverse = cholesky` is the papers' π-damping; eigen, as in kfac-pytorch, inverts the damped product exactly",
         ],
     },
     MethodEntry {
@@ -74,7 +74,7 @@ pub const METHODS: &[MethodEntry] = &[
         cost: "one pass over inputs and output gradients, and 4pd a step",
         defaults: "those of its paper",
         differences: &[
-            "form = published: gradients of the mean loss, the first 16 samples only, and `decay` is the weight of the new value",
+            "`form = published`: gradients of the mean loss, the first 16 samples only, and `decay` is the weight of the new value",
         ],
     },
     MethodEntry {
@@ -110,18 +110,56 @@ pub const METHODS: &[MethodEntry] = &[
     MethodEntry {
         name: "hylo",
         kind: Layerwise,
-        summary: "natural gradients from a few samples of one batch, drawn by importance",
+        summary: "natural gradients from a few samples of one batch, drawn or decomposed",
         formula: &[
-            "r = ⌈ratio·B⌉ samples with probability pⱼ ∝ ‖aⱼ‖‖gⱼ‖; Û has the columns gⱼ ⊗ aⱼ / √(B r pⱼ)",
-            "V = (1/λ) [∇ − Û (ÛᵀÛ + λI)⁻¹ Ûᵀ∇] with ÛᵀÛ = (ÂÂᵀ) ∘ (ĜĜᵀ); then the KL clip of kfac",
+            "rows = kis: r = ⌈ratio·B⌉ samples with probability pⱼ ∝ ‖aⱼ‖‖gⱼ‖; Û has the columns gⱼ ⊗ aⱼ / √(B r pⱼ)",
+            "M = (ÛᵀÛ + λI)⁻¹ with ÛᵀÛ = (ÂÂᵀ) ∘ (ĜĜᵀ)",
+            "rows = kid: K = (AAᵀ) ∘ (GGᵀ) ≈ P K_SS Pᵀ, r rows S by pivoted Cholesky; M = Pᵀ (P K_SS Pᵀ + BλI)⁻¹ P",
+            "V = (1/λ) [∇ − Û M Ûᵀ∇]; then the KL clip of kfac",
         ],
         source: Source { authors: "Mu et al.", year: 2022, place: "SC" },
         in_paper: "section II",
         state: "r(p + d + r) a layer",
-        cost: "B(p + d) + r²(p + d) + r³ at a refresh, about 4rpd a step",
+        cost: "B(p + d) + r²(p + d) + r³ at a refresh (kid: B²(p + d) + Br² + r³), about 4rpd a step",
         defaults: "ratio and refresh of its paper; λ = 0.3 is ours, not tuned",
         differences: &[
-            "the variant with kernel importance sampling (KIS); its paper switches to KID while the gradient changes fast",
+            "rows = kis or kid for the whole run; its paper switches to KID while the gradient changes fast",
+            "rows = kid leaves out what the decomposition leaves of K",
+        ],
+    },
+    MethodEntry {
+        name: "mbf",
+        kind: Layerwise,
+        summary: "the empirical Fisher matrix in small blocks, as running averages",
+        formula: &[
+            "convolution: for each output and input channel F = (1/B) Σ uuᵀ, u a sample's gradient of that kernel; bias: its square",
+            "linear layer: F = (1/Bd) Σ uuᵀ over samples and rows u of their gradients, one block for all rows",
+            "V = (F + λI)⁻¹∇, block by block; then the KL clip of kfac",
+        ],
+        source: Source { authors: "Bahamou, Goldfarb and Ren", year: 2023, place: "AISTATS, arXiv 2202.04124" },
+        in_paper: "section II",
+        state: "2pdk a convolution of kernels of k numbers, 2p² a linear layer",
+        cost: "BTpd + Bkpd at an observation, pdk² at a refresh, pdk a step; linear: Bp², p³, dp²",
+        defaults: "ours, not tuned beyond a digits model: its paper searches λ anew for each problem",
+        differences: &["the KL clip is kfac's: without it (kl_clip = 0) the learning rate must be found anew"],
+    },
+    MethodEntry {
+        name: "seng",
+        kind: Layerwise,
+        summary: "natural gradients from sketched sample gradients of low rank",
+        formula: &[
+            "Ûᵢ = QQᵀUᵢ of at most `rank` columns, Q by one power iteration from a random start",
+            "Ω takes sketch_size outputs times sketch_size inputs, scaled; b minimises ‖Ω(Ûb/√B − ∇)‖² + λ‖b‖²",
+            "V = (1/λ) [∇ − Ûb/√B]",
+        ],
+        source: Source { authors: "Yang, Xu, Wen, Chen and Xu", year: 2020, place: "arXiv 2006.05924" },
+        in_paper: "section II",
+        state: "Br(p + d) + B² a layer, r = min(rank, T)",
+        cost: "6BTr(p + d) + B²·(numbers of a sketch) + B³ at a refresh, about 4Brpd a step",
+        defaults: "λ and refresh of its paper for CIFAR; rank and sketch_size are ours, not tuned",
+        differences: &[
+            "one rule for all layers, where its paper tells large ones from small ones",
+            "the batch of the latest refresh stands alone, without averages",
         ],
     },
     MethodEntry {
@@ -129,7 +167,7 @@ pub const METHODS: &[MethodEntry] = &[
         kind: Rule { inner: true },
         summary: "stochastic gradient descent with momentum",
         formula: &["g ← ∇ + ωθ; m ← μm + g; θ ← θ − ηm"],
-        source: Source { authors: "Robbins and Monro; Polyak", year: 1964, place: "USSR Comp. Math." },
+        source: Source { authors: "Robbins and Monro; Polyak", year: 1964, place: "USSR Computational Mathematics 4" },
         in_paper: "SGD-m of Tab. II and III, Fig. 5, 6 and 8",
         state: "1 a number",
         cost: "3 multiplications a number",
@@ -162,8 +200,8 @@ pub const METHODS: &[MethodEntry] = &[
         cost: "about 5(2d + p)d² a weight (d ≤ p)",
         defaults: "those of its published code, but for the rate of the rest: there 3e-4 against 0.02, here 1e-3, which AdamW has on its own",
         differences: &[
-            "muon_precision = full computes in float32; published code, and muon_precision = bfloat16, rounds X to bfloat16",
-            "muon_scale = match-rms is 0.2·√max(d, p) of Liu et al., arXiv 2502.16982",
+            "`muon_precision = full` computes in float32; published code, and `bfloat16`, rounds X to bfloat16",
+            "`muon_scale = match-rms` is 0.2·√max(d, p) of Liu et al., arXiv 2502.16982",
         ],
     },
     MethodEntry {
@@ -180,7 +218,7 @@ pub const METHODS: &[MethodEntry] = &[
         cost: "N·Σnᵢ a step, as many for the statistics, about 10·Σnᵢ³ for the roots; N = Πnᵢ",
         defaults: "those for CIFAR of the code that the FNGD paper measured with",
         differences: &[
-            "its paper has no blocks and no graft: graft = none, and block_size up to 8192, are nearest to it",
+            "its paper has no blocks and no graft: `graft = none`, with a `block_size` of up to 8192, is nearest to it",
             "roots by eigendecomposition; published code uses a coupled Newton iteration",
         ],
     },

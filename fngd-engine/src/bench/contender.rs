@@ -54,7 +54,7 @@ impl Contender {
         // As training gets them, so that no step pays for it.
         let lay_out = |input: &Tensor| if job.channels_last { channels_last(input) } else { Ok(input.shallow_clone()) };
         let inputs = inputs.iter().map(lay_out).collect::<fngd_core::Result<Vec<_>>>()?;
-        let labels = labels(&mut network, &inputs, device)?;
+        let labels = labels(&network, &inputs, device)?;
         let optimizer = optimizer::build(&network, &method, &method::groups(&settings), &StepOptions::default())?;
         Ok(Self {
             name: name.to_owned(),
@@ -72,6 +72,8 @@ impl Contender {
                     | Method::Skfac { .. }
                     | Method::Tengrad { .. }
                     | Method::Hylo { .. }
+                    | Method::Mbf { .. }
+                    | Method::Seng { .. }
                     | Method::Shampoo(_)
                     | Method::Soap(_)
             ),
@@ -146,7 +148,7 @@ impl Contender {
 }
 
 /// Random classes for whatever the model answers with: `[B]`, or `[B, T]` for a sequence.
-fn labels(network: &mut OnnxNetwork, inputs: &[Tensor], device: Device) -> Result<Tensor> {
+pub fn labels(network: &OnnxNetwork, inputs: &[Tensor], device: Device) -> Result<Tensor> {
     let _no_grad = tch::no_grad_guard();
     let size = network.module.logits(inputs)?.size();
     let (classes, rows) = size.split_last().ok_or_else(|| Failure::model("the model answers with a scalar"))?;

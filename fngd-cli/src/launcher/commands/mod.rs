@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod codegen;
 pub mod compare;
+pub mod complexity;
 pub mod data;
 pub mod diff;
 pub mod doctor;
@@ -11,6 +12,7 @@ pub mod export;
 pub mod inspect;
 pub mod models;
 pub mod optimizers;
+pub mod profile;
 pub mod train;
 
 use crate::launcher::arguments::Global;

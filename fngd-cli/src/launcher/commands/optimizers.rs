@@ -52,7 +52,7 @@ fn list() -> Vec<String> {
     for entry in METHODS {
         let MethodEntry { name, summary, state, cost, source, in_paper, .. } = entry;
         lines.push(format!(
-            "  {name:<9} {:>6.1}  {summary} ({source}; FNGD paper: {in_paper})",
+            "  {name:<9} {:>6.2}  {summary} ({source}; FNGD paper: {in_paper})",
             numbers_per_parameter(name)
         ));
         lines.push(format!("  {:<16}  state: {state}; cost: {cost}", ""));
@@ -82,12 +82,12 @@ fn one(entry: &MethodEntry) -> Vec<String> {
     fact("FNGD paper", entry.in_paper);
     fact(
         "state",
-        &format!("{} ({:.1} numbers for each parameter {TYPICAL})", entry.state, numbers_per_parameter(entry.name)),
+        &format!("{} ({:.2} numbers for each parameter {TYPICAL})", entry.state, numbers_per_parameter(entry.name)),
     );
     fact("cost", entry.cost);
     fact("defaults", entry.defaults);
     for (index, line) in entry.differences.iter().enumerate() {
-        fact(if index == 0 { "differences" } else { "" }, line);
+        fact(if index == 0 { "differences" } else { "" }, &line.replace('`', ""));
     }
     let all = knobs::of(entry.name, methods::rule(entry.name, None));
     let (of_rule, own): (Vec<Knob>, Vec<Knob>) = all.into_iter().partition(|knob| knob.of_rule);

@@ -7,6 +7,8 @@ use crate::launcher::engine::Engine;
 use crate::launcher::export_check::describe_export;
 use crate::launcher::failure::{Failure, Result};
 use crate::launcher::front::{self, FrontEnd};
+use crate::launcher::keys::User;
+use crate::launcher::knobs::show;
 use crate::launcher::resolve::{Origin, Resolved, resolve};
 use crate::launcher::run_directory::RunDirectory;
 use crate::launcher::training::{Place, Trained, Training};
@@ -171,11 +173,18 @@ fn announce(resolved: &Resolved, front: &mut dyn FrontEnd) {
     let lr = optimizer.lr.unwrap_or_default();
     let schedule = format!("{}, warm-up {}", settings.schedule.kind, settings.schedule.warmup);
     let mut knobs = vec![format!("lr {lr}{} → {schedule}", if is_default { " (default)" } else { "" })];
-    let mut knob = |words: &str, value: Option<String>| knobs.extend(value.map(|value| format!("{words} {value}")));
-    knob("over", optimizer.inner.clone());
-    knob("damping", optimizer.damping.map(|damping| damping.to_string()));
-    knob("momentum", optimizer.momentum.map(|momentum| momentum.to_string()));
-    knob("wd", optimizer.weight_decay.map(|decay| decay.to_string()));
+    // Everything of the method itself, the usual knobs of its rule, and whatever was chosen.
+    const USUAL: [&str; 3] = ["optimizer.momentum", "optimizer.weight_decay", "optimizer.betas"];
+    for (key, value, origin) in resolved.of_section("optimizer.") {
+        let is_default = matches!(origin, Origin::Default | Origin::DefaultOf(_));
+        if matches!(key.name, "optimizer.name" | "optimizer.lr") {
+            continue;
+        }
+        if !is_default || matches!(key.user, User::Methods(_)) || USUAL.contains(&key.name) {
+            let name = key.name.trim_start_matches("optimizer.");
+            knobs.push(format!("{} {}", name.replace('_', " "), show(value)));
+        }
+    }
     front.fact(&optimizer.name, &knobs.join("   "));
     for warning in &resolved.warnings {
         front.warning(warning);

@@ -181,13 +181,15 @@ fn facts(event: &Event) -> Vec<(&'static str, String)> {
                 text::count(plan.val_samples),
                 text::count(plan.test_samples)
             );
-            let model = format!(
-                "{} parameters, {} of them in {} preconditioned layers; optimizer state {}",
-                text::count(plan.parameters),
-                text::percent(plan.preconditioned_share),
-                plan.layers,
-                text::bytes(plan.state_bytes)
-            );
+            let layers = match plan.layers {
+                0 => String::new(),
+                layers => {
+                    let share = text::percent(plan.preconditioned_share);
+                    format!(", {share} of them in {layers} preconditioned layers")
+                }
+            };
+            let parameters = text::count(plan.parameters);
+            let model = format!("{parameters} parameters{layers}; optimizer state {}", text::bytes(plan.state_bytes));
             let mut facts = vec![("samples", data), ("model", model)];
             if !plan.learning_rates.is_empty() {
                 let highest = plan.learning_rates.iter().copied().fold(0.0, f64::max);
@@ -257,5 +259,7 @@ mod tests {
             facts[1].1,
             "464,154 parameters, 99.5 % of them in 32 preconditioned layers; optimizer state 12.1 MiB"
         );
+        let plain = Plan { layers: 0, preconditioned_share: 0.0, ..plan() };
+        assert_eq!(self::facts(&Event::Plan(plain))[1].1, "464,154 parameters; optimizer state 12.1 MiB");
     }
 }

@@ -100,6 +100,10 @@ impl GradientSource for LayerwiseGradient {
             let start = Instant::now();
             let span = timeline::enter_layer(Phase::Solve, &layer.facts.name);
             let update = layer.curvature.update(refresh).map_err(at)?;
+            if update == Update::Kept {
+                // Running averages at most, which are statistics.
+                span.becomes(Phase::Gram);
+            }
             drop(span);
             report.time.solve += start.elapsed();
             let start = Instant::now();
@@ -107,6 +111,9 @@ impl GradientSource for LayerwiseGradient {
             let direction = layer.curvature.precondition(&layer.facts, &gradient).map_err(at)?;
             drop(span);
             report.time.precondition += start.elapsed();
+            if matches!(update, Update::Failed | Update::Made { retried: true }) && report.trouble.is_empty() {
+                report.trouble.clone_from(&layer.facts.name);
+            }
             match update {
                 Update::Made { retried } => {
                     report.solved += 1;
