@@ -218,9 +218,11 @@ pub fn period(method: &Method) -> usize {
         Method::Skfac { config, .. } => config.refresh_every_steps,
         Method::Tengrad { config, .. } => config.refresh_every_steps,
         Method::Hylo { config, .. } => config.refresh_every_steps,
+        Method::Seng { config, .. } => config.refresh_every_steps,
+        Method::Mbf { config, .. } => config.refresh_every_steps.max(config.statistics_every_steps),
         Method::Shampoo(config) => config.roots_every_steps.max(config.statistics_every_steps),
         Method::Soap(config) => config.basis_every_steps,
-        _ => 1,
+        Method::Sgd(_) | Method::Adamw(_) | Method::Muon(_) | Method::Fngd { .. } | Method::Eva { .. } => 1,
     };
     // OK because every one of them is checked to be at least 1 when the optimizer is built; 0 would be no period.
     usize::try_from(steps).unwrap_or(usize::MAX).max(1)
