@@ -18,12 +18,13 @@ mod methods_page;
 mod metrics;
 mod model;
 mod plot;
-mod recipes;
 mod profile;
+mod recipes;
 mod recorder;
 mod reference;
 mod resolve;
 mod run_directory;
+mod study;
 mod system;
 mod tensorboard;
 mod text;
@@ -74,6 +75,7 @@ fn run(cli: Cli) -> Result<u8> {
     match command {
         Command::Train(train) => commands::train::train(&train, global),
         Command::Compare(compare) => commands::compare::run(*compare, global),
+        Command::Study(study) => commands::study::run(*study, global),
         Command::Resume(resume) => commands::train::resume(&resume, global),
         Command::Eval(eval) => commands::eval::run(&eval, global),
         Command::Export(export) => commands::export::run(&export, global),
@@ -82,9 +84,6 @@ fn run(cli: Cli) -> Result<u8> {
         Command::Codegen(codegen) => commands::codegen::run(&codegen, global),
         Command::Optimizers(optimizers) => commands::optimizers::run(&optimizers, global),
         Command::Doctor => commands::doctor::run(global),
-        Command::Data(data) => commands::data::run(&data, global),
-        Command::Models(models) => commands::models::run(&models, global),
-        Command::Bench(arguments::Bench::Step(bench)) => commands::bench::run(&bench, global),
         Command::Data(data) => commands::data::run(&data, global),
         Command::Models(models) => commands::models::run(&models, global),
         Command::Profile(profile) => commands::profile::run(&profile, global),
