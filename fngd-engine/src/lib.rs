@@ -6,6 +6,7 @@ pub mod augment;
 pub mod batches;
 mod bench;
 pub mod checkpoint;
+mod complexity;
 mod crash;
 mod device;
 pub mod evaluate;
@@ -95,6 +96,7 @@ fn run(job: Job, events: &Events) -> Result<Status> {
             jobs::export_checkpoint(&context, &settings, &data, &checkpoint, &output, reference.as_deref())
         }
         Job::BenchStep(job) => bench::run(&context, &job),
+        Job::Complexity(job) => complexity::run(&context, &job),
         Job::Profile(job) => profile::run(&context, &job),
         Job::Trace(job) => trace::run(&context, &job),
         Job::Observe(job) => study::run(context, &job),
@@ -112,6 +114,7 @@ fn set_up(job: &Job, events: &Events) -> Result<(tch::Device, Fingerprint)> {
         }
         Job::Eval { device, threads, .. } => (device.as_str(), *threads),
         Job::BenchStep(job) => (job.device.as_str(), job.threads),
+        Job::Complexity(job) => (job.device.as_str(), job.threads),
         Job::Profile(job) => (job.settings.train.device.as_str(), job.settings.train.threads),
         Job::Trace(job) => (job.device.as_str(), job.threads),
         Job::Observe(job) => (job.settings.train.device.as_str(), job.settings.train.threads),

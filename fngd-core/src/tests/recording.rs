@@ -2,7 +2,7 @@
 
 use super::networks::{Network, announce, batch, sgd};
 use crate::FngdConfig;
-use crate::optimizer::{self, EvaConfig, Groups, Inner, KfacConfig, Method, StepOptions};
+use crate::optimizer::{self, EvaConfig, Groups, Inner, KfacConfig, Method, ShampooConfig, SoapConfig, StepOptions};
 use crate::timeline::{Phase, Span, Timeline, enter};
 use std::collections::BTreeSet;
 use tch::{Device, Kind, Tensor};
@@ -26,13 +26,22 @@ fn train(method: &Method, timeline: Option<&Timeline>) -> Vec<Tensor> {
     network.parameters()
 }
 
-fn methods() -> [(&'static str, Method); 4] {
+fn methods() -> [(&'static str, Method); 6] {
     let inner = Inner::Sgd(sgd());
     [
         ("sgd", Method::Sgd(sgd())),
         ("fngd", Method::Fngd { config: FngdConfig::default(), inner }),
         ("kfac", Method::Kfac { config: KfacConfig { refresh_every_steps: 2, ..KfacConfig::default() }, inner }),
         ("eva", Method::Eva { config: EvaConfig::default(), inner }),
+        (
+            "shampoo",
+            Method::Shampoo(ShampooConfig {
+                roots_every_steps: 2,
+                statistics_every_steps: 1,
+                ..ShampooConfig::default()
+            }),
+        ),
+        ("soap", Method::Soap(SoapConfig { basis_every_steps: 2, ..SoapConfig::default() })),
     ]
 }
 
@@ -88,6 +97,19 @@ fn kfac_solves_where_it_refreshes_and_turns_every_gradient() {
 }
 
 #[test]
+fn shampoo_takes_roots_of_every_matrix_where_they_are_due() {
+    let timeline = Timeline::new(Device::Cpu);
+    train(&methods()[4].1, Some(&timeline));
+    let spans = timeline.take();
+    let all = BTreeSet::from(["conv", "depthwise", "tied", "head"]);
+    for step in 0..4 {
+        assert_eq!(layers_in(&spans, step, Phase::Gram), all, "step {step}");
+        assert_eq!(layers_in(&spans, step, Phase::Precondition), all, "step {step}");
+        assert_eq!(layers_in(&spans, step, Phase::Solve), if step % 2 == 0 { all.clone() } else { BTreeSet::new() });
+    }
+}
+
+#[test]
 fn every_span_lies_within_the_one_around_it() {
     for (name, method) in methods() {
         let timeline = Timeline::new(Device::Cpu);
@@ -98,8 +120,7 @@ fn every_span_lies_within_the_one_around_it() {
                 assert_eq!(span.phase, Phase::Step, "{name}");
                 continue;
             };
-            let inside =
-                parent.start <= span.start && span.start + span.duration <= parent.start + parent.duration;
+            let inside = parent.start <= span.start && span.start + span.duration <= parent.start + parent.duration;
             assert!(inside, "{name}: {span:?} is not in {parent:?}");
         }
     }

@@ -72,6 +72,8 @@ impl Contender {
                     | Method::Skfac { .. }
                     | Method::Tengrad { .. }
                     | Method::Hylo { .. }
+                    | Method::Mbf { .. }
+                    | Method::Seng { .. }
                     | Method::Shampoo(_)
                     | Method::Soap(_)
             ),

@@ -36,7 +36,8 @@ fn beside(path: &Path) -> PathBuf {
 
 fn method_events(process: usize, name: &str, layers: &[Layer], recorded: &[RecordedStep]) -> Vec<Value> {
     let facts: BTreeMap<&str, &Layer> = layers.iter().map(|layer| (layer.name(), layer)).collect();
-    let mut events = vec![json!({ "name": "process_name", "ph": "M", "pid": process, "tid": 1, "args": { "name": name } })];
+    let mut events =
+        vec![json!({ "name": "process_name", "ph": "M", "pid": process, "tid": 1, "args": { "name": name } })];
     for step in recorded {
         for span in &step.spans {
             events.push(json!({
@@ -128,7 +129,10 @@ mod tests {
         let mut recorded = steps(timeline.take(), StepKind::FirstEpoch);
         recorded[0].spans[5].gram_method = Some(GramMethod::KhatriRao);
         let events = method_events(1, "fngd", &[layer], &recorded);
-        assert_eq!(events[0], json!({ "name": "process_name", "ph": "M", "pid": 1, "tid": 1, "args": { "name": "fngd" } }));
+        assert_eq!(
+            events[0],
+            json!({ "name": "process_name", "ph": "M", "pid": 1, "tid": 1, "args": { "name": "fngd" } })
+        );
         let shown: Vec<_> = events[1..].iter().map(|event| (event["name"].clone(), event["cat"].clone())).collect();
         let expected = [
             ("step of the first epoch", "step"),
@@ -141,7 +145,10 @@ mod tests {
         assert_eq!(shown, expected.map(|(name, category)| (Value::from(name), Value::from(category))));
         let forward = json!({ "layer": "fc", "kind": "linear", "weight": "3x2", "activations": "4x2" });
         assert_eq!(events[3]["args"], forward);
-        assert_eq!(events[6]["args"], json!({ "layer": "fc", "kind": "linear", "weight": "3x2", "gram": "khatri-rao" }));
+        assert_eq!(
+            events[6]["args"],
+            json!({ "layer": "fc", "kind": "linear", "weight": "3x2", "gram": "khatri-rao" })
+        );
         let within = |inner: &Value, outer: &Value| {
             let edge = |event: &Value| {
                 let start = event["ts"].as_f64().unwrap();

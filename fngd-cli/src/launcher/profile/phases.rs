@@ -28,8 +28,7 @@ pub fn table(report: &ProfileReport) -> Vec<String> {
             .collect();
         lines.push(line(phase, &cells));
     }
-    let whole: Vec<String> =
-        columns.iter().map(|column| format!("{:.2}  100.0 %", column.step.milliseconds)).collect();
+    let whole: Vec<String> = columns.iter().map(|column| format!("{:.2}  100.0 %", column.step.milliseconds)).collect();
     lines.push(line("step", &whole));
     let ratios: Vec<String> = columns.iter().map(|column| format!("{:.3}         ", column.step.ratio)).collect();
     lines.push(line(&format!("to {}", report.reference), &ratios));
