@@ -64,13 +64,16 @@ fn a_study_ends_with_a_page_and_goes_on_without_training_again() {
     let claims = table.lines().count() - 1;
     assert_eq!(claims, 3 + 7 + 7);
     let endings = ["Supported: ", "Not supported: ", "No clear difference: "];
-    let sentences: Vec<&str> = findings.lines().map(str::trim).filter(|l| endings.iter().any(|e| l.starts_with(e))).collect();
+    let sentences: Vec<&str> =
+        findings.lines().map(str::trim).filter(|l| endings.iter().any(|e| l.starts_with(e))).collect();
     assert_eq!(sentences.len(), claims, "{findings}");
     for sentence in sentences {
         assert!(text.contains(&format!("- {sentence}\n")), "{sentence}");
     }
 
-    let cells = || -> BTreeSet<_> { std::fs::read_dir(study.join("cells")).unwrap().map(|cell| cell.unwrap().path()).collect() };
+    let cells = || -> BTreeSet<_> {
+        std::fs::read_dir(study.join("cells")).unwrap().map(|cell| cell.unwrap().path()).collect()
+    };
     let trained = |path: &Path| std::fs::metadata(path.join("result.json")).unwrap().modified().unwrap();
     let before: Vec<_> = cells().iter().map(|cell| trained(cell)).collect();
     assert!(before.len() >= 12);

@@ -101,14 +101,14 @@ fn schedules(typed: Vec<String>) -> Result<Vec<String>> {
 /// The variants with all their settings.
 fn variants(parts: &[Part], common: Compare, damping: Option<f64>, global: &Global) -> Result<Vec<Method>> {
     let wanted = plan::variants(parts);
-    let mut list: Vec<&str> = wanted.iter().map(|(_, typed)| *typed).collect();
-    // A list of one is no list for `compare`.
-    list.push("sgd:momentum=0.5");
+    let list = told(&wanted);
     let variables: Vec<(String, String)> =
         text::variables().into_iter().filter(|(name, _)| name.starts_with("FNGD_")).collect();
     let resolved = methods::settings(&methods::parse(&list.join(","))?, common, global, &variables)?;
-    let rows = wanted.into_iter().zip(resolved).map(|((label, typed), found)| {
-        let mut settings = found.settings;
+    let rows = wanted.into_iter().map(|(label, typed)| {
+        // OK because every variant is in the list, and each row of the list has its settings.
+        let row = list.iter().position(|listed| *listed == typed).expect("the list has every variant");
+        let mut settings = resolved[row].settings.clone();
         if label.ends_with(plan::HALF) {
             settings.train.epochs = settings.train.epochs.div_ceil(2);
         }
@@ -119,6 +119,18 @@ fn variants(parts: &[Part], common: Compare, damping: Option<f64>, global: &Glob
         (label.to_owned(), settings)
     });
     Ok(compare::plan::methods(rows.collect()))
+}
+
+/// What `compare` is told for these variants: each once, and at least two.
+fn told(variants: &[(&'static str, &'static str)]) -> Vec<&'static str> {
+    // Half of the epochs is nothing that a list could say: such variants are told like those with all of them.
+    let mut list: Vec<&str> = Vec::new();
+    for (_, typed) in variants.iter().chain(&[("", "sgd"), ("", "fngd")]) {
+        if !list.contains(typed) {
+            list.push(typed);
+        }
+    }
+    list
 }
 
 /// Runs that begin with other weights are no runs of the same study.
@@ -148,8 +160,7 @@ impl Work {
         let results = if self.plan.trains() { self.train(engine, global)? } else { Results::default() };
         let command = std::fs::read_to_string(folder.join("cmdline.txt")).unwrap_or_default();
         let machine = machine(&folder);
-        let report =
-            Report { plan: &self.plan, results: &results, observed: &observed, command: &command, machine };
+        let report = Report { plan: &self.plan, results: &results, observed: &observed, command: &command, machine };
         report.write(&self.directory)?;
         self.directory.is_latest();
         let findings = report.findings();
@@ -270,7 +281,12 @@ fn counts(plan: &Plan) -> Counts {
     let trains = plan.trains();
     let trials = if trains { plan.trials().len() } else { 0 };
     let runs = if trains { plan.variants.len() * plan.seeds.len() } else { 0 };
-    Counts { trials, runs, best: if trials > 0 { runs } else { 0 }, looks: if plan.observes() { plan.seeds.len() } else { 0 } }
+    Counts {
+        trials,
+        runs,
+        best: if trials > 0 { runs } else { 0 },
+        looks: if plan.observes() { plan.seeds.len() } else { 0 },
+    }
 }
 
 impl Counts {
@@ -299,14 +315,8 @@ fn dry_run(plan: &Plan, engine: &mut Engine, global: &Global) -> Result<u8> {
     let epochs = settings.train.epochs;
     settings.train.epochs = 1;
     let data = data_source(&settings.data.spec, settings.data.dir.as_deref(), global)?;
-    let job = Job::Train {
-        settings,
-        data,
-        run: folder.path().to_owned(),
-        resume: false,
-        dry_run: false,
-        export: false,
-    };
+    let job =
+        Job::Train { settings, data, run: folder.path().to_owned(), resume: false, dry_run: false, export: false };
     let start = Instant::now();
     let outcome = engine.run(&job, &mut |_| Ok(()))?;
     let (wall, epoch) = (start.elapsed().as_secs_f64(), outcome.train_seconds);
@@ -357,12 +367,40 @@ fn machine(folder: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::launcher::arguments::{DataFlags, RunFlags};
 
     #[test]
     fn a_run_is_looked_at_where_it_begins_and_ends() {
         assert_eq!(looks(1), (vec![1], vec![0, 1]));
         assert_eq!(looks(2), (vec![1, 2], vec![0, 1, 2]));
         assert_eq!(looks(9), (vec![1, 2, 5, 9], vec![0, 1, 2, 5, 9]));
+    }
+
+    #[test]
+    fn every_part_has_settings_and_half_of_the_epochs_where_it_says_so() {
+        use clap::Parser;
+        let cli = crate::launcher::arguments::Cli::try_parse_from(["fngd-cli", "doctor"]).unwrap();
+        let resolve = |parts: &[Part]| {
+            let plan = PlanFlags { model: Some("m.onnx".into()), ..PlanFlags::default() };
+            let run = RunFlags { epochs: Some("9".into()), ..RunFlags::default() };
+            let data = DataFlags { spec: Some("digits".into()), ..DataFlags::default() };
+            variants(parts, Compare { plan, run, data, ..Compare::default() }, Some(0.2), &cli.global).unwrap()
+        };
+        for part in Part::value_variants() {
+            assert!(!resolve(&[*part]).is_empty(), "{part:?}");
+        }
+        let all = resolve(Part::value_variants());
+        for row in &all {
+            let (label, settings) = (&row.label, &row.settings);
+            assert_eq!(settings.train.epochs, if label.ends_with(", half") { 5 } else { 9 }, "{label}");
+            let weighted = matches!(settings.optimizer.name.as_str(), "fngd" | "ngd");
+            let damping = label.strip_prefix("γ = ").map_or(0.2, |typed| typed.parse().unwrap());
+            assert_eq!(settings.optimizer.damping, weighted.then_some(damping), "{label}");
+        }
+        let named = |label: &str| all.iter().find(|row| row.label == label).unwrap().settings.clone();
+        assert_eq!(named("sgd, steps, half").schedule.kind, "multistep");
+        assert_eq!(named("fngd over muon").optimizer.inner.as_deref(), Some("muon"));
+        assert_eq!(named("permuted").optimizer.ablate.as_deref(), Some("permute"));
     }
 
     #[test]

@@ -25,43 +25,115 @@ enum Measure {
 
 use Measure::{AsGood, Better, Faster};
 
-const fn claim(
-    part: Part,
-    words: &'static str,
-    about: &'static str,
-    against: &'static str,
-    measure: Measure,
-) -> Claim {
+const fn claim(part: Part, words: &'static str, about: &'static str, against: &'static str, measure: Measure) -> Claim {
     Claim { part, words, about, against, measure }
 }
 
 const CLAIMS: [Claim; 26] = [
-    claim(Part::Sharing, "sharing the weights of epoch 1 is as accurate as solving at every step (Fig. 4)", "fngd", "ngd", AsGood),
+    claim(
+        Part::Sharing,
+        "sharing the weights of epoch 1 is as accurate as solving at every step (Fig. 4)",
+        "fngd",
+        "ngd",
+        AsGood,
+    ),
     claim(Part::Sharing, "sharing makes epochs behind the first faster (Fig. 4)", "fngd", "ngd", Faster),
     claim(Part::Sharing, "FNGD is more accurate than SGD with momentum", "fngd", "sgd", Better),
-    claim(Part::Sharing, "exact natural gradient descent is more accurate than SGD with momentum", "ngd", "sgd", Better),
-    claim(Part::Keys, "weights that follow the sample do better than weights of a position in a slot", "sample keys", "fngd", Better),
+    claim(
+        Part::Sharing,
+        "exact natural gradient descent is more accurate than SGD with momentum",
+        "ngd",
+        "sgd",
+        Better,
+    ),
+    claim(
+        Part::Keys,
+        "weights that follow the sample do better than weights of a position in a slot",
+        "sample keys",
+        "fngd",
+        Better,
+    ),
     claim(Part::Keys, "weights solved at every step do better than shared ones", "ngd", "fngd", Better),
-    claim(Part::Keys, "it matters that samples have different weights, beyond one number for each layer and slot", "fngd", "mean", Better),
-    claim(Part::Keys, "it matters how weights go together across layers: shuffled ones do worse", "fngd", "permuted", Better),
+    claim(
+        Part::Keys,
+        "it matters that samples have different weights, beyond one number for each layer and slot",
+        "fngd",
+        "mean",
+        Better,
+    ),
+    claim(
+        Part::Keys,
+        "it matters how weights go together across layers: shuffled ones do worse",
+        "fngd",
+        "permuted",
+        Better,
+    ),
     claim(Part::Keys, "weights do better than none (w = 1)", "fngd", "uniform", Better),
-    claim(Part::Scale, "one factor 1/λ for each layer does better than leaving it to the learning rate", "layer scale", "fngd", Better),
-    claim(Part::Scale, "the factor 1/λ of each layer and slot does better than leaving it to the learning rate", "slot scale", "fngd", Better),
+    claim(
+        Part::Scale,
+        "one factor 1/λ for each layer does better than leaving it to the learning rate",
+        "layer scale",
+        "fngd",
+        Better,
+    ),
+    claim(
+        Part::Scale,
+        "the factor 1/λ of each layer and slot does better than leaving it to the learning rate",
+        "slot scale",
+        "fngd",
+        Better,
+    ),
     claim(Part::Fisher, "the improved empirical Fisher does better than the empirical one", "iEF", "fngd", Better),
     claim(Part::Inner, "weights help SGD with momentum", "fngd", "sgd", Better),
     claim(Part::Inner, "weights help AdamW", "fngd over adamw", "adamw", Better),
     claim(Part::Inner, "weights help Muon", "fngd over muon", "muon", Better),
-    claim(Part::Inner, "the inner rule does more than the weights: Muon alone beats FNGD over SGD", "muon", "fngd", Better),
+    claim(
+        Part::Inner,
+        "the inner rule does more than the weights: Muon alone beats FNGD over SGD",
+        "muon",
+        "fngd",
+        Better,
+    ),
     claim(Part::Inner, "AdamW alone beats FNGD over SGD", "adamw", "fngd", Better),
     claim(Part::Damping, "γ = 0.01 does better than γ = 1", "γ = 0.01", "γ = 1", Better),
     claim(Part::Damping, "γ = 0.1 does better than γ = 1", "γ = 0.1", "γ = 1", Better),
-    claim(Part::Damping, "γ = 10 is as accurate as SGD, from whose weights it differs by at most 10 %", "γ = 10", "sgd", AsGood),
+    claim(
+        Part::Damping,
+        "γ = 10 is as accurate as SGD, from whose weights it differs by at most 10 %",
+        "γ = 10",
+        "sgd",
+        AsGood,
+    ),
     claim(Part::Damping, "γ = 0.1 does better than SGD", "γ = 0.1", "sgd", Better),
     claim(Part::Damping, "γ = 1 does better than SGD", "γ = 1", "sgd", Better),
-    claim(Part::Schedule, "FNGD is in half the epochs as accurate as SGD in all of them (Tab. II)", "fngd, steps, half", "sgd, steps", AsGood),
-    claim(Part::Schedule, "SGD is in half the epochs as accurate as SGD in all of them: it is the schedule", "sgd, steps, half", "sgd, steps", AsGood),
-    claim(Part::Schedule, "with the same epochs, half of them, FNGD does better than SGD", "fngd, steps, half", "sgd, steps, half", Better),
-    claim(Part::Schedule, "with the same epochs, all of them, FNGD does better than SGD", "fngd, steps", "sgd, steps", Better),
+    claim(
+        Part::Schedule,
+        "FNGD is in half the epochs as accurate as SGD in all of them (Tab. II)",
+        "fngd, steps, half",
+        "sgd, steps",
+        AsGood,
+    ),
+    claim(
+        Part::Schedule,
+        "SGD is in half the epochs as accurate as SGD in all of them: it is the schedule",
+        "sgd, steps, half",
+        "sgd, steps",
+        AsGood,
+    ),
+    claim(
+        Part::Schedule,
+        "with the same epochs, half of them, FNGD does better than SGD",
+        "fngd, steps, half",
+        "sgd, steps, half",
+        Better,
+    ),
+    claim(
+        Part::Schedule,
+        "with the same epochs, all of them, FNGD does better than SGD",
+        "fngd, steps",
+        "sgd, steps",
+        Better,
+    ),
 ];
 
 /// Every claim of the plan's parts, under both terms.
@@ -153,11 +225,8 @@ pub mod tests {
     #[test]
     fn claims_end_as_their_numbers_say() {
         let found = findings(&plan(), &results());
-        let sentences: Vec<String> = found
-            .iter()
-            .filter(|(terms, _)| *terms == Terms::Same)
-            .map(|(_, finding)| finding.sentence())
-            .collect();
+        let sentences: Vec<String> =
+            found.iter().filter(|(terms, _)| *terms == Terms::Same).map(|(_, finding)| finding.sentence()).collect();
         assert_eq!(
             sentences,
             [

@@ -102,7 +102,8 @@ fn base64(bytes: &[u8]) -> String {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {
-        let bits = chunk.iter().enumerate().fold(0u32, |bits, (place, byte)| bits | u32::from(*byte) << (16 - 8 * place));
+        let bits =
+            chunk.iter().enumerate().fold(0u32, |bits, (place, byte)| bits | u32::from(*byte) << (16 - 8 * place));
         for place in 0..4 {
             let letter = LETTERS[(bits >> (18 - 6 * place) & 63) as usize];
             text.push(if place <= chunk.len() { char::from(letter) } else { '=' });
@@ -134,7 +135,11 @@ mod tests {
             "# a < b\n\np\n\n- x\n- y & z\n\n| h | i |\n|---|---|\n| 1\\|2 | 3 |\n\n![words](n.png)\n\n```\nfngd-cli study\n```\n"
         );
         let page = html("a < b", &blocks(svg));
-        assert!(page.contains("<h1>a &lt; b</h1>") && page.contains("<td>1|2</td>") && page.contains("<figure><svg></svg></figure>"));
+        assert!(
+            page.contains("<h1>a &lt; b</h1>")
+                && page.contains("<td>1|2</td>")
+                && page.contains("<figure><svg></svg></figure>")
+        );
         let large = format!("<svg>{}</svg>", " ".repeat(300_000));
         let page_of_pixels = html("a", &blocks(&large));
         assert!(page_of_pixels.contains("src=\"data:image/png;base64,AQIDBA==\"") && page_of_pixels.len() < 10_000);
@@ -147,7 +152,8 @@ mod tests {
 
     #[test]
     fn base64_of_the_rfc() {
-        let cases = [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("fooba", "Zm9vYmE=")];
+        let cases =
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("fooba", "Zm9vYmE=")];
         for (bytes, text) in cases {
             assert_eq!(base64(bytes.as_bytes()), text);
         }

@@ -1,7 +1,7 @@
 //! How long the weights of epoch 1 stay right: against those that a later epoch solves for.
 
-use super::observation::{Epoch, Moment, Observation};
 use super::layers::shuffle;
+use super::observation::{Epoch, Moment, Observation};
 use super::similarity::{correlation, cosine, mean, relative_change, reordered, variance};
 use std::collections::HashMap;
 
@@ -147,12 +147,18 @@ mod tests {
             slots: vec![2, 2],
             weights: vec![weights.to_vec()],
         };
-        let moment = |gram: &[f64], weights: &[f64]| Moment { grams: vec![gram.to_vec()], weights: vec![weights.to_vec()] };
+        let moment =
+            |gram: &[f64], weights: &[f64]| Moment { grams: vec![gram.to_vec()], weights: vec![weights.to_vec()] };
         Observation {
             layers: vec!["a".into()],
             labels: vec![0, 1],
-            moments: [(1, moment(&[2.0, 0.0, 0.0, 1.0], &[0.5, 1.0])), (2, moment(&[4.0, 0.0, 0.0, 2.0], &[0.1, 0.3]))].into(),
-            epochs: [(1, epoch(&[0, 1, 2, 3], &[0.0, 1.0, 2.0, 3.0])), (2, epoch(&[3, 2, 1, 0], &[3.0, 2.0, 1.0, 0.0]))].into(),
+            moments: [(1, moment(&[2.0, 0.0, 0.0, 1.0], &[0.5, 1.0])), (2, moment(&[4.0, 0.0, 0.0, 2.0], &[0.1, 0.3]))]
+                .into(),
+            epochs: [
+                (1, epoch(&[0, 1, 2, 3], &[0.0, 1.0, 2.0, 3.0])),
+                (2, epoch(&[3, 2, 1, 0], &[3.0, 2.0, 1.0, 0.0])),
+            ]
+            .into(),
         }
     }
 

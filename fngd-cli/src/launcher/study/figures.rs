@@ -28,7 +28,8 @@ pub fn grams(observation: &Observation, epochs: u64) -> Option<Figure> {
         let gram = &moment.grams[layer];
         let norm = gram.iter().map(|value| value * value).sum::<f64>().sqrt();
         let values = reordered(gram, size, &shown);
-        let values: Vec<Vec<f64>> = values.chunks(shown.len()).map(|row| row.iter().map(|k| k / norm).collect()).collect();
+        let values: Vec<Vec<f64>> =
+            values.chunks(shown.len()).map(|row| row.iter().map(|k| k / norm).collect()).collect();
         let far = quantile(values.iter().flatten().map(|value| value.abs()).collect(), 0.98);
         Panel::Heat(Heat {
             title: short(&observation.layers[layer]),
@@ -43,7 +44,10 @@ pub fn grams(observation: &Observation, epochs: u64) -> Option<Figure> {
     let layers = spread(observation.layers.len(), MOST_LAYERS);
     Some(Figure {
         title: format!("Gram matrices of the first step's batch, {}", when(epochs)),
-        note: format!("K / |K|, samples ordered by class, {} of {size}; colours end where 2 % of the entries lie beyond", shown.len()),
+        note: format!(
+            "K / |K|, samples ordered by class, {} of {size}; colours end where 2 % of the entries lie beyond",
+            shown.len()
+        ),
         legend: Vec::new(),
         columns: layers.len().min(4),
         panels: layers.into_iter().map(panel).collect(),
@@ -61,7 +65,15 @@ pub fn pairs(observed: &Observed, epochs: u64) -> Option<Figure> {
         let values = (0..layers.len()).map(|row| (0..layers.len()).map(|column| cell(row, column)).collect()).collect();
         let names = if layers.len() <= 24 { layers.clone() } else { Vec::new() };
         let numbers = layers.len() <= 12;
-        Panel::Heat(Heat { title: title.into(), rows: names.clone(), columns: names, values, range: Some(range), scale, numbers })
+        Panel::Heat(Heat {
+            title: title.into(),
+            rows: names.clone(),
+            columns: names,
+            values,
+            range: Some(range),
+            scale,
+            numbers,
+        })
     };
     (!all.is_empty()).then(|| Figure {
         title: format!("How alike layers are, {}", when(epochs)),
@@ -91,7 +103,8 @@ pub fn drifts(observed: &Observed) -> Option<Figure> {
     let names = ["same batch of samples", "sample key", "slot key", "w = 1", "mean of the layer"];
     Some(Figure {
         title: format!("Weights of epoch 1 against those solved in epoch {later}"),
-        note: "left: 1 would be no drift, 0 nothing in common; right: a lower line is nearer to the right weights".into(),
+        note: "left: 1 would be no drift, 0 nothing in common; right: a lower line is nearer to the right weights"
+            .into(),
         legend: names.iter().enumerate().map(|(style, name)| ((*name).to_owned(), style)).collect(),
         panels: vec![
             Panel::Lines(Lines {
@@ -126,13 +139,21 @@ pub fn curves(part: Part, results: &Results) -> Option<Figure> {
     let rows = rows_of(part, results.rows(Terms::Same));
     let lines = |x: fn(&EpochEvent) -> f64, label: &str| {
         let series = rows.iter().enumerate().map(|(style, row)| series(row, style, x));
-        Panel::Lines(Lines { x: Axis::new(label), y: Axis::new("validation accuracy, %"), series: series.collect(), level: None })
+        Panel::Lines(Lines {
+            x: Axis::new(label),
+            y: Axis::new("validation accuracy, %"),
+            series: series.collect(),
+            level: None,
+        })
     };
     (!rows.is_empty()).then(|| Figure {
         title: format!("{}: accuracy under one schedule", title(part)),
         note: "median over seeds, band from lowest to highest".into(),
         legend: rows.iter().enumerate().map(|(style, row)| (row.label.clone(), style)).collect(),
-        panels: vec![lines(|epoch| epoch.epoch as f64, "epoch"), lines(|epoch| epoch.train_seconds, "training seconds")],
+        panels: vec![
+            lines(|epoch| epoch.epoch as f64, "epoch"),
+            lines(|epoch| epoch.train_seconds, "training seconds"),
+        ],
         columns: 2,
         panel: (560, 360),
     })
@@ -197,7 +218,8 @@ fn series(row: &Row, style: usize, x: fn(&EpochEvent) -> f64) -> Series {
     let (mut points, mut band) = (Vec::new(), Vec::new());
     for position in 0..longest {
         let seeds: Vec<&EpochEvent> = row.runs.iter().filter_map(|run| run.epochs.get(position)).collect();
-        let accuracies: Vec<f64> = seeds.iter().map(|epoch| 100.0 * epoch.val_acc).filter(|value| value.is_finite()).collect();
+        let accuracies: Vec<f64> =
+            seeds.iter().map(|epoch| 100.0 * epoch.val_acc).filter(|value| value.is_finite()).collect();
         let at = median(&seeds.iter().map(|epoch| x(epoch)).collect::<Vec<_>>());
         let (Some(at), Some(middle)) = (at, median(&accuracies)) else { continue };
         points.push((at, middle));
@@ -225,7 +247,11 @@ fn quantile(mut values: Vec<f64>, share: f64) -> f64 {
 fn short(name: &str) -> String {
     const LONGEST: usize = 18;
     let count = name.chars().count();
-    if count <= LONGEST { name.to_owned() } else { format!("…{}", name.chars().skip(count - LONGEST + 1).collect::<String>()) }
+    if count <= LONGEST {
+        name.to_owned()
+    } else {
+        format!("…{}", name.chars().skip(count - LONGEST + 1).collect::<String>())
+    }
 }
 
 #[cfg(test)]

@@ -90,11 +90,16 @@ impl Observation {
     fn check(&self) -> std::result::Result<(), String> {
         let (layers, batch) = (self.layers.len(), self.labels.len());
         let all = |rows: &[Vec<f64>], length: usize| rows.len() == layers && rows.iter().all(|row| row.len() == length);
-        let moments = self.moments.values().all(|moment| all(&moment.grams, batch * batch) && all(&moment.weights, batch));
+        let moments =
+            self.moments.values().all(|moment| all(&moment.grams, batch * batch) && all(&moment.weights, batch));
         let epochs = self.epochs.values().all(|epoch| {
             epoch.slots.iter().sum::<usize>() == epoch.samples.len() && all(&epoch.weights, epoch.samples.len())
         });
-        if layers > 0 && batch > 0 && moments && epochs { Ok(()) } else { Err("its parts do not belong together".into()) }
+        if layers > 0 && batch > 0 && moments && epochs {
+            Ok(())
+        } else {
+            Err("its parts do not belong together".into())
+        }
     }
 }
 

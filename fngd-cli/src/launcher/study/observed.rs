@@ -41,7 +41,8 @@ impl Observed {
 
     /// Where the weights of an epoch differ, as the mean over seeds.
     pub fn shares(&self, epoch: u64) -> Option<Shares> {
-        let all: Vec<Shares> = self.seeds.iter().filter_map(|seed| Some(Shares::of(seed.epochs.get(&epoch)?))).collect();
+        let all: Vec<Shares> =
+            self.seeds.iter().filter_map(|seed| Some(Shares::of(seed.epochs.get(&epoch)?))).collect();
         let over = |of: fn(&Shares) -> f64| mean(all.iter().map(of));
         (!all.is_empty()).then(|| Shares {
             layers: over(|shares| shares.layers),
@@ -57,8 +58,7 @@ impl Observed {
         if let Some(moment) = self.moment().filter(|_| plan.parts.contains(&Part::Gram)) {
             let summaries = self.summaries(moment);
             let of = |value: fn(&Summary) -> f64| summaries.iter().map(value).collect::<Vec<f64>>();
-            let (adjacent, distant, shuffled) =
-                (of(|s| s.adjacent), of(|s| s.distant), of(|s| s.adjacent_shuffled));
+            let (adjacent, distant, shuffled) = (of(|s| s.adjacent), of(|s| s.distant), of(|s| s.adjacent_shuffled));
             let finding = |claim: &str, quantity: &str, above: &[f64], below: &[f64]| {
                 self::finding(Part::Gram, claim, quantity, (above, below), 0.0)
             };

@@ -180,7 +180,8 @@ impl Plan {
 
     /// Every seed with `choices`, interleaved. Runs with the same choice have the same folder, and are made once.
     pub fn runs(&self, choices: &[Choice]) -> Vec<Run> {
-        let of_seed = |seed: u64| choices.iter().enumerate().map(move |(variant, choice)| self.run(variant, choice, seed));
+        let of_seed =
+            |seed: u64| choices.iter().enumerate().map(move |(variant, choice)| self.run(variant, choice, seed));
         self.seeds.iter().flat_map(|seed| of_seed(*seed)).collect()
     }
 
@@ -211,15 +212,16 @@ impl Plan {
         let best = |(variant, own): (usize, Choice)| {
             let finished = trials.iter().filter(|(run, result)| run.variant == variant && result.is_finished());
             let known = finished.filter_map(|(run, result)| Some((&run.choice, result.best()?.val_acc)));
-            let distance = |choice: &Choice| {
-                ((choice.rate / own.rate).ln().abs(), u8::from(choice.schedule != own.schedule))
-            };
+            let distance =
+                |choice: &Choice| ((choice.rate / own.rate).ln().abs(), u8::from(choice.schedule != own.schedule));
             let better = |left: (&'_ Choice, f64), right: (&'_ Choice, f64)| {
                 let (near, far) = (distance(left.0), distance(right.0));
                 let order = left.1.total_cmp(&right.1).then(far.0.total_cmp(&near.0)).then(far.1.cmp(&near.1));
                 order.is_lt()
             };
-            known.reduce(|left, right| if better(left, right) { right } else { left }).map_or(own.clone(), |(choice, _)| choice.clone())
+            known
+                .reduce(|left, right| if better(left, right) { right } else { left })
+                .map_or(own.clone(), |(choice, _)| choice.clone())
         };
         self.own().into_iter().enumerate().map(best).collect()
     }
@@ -263,7 +265,10 @@ pub mod tests {
         assert_eq!(trials.len(), 3 * 3 * 2);
         for variant in 0..3 {
             let own: Vec<_> = trials.iter().filter(|run| run.variant == variant).map(|run| &run.choice).collect();
-            assert_eq!(own.iter().map(|choice| choice.rate).collect::<Vec<_>>(), [0.0316, 0.0316, 0.1, 0.1, 0.316, 0.316]);
+            assert_eq!(
+                own.iter().map(|choice| choice.rate).collect::<Vec<_>>(),
+                [0.0316, 0.0316, 0.1, 0.1, 0.316, 0.316]
+            );
             assert_eq!(own.iter().filter(|choice| choice.schedule == "multistep").count(), 3);
         }
         assert!(trials.iter().all(|run| run.cell.settings.train.seed == 1004));

@@ -31,7 +31,8 @@ impl Report<'_> {
     /// Every claim: of runs under both terms, and of looks at runs.
     pub fn findings(&self) -> Vec<(Option<Terms>, Finding)> {
         let looked = self.observed.findings(self.plan).into_iter().map(|finding| (None, finding));
-        let trained = claims::findings(self.plan, self.results).into_iter().map(|(terms, finding)| (Some(terms), finding));
+        let trained =
+            claims::findings(self.plan, self.results).into_iter().map(|(terms, finding)| (Some(terms), finding));
         let mut all: Vec<_> = looked.chain(trained).collect();
         all.sort_by_key(|(_, finding)| finding.part);
         all
@@ -93,7 +94,8 @@ impl Report<'_> {
     fn setting(&self) -> String {
         let settings = &self.plan.variants[0].settings;
         let Plan { seeds, variants, .. } = self.plan;
-        let damping = variants.iter().find(|variant| variant.label == "fngd").and_then(|row| row.settings.optimizer.damping);
+        let damping =
+            variants.iter().find(|variant| variant.label == "fngd").and_then(|row| row.settings.optimizer.damping);
         let damping = damping.map_or(String::new(), |damping| format!(", γ = {damping}"));
         format!(
             "{} epochs, batch {}, seeds {}{damping}. {} variants.",
@@ -221,19 +223,27 @@ impl Report<'_> {
         ));
         let rows = first.layers.iter().enumerate().map(|(layer, name)| {
             let of_seeds = |of: &dyn Fn(&[f64]) -> f64| {
-                let values: Vec<f64> =
-                    self.observed.seeds.iter().filter_map(|seed| Some(of(&seed.epochs.get(&1)?.weights[layer]))).collect();
+                let values: Vec<f64> = self
+                    .observed
+                    .seeds
+                    .iter()
+                    .filter_map(|seed| Some(of(&seed.epochs.get(&1)?.weights[layer])))
+                    .collect();
                 words(&values, 3)
             };
             let deviation = |row: &[f64]| super::similarity::variance(row).sqrt();
             vec![name.clone(), of_seeds(&|row| mean(row.iter().copied())), of_seeds(&deviation)]
         });
-        blocks.push(Block::Table { headings: strings(&["layer, epoch 1", "mean of w", "standard deviation of w"]), rows: rows.collect() });
+        blocks.push(Block::Table {
+            headings: strings(&["layer, epoch 1", "mean of w", "standard deviation of w"]),
+            rows: rows.collect(),
+        });
         Ok(())
     }
 
     fn runs(&self, part: Part, blocks: &mut Vec<Block>) -> Result<()> {
-        let name = serde_json::to_value(part).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default();
+        let name =
+            serde_json::to_value(part).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default();
         if matches!(part, Part::Sharing | Part::Schedule | Part::Inner) {
             picture(blocks, &format!("{name}-curves"), figures::curves(part, self.results))?;
         }

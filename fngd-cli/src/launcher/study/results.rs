@@ -53,14 +53,19 @@ impl Row {
         let seconds = |run: &CellResult| {
             let (Some(first), Some(last)) = (run.epochs.first(), run.epochs.last()) else { return f64::NAN };
             let epochs = last.epoch.saturating_sub(first.epoch);
-            if epochs == 0 || !run.is_finished() { f64::NAN } else { (last.train_seconds - first.train_seconds) / epochs as f64 }
+            if epochs == 0 || !run.is_finished() {
+                f64::NAN
+            } else {
+                (last.train_seconds - first.train_seconds) / epochs as f64
+            }
         };
         self.runs.iter().map(seconds).collect()
     }
 
     /// Validation loss after the last epoch.
     pub fn last_losses(&self) -> Vec<f64> {
-        let loss = |run: &CellResult| run.epochs.last().filter(|_| run.is_finished()).map_or(f64::NAN, |epoch| epoch.val_loss);
+        let loss =
+            |run: &CellResult| run.epochs.last().filter(|_| run.is_finished()).map_or(f64::NAN, |epoch| epoch.val_loss);
         self.runs.iter().map(loss).collect()
     }
 

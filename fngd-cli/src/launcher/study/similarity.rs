@@ -20,8 +20,10 @@ pub fn relative_change(a: &[f64], b: &[f64]) -> f64 {
 
 /// Mean of the numbers among them; NaN if there are none.
 pub fn mean(values: impl IntoIterator<Item = f64>) -> f64 {
-    let (sum, count) =
-        values.into_iter().filter(|value| !value.is_nan()).fold((0.0, 0.0), |(sum, count), value| (sum + value, count + 1.0));
+    let (sum, count) = values
+        .into_iter()
+        .filter(|value| !value.is_nan())
+        .fold((0.0, 0.0), |(sum, count), value| (sum + value, count + 1.0));
     sum / count
 }
 
