@@ -12,8 +12,10 @@ mod kfac;
 mod matrix;
 mod rows;
 mod running;
+mod shifts;
 mod skfac;
 mod source;
+mod sums;
 mod tengrad;
 #[cfg(test)]
 mod tests;
