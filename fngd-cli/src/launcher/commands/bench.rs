@@ -7,34 +7,31 @@ use crate::launcher::{front, model, print_line, text};
 use crate::protocol::{self, Event, Job};
 use serde_json::Value;
 
+/// The methods of `--optimizers all`.
+const ALL: [&str; 12] =
+    ["sgd", "adamw", "fngd", "ngd", "kfac", "shampoo", "eva", "skfac", "tengrad", "hylo", "muon", "soap"];
+/// FNGD over another inner rule.
+const COMBINED: [&str; 2] = ["fngd-adamw", "fngd-muon"];
+
 pub fn run(arguments: &BenchStep, global: &Global) -> Result<u8> {
     model::open(&arguments.model, &Default::default(), None)?;
-    const KNOWN: [&str; 14] = [
-        "sgd",
-        "adamw",
-        "fngd",
-        "fngd-adamw",
-        "fngd-muon",
-        "ngd",
-        "kfac",
-        "eva",
-        "skfac",
-        "tengrad",
-        "hylo",
-        "muon",
-        "shampoo",
-        "soap",
-    ];
-    for name in &arguments.optimizers {
-        if !KNOWN.contains(&name.as_str()) {
-            let message =
-                format!("`--optimizers` must name {}, found `{}`", text::alternatives(&KNOWN), text::name(name));
+    let all = arguments.optimizers == ["all"];
+    let optimizers: Vec<String> =
+        if all { ALL.iter().map(|name| (*name).to_owned()).collect() } else { arguments.optimizers.clone() };
+    let known = [&ALL[..], &COMBINED].concat();
+    for name in &optimizers {
+        if !known.contains(&name.as_str()) {
+            let message = format!(
+                "`--optimizers` must be all or name {}, found `{}`",
+                text::alternatives(&known),
+                text::name(name)
+            );
             return Err(Failure::usage(message));
         }
     }
     let job = Job::BenchStep(protocol::BenchStep {
         model: arguments.model.clone(),
-        optimizers: arguments.optimizers.clone(),
+        optimizers,
         batch: arguments.batch as usize,
         rounds: arguments.rounds as usize,
         steps_per_round: arguments.steps as usize,
@@ -55,7 +52,9 @@ pub fn run(arguments: &BenchStep, global: &Global) -> Result<u8> {
     front.end();
     let mut result = result.ok_or_else(|| Failure::new(Code::Internal, "the engine ended without a result"))?;
     match result["optimizers"].as_array() {
-        Some(rows) if !global.json => table(rows).iter().for_each(|line| print_line(line)),
+        Some(rows) if !global.json => {
+            table(rows).iter().chain(&notes(rows)).for_each(|line| print_line(line));
+        }
         _ => {
             if result.is_object() {
                 result["schema"] = 1.into();
@@ -76,12 +75,14 @@ pub fn dimension(typed: &str) -> Result<(String, i64)> {
 }
 
 /// Heading, field and decimals of each column. Ratios are to the first optimizer.
-const COLUMNS: [(&str, &str, usize); 10] = [
+const COLUMNS: [(&str, &str, usize); 13] = [
     ("step ms", "step_ms", 2),
     ("ratio", "ratio", 3),
-    // Only of methods some of whose steps do more than the others: the median does not see those.
+    ("refresh ms", "refresh_ms", 2),
+    ("every", "refresh_every", 0),
     ("mean ms", "mean_ms", 2),
     ("ratio", "mean_ratio", 3),
+    ("paper", "paper_ratio", 2),
     ("1st epoch ms", "first_epoch_ms", 2),
     ("ratio", "first_epoch_ratio", 3),
     ("peak MiB", "peak_mib", 0),
@@ -90,10 +91,27 @@ const COLUMNS: [(&str, &str, usize); 10] = [
     ("ratio", "first_epoch_peak_ratio", 3),
 ];
 
+fn has(rows: &[Value], field: &str) -> bool {
+    rows.iter().any(|row| row[field].is_number())
+}
+
+/// What the columns mean that not every table has.
+fn notes(rows: &[Value]) -> Vec<String> {
+    let mut notes = Vec::new();
+    if has(rows, "refresh_ms") {
+        notes.push("  mean = ((every - 1) * step + refresh) / every, medians of each round".to_owned());
+    }
+    if has(rows, "paper_ratio") {
+        notes.push("  paper = time of an epoch / SGD-m's, arXiv 2403.03473, Table III, on other hardware".to_owned());
+    }
+    notes
+}
+
 /// A line for each optimizer; a column that nobody has, such as memory on a GPU, is left out.
 fn table(rows: &[Value]) -> Vec<String> {
-    let has = |field: &str| rows.iter().any(|row| row[field].is_number());
-    let columns: Vec<_> = COLUMNS.into_iter().filter(|(_, field, _)| has(field)).collect();
+    // Without steps that refresh, a mean tells no more than the step.
+    let tells = |field: &str| has(rows, if field.starts_with("mean") { "refresh_ms" } else { field });
+    let columns: Vec<_> = COLUMNS.into_iter().filter(|(_, field, _)| tells(field)).collect();
     let width = |heading: &str| heading.len().max(7);
     let mut heading = format!("  {:<12}", "optimizer");
     heading.extend(columns.iter().map(|(heading, ..)| format!("  {heading:>0$}", width(heading))));
@@ -134,6 +152,27 @@ mod tests {
             (row["peak_mib"], row["peak_ratio"]) = (Value::Null, Value::Null);
         }
         assert_eq!(table(&rows)[0], "  optimizer     step ms    ratio  1st epoch ms    ratio");
+    }
+
+    #[test]
+    fn a_mean_is_shown_where_some_steps_refresh() {
+        let rows = [
+            serde_json::json!({ "name": "sgd", "step_ms": 10.0, "ratio": 1.0, "mean_ms": 10.0, "mean_ratio": 1.0 }),
+            serde_json::json!({
+                "name": "kfac", "step_ms": 14.0, "ratio": 1.4, "refresh_ms": 34.0, "refresh_every": 10,
+                "mean_ms": 16.0, "mean_ratio": 1.6, "paper_ratio": 1.71,
+            }),
+        ];
+        assert_eq!(
+            table(&rows),
+            [
+                "  optimizer     step ms    ratio  refresh ms    every  mean ms    ratio    paper",
+                "  sgd             10.00    1.000           -        -    10.00    1.000        -",
+                "  kfac            14.00    1.400       34.00       10    16.00    1.600     1.71",
+            ]
+        );
+        assert_eq!(notes(&rows).len(), 2);
+        assert_eq!(notes(&rows[..1]), [""; 0]);
     }
 
     #[test]
