@@ -7,7 +7,7 @@
 
 CARGO ?= cargo
 
-.PHONY: demo test build libtorch format clippy unit docs hostile conformance cases corpus support models clean
+.PHONY: demo test build libtorch format clippy unit docs hostile conformance cases corpus support models methods clean
 
 # A run directory is never overwritten, so each demo makes a new one, under target/.
 demo: build
@@ -52,6 +52,10 @@ docs: libtorch
 # The support tables say what the checked-in results say (docs/support).
 support:
 	python3 tools/support_table.py --check
+
+# The page about the methods, written anew from the catalogue. `make unit` fails if it would change.
+methods:
+	$(CARGO) run --locked -p fngd-cli -- optimizers --markdown > docs/methods.md.new && mv docs/methods.md.new docs/methods.md
 
 # What PyTorch's exporters write for some seventy architectures, against what PyTorch computes: makes the files (target/corpus,
 # about 6 GB, once), runs each, and writes docs/support/corpus.json and docs/onnx-support.md anew. PYTHON is one that has

@@ -7,6 +7,7 @@
 
 pub mod data;
 mod launcher;
+pub mod methods;
 pub mod protocol;
 pub mod settings;
 pub mod state_memory;

@@ -4,6 +4,10 @@
 //! Events travel on the file descriptor that `FNGD_EVENTS_FD` names (3 where it is not set), so that nothing a library prints can be
 //! taken for one. JSON has no NaN and no infinity: such numbers travel as null and arrive as NaN.
 
+mod profile;
+
+pub use profile::{LayerProfile, MethodProfile, Profile, ProfileReport, StepKind, StepProfile};
+
 use crate::settings::{ImportSettings, Settings};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -18,8 +22,8 @@ pub const CRASHED_IN: &str = "libtorch crashed in ";
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "job", rename_all = "kebab-case")]
 pub enum Job {
-    /// Train, or go on training: `resume` names the run's checkpoint to go on from.
-    Train { settings: Settings, data: DataSource, run: PathBuf, resume: bool, dry_run: bool },
+    /// Train, or go on training: `resume` names the run's checkpoint to go on from. `export`: write ONNX files at the end.
+    Train { settings: Settings, data: DataSource, run: PathBuf, resume: bool, dry_run: bool, export: bool },
     /// Accuracy of a model file or of a run's weights on one split.
     Eval {
         model: PathBuf,
@@ -37,6 +41,8 @@ pub enum Job {
     Export { settings: Settings, data: DataSource, checkpoint: PathBuf, output: PathBuf, reference: Option<PathBuf> },
     /// Time steps of several optimizers in turn.
     BenchStep(BenchStep),
+    /// Where the time of a step goes.
+    Profile(Box<Profile>),
     /// Every value that a model computes for one batch, into a safetensors file.
     Trace(Trace),
     /// Which hand-written models there are.
@@ -145,8 +151,12 @@ pub enum Event {
         per_class: Vec<f64>,
         confusion: Vec<Vec<u64>>,
     },
+    /// What training took at most, shortly before its end. `None` on a GPU, of whose memory the kernel does not know.
+    Peak { memory_mib: Option<f64> },
     /// Result of `bench step`.
     Bench(serde_json::Value),
+    /// Result of `profile`.
+    Profile(ProfileReport),
     /// The hand-written models.
     Models { models: Vec<KnownModel> },
     /// A model is written (and renamed into place).
@@ -217,10 +227,14 @@ pub struct StepEvent {
     pub gradient_norm: Option<f64>,
     /// Seconds per step by phase: data, forward, backward, gram, solve, precondition, update.
     pub phases: Vec<(String, f64)>,
+    /// Layers by what became of their weights or factors, summed over the steps: see docs/methods.md.
     pub solved: u64,
     pub recalled: u64,
     pub unknown: u64,
     pub fallbacks: u64,
+    /// Factorisations that failed in their own precision and succeeded in float64.
+    #[serde(default)]
+    pub retried: u64,
     pub skipped: u64,
     #[serde(deserialize_with = "number")]
     pub memory_mib: f64,

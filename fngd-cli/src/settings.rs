@@ -1,5 +1,6 @@
 //! Every setting of a training run: one struct, its defaults, its checks. `config.toml` is this struct.
 
+pub use crate::methods::has_inner;
 use fngd_onnx::{ImportOptions, Repair, Repairs};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -170,7 +171,7 @@ impl Default for TrainSettings {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OptimizerSettings {
-    /// `fngd`, `ngd`, `kfac`, `eva`, `skfac`, `tengrad`, `hylo`, `sgd`, `adamw`, `muon`, `shampoo` or `soap`.
+    /// The name of a method in the catalogue, [`methods`](crate::methods).
     pub name: String,
     /// Learning rate. Default: 0.1 with `sgd` and `shampoo` (1e-4 if it grafts `adam`), 1e-3 with `adamw`, 0.02 with `muon`, 3e-3 with `soap`;
     /// with a method that has an inner rule, that rule's.
@@ -270,11 +271,6 @@ pub struct OptimizerSettings {
     /// `soap`: dimensions larger than this keep the identity as their basis. Default 10000.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub largest_factor: Option<u32>,
-}
-
-/// Whether a method turns the gradient and leaves the step to an inner rule.
-pub fn has_inner(method: &str) -> bool {
-    matches!(method, "fngd" | "ngd" | "kfac" | "eva" | "skfac" | "tengrad" | "hylo")
 }
 
 impl Default for OptimizerSettings {

@@ -1,5 +1,6 @@
 //! The launcher as a user meets it, with a shell script in the place of the engine.
 
+use fngd_cli::methods::{NAMES, TAPPED};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -461,25 +462,37 @@ fn a_place_without_room_or_rights_is_said_before_anything_starts() {
     assert!(!bench.path("started").exists());
 }
 
+fn alternatives(words: &[&str]) -> String {
+    let (last, first) = words.split_last().unwrap();
+    format!("{} or `{last}`", first.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", "))
+}
+
+fn tapped() -> String {
+    alternatives(TAPPED)
+}
+
 #[test]
 fn mistakes_in_the_command_line_say_what_to_do() {
     let bench = Bench::new("exit 9");
     let cases: &[(&[&str], &str)] = &[
         (
             &["train", "m.onnx", "--data", "digits", "-o", "adamw", "--momentum", "0.9"],
-            "error: `--momentum` is not used by `adamw`\nhelp: leave it out, or choose a method that has it\n",
+            "error: `--momentum` is not used by `adamw`\nhelp: leave it out, or choose a method that has it: `sgd`, `muon` or `shampoo`\n",
         ),
         (
             &["train", "m.onnx", "--data", "digits", "-o", "sgd", "--damping", "0.1"],
-            "error: `--damping` is not used by `sgd`\nhelp: leave it out, or choose a method that has it\n",
+            &format!(
+                "error: `--damping` is not used by `sgd`\nhelp: leave it out, or choose a method that has it: {}\n",
+                tapped()
+            ),
         ),
         (
             &["train", "m.onnx", "--data", "digits", "-o", "muon", "--graft", "adam"],
-            "error: `--graft` is not used by `muon`\nhelp: leave it out, or choose a method that has it\n",
+            "error: `--graft` is not used by `muon`\nhelp: leave it out, or choose a method that has it: `shampoo`\n",
         ),
         (
             &["train", "m.onnx", "--data", "digits", "-o", "shampoo", "--set", "optimizer.betas=0.9,0.9"],
-            "error: `--set optimizer.betas` is not used by `shampoo`\nhelp: leave it out, or choose a method that has it\n",
+            "error: `--set optimizer.betas` is not used by `shampoo`\nhelp: leave it out, or choose a method that has it: `adamw`, `muon` or `soap`\n",
         ),
         (
             &["train", "m.onnx", "--data", "digits", "--inner", "soap"],
@@ -487,7 +500,19 @@ fn mistakes_in_the_command_line_say_what_to_do() {
         ),
         (
             &["inspect", "m.onnx", "-o", "lion"],
-            "error: `--optimizer` must be `fngd`, `ngd`, `kfac`, `eva`, `skfac`, `tengrad`, `hylo`, `sgd`, `adamw`, `muon`, `shampoo` or `soap`, found `lion`\n",
+            &format!("error: `--optimizer` must be {}, found `lion`\n", alternatives(NAMES)),
+        ),
+        (
+            &["train", "m.onnx", "--data", "digits", "--schedule", "cosine", "--set", "schedule.every_epochs=3"],
+            "error: `--set schedule.every_epochs` is not used by the schedule `cosine`\nhelp: leave it out, or choose a schedule that has it: `step`\n",
+        ),
+        (
+            &["train", "m.onnx", "--data", "digits", "--recipe", "papre"],
+            "error: `--recipe` must be `paper` or `best`, found `papre`\nhelp: did you mean `paper`?\n",
+        ),
+        (
+            &["train", "m.onnx", "--data", "digits", "--recipe", "paper", "-o", "adamw"],
+            "error: the recipe `paper` sets `optimizer.lr = 0.1` for steps by `sgd`; these would be by `adamw`\nhelp: say --lr yourself, or leave out --recipe\n",
         ),
         (
             &["train", "m.onnx", "--data", "cifra10"],
@@ -638,9 +663,10 @@ fn an_unknown_key_in_a_file_is_named_with_its_line() {
     );
     assert_eq!(
         file("model = \"m.onnx\"\n[data]\nspec = \"digits\"\n[optimizer]\nname = \"sgd\"\ndamping = 0.1\n"),
-        expect(
-            "error: s.toml, line 6: `optimizer.damping` is not used by `sgd`\nhelp: leave it out, or choose a method that has it\n"
-        )
+        expect(&format!(
+            "error: s.toml, line 6: `optimizer.damping` is not used by `sgd`\nhelp: leave it out, or choose a method that has it: {}\n",
+            tapped()
+        ))
     );
 }
 
@@ -669,6 +695,55 @@ fn later_sources_win() {
     ] {
         assert!(config.contains(origin), "{origin}{config}");
     }
+}
+
+#[test]
+fn a_recipe_gives_way_to_everything_that_is_said() {
+    let bench = Bench::new("echo \"$job\" > job; exit 9");
+    std::fs::write(bench.path("s.toml"), "model = \"m.onnx\"\n[data]\nspec = \"digits\"\n[train]\nepochs = 7\n")
+        .unwrap();
+    let settings = |name: &str, more: &[&str]| -> serde_json::Value {
+        let said = bench.run(&[&["train", "-c", "s.toml", "--name", name], more].concat());
+        assert_eq!(said.code, Some(1), "{said:?}");
+        serde_json::from_str::<serde_json::Value>(&bench.read("job")).unwrap()["settings"].take()
+    };
+    let paper = settings("a", &["--recipe", "paper", "--wd", "0.001", "-o", "kfac"]);
+    assert_eq!(
+        [&paper["optimizer"]["name"], &paper["optimizer"]["inner"], &paper["schedule"]["kind"]],
+        ["kfac", "sgd", "multistep"]
+    );
+    assert_eq!([&paper["train"]["epochs"], &paper["train"]["batch"]], [7, 128]);
+    assert_eq!([&paper["optimizer"]["lr"], &paper["optimizer"]["weight_decay"]], [0.1, 0.001]);
+    let config = bench.read("runs/a/config.toml");
+    for line in [
+        "lr = 0.1                          # recipe paper\n",
+        "weight_decay = 0.001              # --wd\n",
+        "epochs = 7                        # s.toml, line 5\n",
+        "milestones = [0.5, 0.75]          # default of multistep\n",
+    ] {
+        assert!(config.contains(line), "{line}{config}");
+    }
+    let said =
+        bench.run(&["train", "-c", "s.toml", "--name", "plan", "-o", "kfac", "--set", "optimizer.decay_all=true"]);
+    let plan = "kfac=\"lr 0.1 (default) → cosine, warm-up 5%   weight decay 5e-4   momentum 0.9   decay all true   inner sgd   \
+                damping 0.003   decay 0.95   statistics every steps 1   refresh every steps 10   kl clip 0.001   inverse eigen   form \
+                textbook\"";
+    assert!(said.err.contains(plan), "{}", said.err);
+    // Its rule may stand alone, and another one may take its place with a learning rate of its own.
+    assert_eq!(settings("b", &["--recipe", "best", "-o", "muon"])["optimizer"]["lr"], 0.02);
+    let shampoo = settings("c", &["--recipe", "paper", "-o", "shampoo"]);
+    assert_eq!((&shampoo["optimizer"]["graft"], &shampoo["optimizer"]["lr"]), (&"sgd".into(), &0.1.into()));
+    let other = settings("d", &["--recipe", "paper", "-o", "adamw", "--lr", "0.002", "--wd", "0.05"]);
+    assert_eq!((&other["optimizer"]["lr"], &other["schedule"]["kind"]), (&0.002.into(), &"multistep".into()));
+    let said = bench.run(&["train", "-c", "s.toml", "--recipe", "best", "-o", "sgd"]);
+    assert_eq!(
+        said.err,
+        format!(
+            "error: the recipe `best` sets `optimizer.inner = \"muon\"`, which `sgd` does not use\n\
+             help: leave out --recipe, or choose what has it: {}\n",
+            tapped()
+        )
+    );
 }
 
 /// A run that exports the model unchanged, with a reference to check it by.

@@ -2,6 +2,7 @@
 
 use crate::listener::Listener;
 use crate::tap;
+use crate::timeline::{self, Phase};
 use crate::{Error, Result};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -247,6 +248,8 @@ impl Layer {
     }
 
     fn tapped_forward(&self, activations: &Tensor) -> Result<Tensor> {
+        let span = timeline::enter_layer(Phase::Forward, self.name());
+        span.note_activations(activations);
         let Self { weight, bias, identity, .. } = self;
         let (attachment, batch_axis) = {
             let state = identity.state();
@@ -261,7 +264,7 @@ impl Layer {
         };
         let output = self.apply(activations, &weight.detach(), bias.as_ref().map(Tensor::detach).as_ref())?;
         let callback = attachment.listener.expect_use(attachment.index, activations, batch_axis)?;
-        tap::attach(&output, activations, weight, bias.as_ref(), callback)
+        tap::attach(&output, activations, weight, bias.as_ref(), timeline::watched(self.name(), callback))
     }
 
     fn apply(&self, activations: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {

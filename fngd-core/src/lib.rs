@@ -28,6 +28,7 @@ mod schedule;
 mod solve;
 pub mod state;
 mod tap;
+pub mod timeline;
 mod training;
 mod weighting;
 

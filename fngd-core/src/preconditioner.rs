@@ -17,6 +17,7 @@ use crate::listener::Listener;
 use crate::optimizer::{Batch, LayerReport, PhaseTime, WeightSource};
 use crate::state::TensorMap;
 use crate::tap::{self, ParameterGrads};
+use crate::timeline::{self, Phase};
 use crate::weighting::Use;
 use crate::{Error, Result, samples};
 use ablation::ablated;
@@ -48,6 +49,8 @@ pub(crate) struct Preconditioner {
     /// iEF: squared norms of the logit gradients of this micro-batch, divided by their mean.
     right_side: Option<Tensor>,
     outcomes: Vec<Outcome>,
+    /// The Gram matrices of the latest solve by layer, if somebody wants them.
+    grams: Option<Vec<Option<Tensor>>>,
     /// Time spent since `begin`.
     pub time: PhaseTime,
 }
@@ -89,6 +92,7 @@ impl Preconditioner {
             accumulation: 1.0,
             right_side: None,
             outcomes: Vec::new(),
+            grams: None,
             time: PhaseTime::default(),
         }));
         for (index, layer) in layers.iter().enumerate() {
@@ -132,6 +136,9 @@ impl Preconditioner {
         self.batch = Some(batch.clone());
         self.outcomes = self.layers.iter().map(|_| Outcome::unknown()).collect();
         self.pending.clear();
+        if let Some(grams) = &mut self.grams {
+            grams.fill_with(|| None);
+        }
         self.right_side = None;
         self.time = PhaseTime::default();
         Ok(())
@@ -208,8 +215,14 @@ impl Preconditioner {
     /// Forms the Gram matrix of a layer and puts the layer aside until a batch of them is worth a solve.
     fn postpone(&mut self, index: usize, uses: Vec<Use>) -> Result<()> {
         let start = Instant::now();
+        let span = timeline::enter_layer(Phase::Gram, &self.layers[index].name);
         let (batch_size, memory) = (self.batch_size()?, self.config.gram_memory_bytes);
         let waiting = Pending::form(index, &self.layers[index], uses, batch_size, memory)?;
+        span.note_gram(waiting.method);
+        drop(span);
+        if let Some(grams) = &mut self.grams {
+            grams[index] = Some(waiting.gram.shallow_clone());
+        }
         self.pending.push(waiting);
         self.time.gram += start.elapsed();
         // On a CPU a batched factorisation gains nothing, and memory that waits is memory that the model cannot have.
@@ -228,11 +241,16 @@ impl Preconditioner {
             return Err(Error::state(message));
         }
         let start = Instant::now();
+        let span = match &pending[..] {
+            [only] => timeline::enter_layer(Phase::Solve, &self.layers[only.index].name),
+            _ => timeline::enter_together(Phase::Solve),
+        };
         let grams: Vec<Tensor> = pending.iter().map(|waiting| waiting.gram.shallow_clone()).collect();
         let solution = crate::solve(&Tensor::f_stack(&grams, 0)?, self.config.damping, self.right_side.as_ref())?;
         let unsolved = crate::solve::unsolved(&solution)?;
         let batch_size = self.batch_size()? as f64;
         let slot = self.batch.as_ref().map_or(0, |batch| batch.slot);
+        drop(span);
         self.time.solve += start.elapsed();
         for (row, waiting) in pending.into_iter().enumerate() {
             let Pending { index, method, .. } = waiting;
@@ -241,8 +259,10 @@ impl Preconditioner {
             // K of the paper is B² times the Gram matrix of contributions, which accumulation made smaller.
             let batch_size = batch_size * self.accumulation;
             let damping = solution.damping.f_get(row as i64)?.f_mul_scalar(batch_size * batch_size)?;
-            let scaled = self.scale.apply(index, self.epoch(), &coefficients, Some(&damping))?;
             let facts = &self.layers[index];
+            // Layers that waited get their gradient here.
+            let _span = timeline::enter_layer(Phase::Backward, &facts.name);
+            let scaled = self.scale.apply(index, self.epoch(), &coefficients, Some(&damping))?;
             facts.add_gradient(waiting.gradient(facts, &scaled, &mut self.time.precondition)?)?;
             let source = if unsolved[row] { WeightSource::Fallback } else { WeightSource::Solved };
             let stored = self.scale.stored(&coefficients, &scaled);
@@ -311,6 +331,23 @@ impl Preconditioner {
         let rows = self.outcomes.iter().zip(&self.layers);
         rows.filter_map(|(outcome, facts)| Some((facts.name.clone(), outcome.coefficients.as_ref()?)))
             .map(|(name, coefficients)| Ok((name, coefficients.f_detach_copy()?)))
+            .collect()
+    }
+
+    /// Keeps the Gram matrices of every solve until the next micro-batch.
+    pub fn keep_grams(&mut self) {
+        self.grams = Some(self.layers.iter().map(|_| None).collect());
+    }
+
+    /// K of the latest micro-batch, of the layers that were solved for: copies, in units of per-sample gradients.
+    pub fn grams(&self) -> Result<Vec<(String, Tensor)>> {
+        let rows = self.grams.iter().flatten().zip(&self.layers);
+        rows.filter_map(|(gram, facts)| Some((facts.name.clone(), gram.as_ref()?)))
+            .map(|(name, gram)| {
+                // Contributions are 1/(B · accumulation) of per-sample gradients.
+                let unit = (gram.size()[0] as f64 * self.accumulation).powi(2);
+                Ok((name, gram.f_detach()?.f_mul_scalar(unit)?))
+            })
             .collect()
     }
 

@@ -6,6 +6,7 @@
 use crate::factors::bias_contributions;
 use crate::layer::{BatchAxis, Convolution, Geometry};
 use crate::tap::{self, ParameterGrads};
+use crate::timeline::{self, Phase};
 use crate::{Result, samples};
 use std::time::{Duration, Instant};
 use tch::Tensor;
@@ -55,15 +56,18 @@ pub(crate) fn weighted_gradient(
     spent: &mut Duration,
 ) -> Result<ParameterGrads> {
     let start = Instant::now();
+    let span = timeline::enter(Phase::Precondition);
     let Use { activations, output_grads, axis } = used;
     if output_grads.numel() <= activations.numel() {
         let output_grads = samples::scale(output_grads, coefficients, *axis)?;
+        drop(span);
         *spent += start.elapsed();
         let weighted = Use { activations: activations.shallow_clone(), output_grads, axis: *axis };
         return plain_gradient(geometry, weight, bias, &weighted);
     }
     let activations = samples::scale(activations, coefficients, *axis)?;
     let bias_grad = if bias { Some(weighted_bias(geometry, used, coefficients)?) } else { None };
+    drop(span);
     *spent += start.elapsed();
     let weighted = Use { activations, output_grads: output_grads.shallow_clone(), axis: *axis };
     let (weight_grad, _) = plain_gradient(geometry, weight, false, &weighted)?;

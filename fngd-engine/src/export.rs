@@ -16,16 +16,18 @@ use tch::{Device, Kind, Tensor};
 /// Samples to check an exported file with: odd, and more than one, so that a fixed batch size shows.
 const REFERENCE_SAMPLES: i64 = 7;
 
-/// Writes `last.onnx` from the network as it is and `best.onnx` from the best checkpoint, and reports the best on the test split.
+/// Reports the best weights on the test split, and writes ONNX files: in `run`, `last.onnx` from the network as it is and `best.onnx` from
+/// the best checkpoint.
 pub fn finish(
     session: &mut Session,
-    run: &Path,
+    run: Option<&Path>,
     state: &RunState,
     best: Option<&[(String, Tensor)]>,
     events: &Events,
 ) -> Result<()> {
     let sample = sample(&session.parts.val, &session.parts.network)?;
     let write = |network: &mut OnnxNetwork, name: &str| {
+        let Some(run) = run else { return Ok(()) };
         let reference = run.join(format!("{name}.reference.safetensors"));
         export(network, &run.join(format!("{name}.onnx")), Some((reference.as_path(), &sample)), events)
     };

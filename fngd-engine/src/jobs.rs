@@ -6,6 +6,7 @@ use super::evaluate::evaluate;
 use super::events::Events;
 use super::export::{self, evaluation_batches};
 use super::failure::{Failure, Result};
+use super::memory;
 use super::network::Network;
 use super::onnx_network::{HeadRule, OnnxNetwork, check_batches, check_input, fit_head};
 use super::saver::Saver;
@@ -32,13 +33,24 @@ pub struct Context {
     pub start: Instant,
 }
 
-/// Trains, from the run's newest checkpoint if `resume`.
+/// How a run is trained.
+#[derive(Debug, Clone, Copy)]
+pub struct Manner {
+    /// From the run's newest checkpoint.
+    pub resume: bool,
+    /// One step, and nothing is written.
+    pub dry_run: bool,
+    /// With ONNX files at the end.
+    pub export: bool,
+}
+
+/// Trains a run.
 pub fn train(
     context: Context,
     settings: &Settings,
     source: &DataSource,
     run: &Path,
-    (resume, dry_run): (bool, bool),
+    Manner { resume, dry_run, export }: Manner,
 ) -> Result<Status> {
     let Context { events, requests, device, fingerprint, start } = context;
     let stop = StopRule::build(&settings.stop)?;
@@ -52,7 +64,7 @@ pub fn train(
         return Ok(done(&events, Status::Finished, &state, start));
     }
     let root = run.join("ckpt");
-    session.require_space(run)?;
+    session.require_space(settings, run)?;
     let store = Store::open(&RealDisk, root.clone(), session.identity.clone(), fingerprint.clone());
     let store = store.map_err(|error| Failure::io("use", &root, &error))?;
     let mut last = None;
@@ -78,8 +90,10 @@ pub fn train(
     let (status, state) = Trainer::new(&mut session.parts, &settings.train, stop, saver, io, state)?.run()?;
     if !matches!(status, Status::Interrupted | Status::Terminated) {
         let best = best_weights(&state, &root, &events);
-        export::finish(&mut session, run, &state, best.as_deref(), &events)?;
+        export::finish(&mut session, export.then_some(run), &state, best.as_deref(), &events)?;
     }
+    let peak = (!device.is_cuda()).then(|| memory::peak_bytes() as f64 / memory::MIB);
+    events.emit(&Event::Peak { memory_mib: peak.filter(|mib| *mib > 0.0) });
     Ok(done(&events, status, &state, start))
 }
 

@@ -20,6 +20,7 @@ pub mod method;
 mod models;
 pub mod network;
 mod onnx_network;
+mod profile;
 mod progress;
 pub mod saver;
 mod session;
@@ -28,13 +29,14 @@ pub mod stop;
 mod timing;
 mod trace;
 pub mod train;
+mod trouble;
 
 use checkpoint::Fingerprint;
 use device::ChosenDevice;
 use events::Events;
 use failure::{Failure, Result};
 use fngd_cli::protocol::{Event, Job, PROTOCOL, Status};
-use jobs::Context;
+use jobs::{Context, Manner};
 use signals::Requests;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -81,8 +83,8 @@ fn run(job: Job, events: &Events) -> Result<Status> {
     let (device, fingerprint) = set_up(&job, events)?;
     let context = Context { events: events.clone(), requests, device, fingerprint, start };
     match job {
-        Job::Train { settings, data, run, resume, dry_run } => {
-            jobs::train(context, &settings, &data, &run, (resume, dry_run))
+        Job::Train { settings, data, run, resume, dry_run, export } => {
+            jobs::train(context, &settings, &data, &run, Manner { resume, dry_run, export })
         }
         Job::Eval { model, import, checkpoint, record, data, split, batch, .. } => {
             let from = (checkpoint.as_deref(), record.as_deref());
@@ -92,6 +94,7 @@ fn run(job: Job, events: &Events) -> Result<Status> {
             jobs::export_checkpoint(&context, &settings, &data, &checkpoint, &output, reference.as_deref())
         }
         Job::BenchStep(job) => bench::run(&context, &job),
+        Job::Profile(job) => profile::run(&context, &job),
         Job::Trace(job) => trace::run(&context, &job),
         Job::ListModels => Ok(models::list(&context)),
         Job::MakeModel(job) => models::make(&context, &job),
@@ -107,6 +110,7 @@ fn set_up(job: &Job, events: &Events) -> Result<(tch::Device, Fingerprint)> {
         }
         Job::Eval { device, threads, .. } => (device.as_str(), *threads),
         Job::BenchStep(job) => (job.device.as_str(), job.threads),
+        Job::Profile(job) => (job.settings.train.device.as_str(), job.settings.train.threads),
         Job::Trace(job) => (job.device.as_str(), job.threads),
         Job::ListModels | Job::MakeModel(_) => ("cpu", None),
         Job::Probe => ("auto", None),

@@ -1,7 +1,8 @@
 //! From settings to a method of training and a schedule of learning rates.
 
 use super::failure::{Failure, Result};
-use fngd_cli::settings::{OptimizerSettings, SHAMPOO_ADAM_LEARNING_RATE, ScheduleSettings, has_inner};
+use fngd_cli::methods;
+use fngd_cli::settings::{OptimizerSettings, SHAMPOO_ADAM_LEARNING_RATE, ScheduleSettings};
 use fngd_core::optimizer::{
     AdamwConfig, EvaConfig, Form, Graft, Groups, HyloConfig, Inner, KfacConfig, KfacInverse, Method, MuonConfig,
     MuonPrecision, MuonScale, MuonScope, SgdConfig, ShampooConfig, SkfacConfig, SoapConfig, TengradConfig,
@@ -9,8 +10,6 @@ use fngd_core::optimizer::{
 use fngd_core::{
     Ablation, Fisher, FngdConfig, Refresh, Schedule, ScheduleConfig, ScheduleShape, Share, StepScale, WarmUp,
 };
-
-const METHODS: &str = "fngd, ngd, kfac, eva, skfac, tengrad, hylo, sgd, adamw, muon, shampoo or soap";
 
 /// The method that `settings` name, every knob that is not set at its default.
 pub fn method(settings: &OptimizerSettings, seed: u64) -> Result<Method> {
@@ -30,7 +29,7 @@ pub fn method(settings: &OptimizerSettings, seed: u64) -> Result<Method> {
         "skfac" => Ok(Method::Skfac { config: skfac(settings), inner: inner(settings)? }),
         "tengrad" => Ok(Method::Tengrad { config: tengrad(settings), inner: inner(settings)? }),
         "hylo" => Ok(Method::Hylo { config: hylo(settings, seed), inner: inner(settings)? }),
-        other => Err(unknown("optimizer", other, METHODS)),
+        other => Err(unknown("optimizer", other, &methods::NAMES.join(", "))),
     }
 }
 
@@ -41,8 +40,7 @@ pub fn groups(settings: &OptimizerSettings) -> Groups {
 
 /// The learning rate that the schedule starts from or rises to.
 pub fn learning_rate(settings: &OptimizerSettings) -> f64 {
-    let rule = if has_inner(&settings.name) { settings.inner.as_deref().unwrap_or("sgd") } else { &settings.name };
-    settings.lr.unwrap_or(match rule {
+    settings.lr.unwrap_or(match methods::rule(&settings.name, settings.inner.as_deref()) {
         "adamw" => 1e-3,
         "muon" => 0.02,
         "soap" => 3e-3,
@@ -185,7 +183,7 @@ fn inner(settings: &OptimizerSettings) -> Result<Inner> {
         None | Some("sgd") => Ok(Inner::Sgd(sgd(settings))),
         Some("adamw") => Ok(Inner::Adamw(adamw(settings))),
         Some("muon") => Ok(Inner::Muon(muon(settings)?)),
-        Some(other) => Err(unknown("inner rule", other, "sgd, adamw or muon")),
+        Some(other) => Err(unknown("inner rule", other, &methods::INNER.join(", "))),
     }
 }
 
@@ -446,7 +444,7 @@ mod tests {
     #[test]
     fn an_unknown_word_is_answered_with_the_known_ones() {
         let text = |set: OptimizerSettings| method(&set, 0).unwrap_err().to_string();
-        assert_eq!(text(settings("adam")), format!("optimizer must be {METHODS}, found `adam`"));
+        assert_eq!(text(settings("adam")), format!("optimizer must be {}, found `adam`", methods::NAMES.join(", ")));
         let refresh = OptimizerSettings { refresh: Some("every--epochs".to_owned()), ..settings("fngd") };
         let expected = "refresh must be first-epoch, every-N-epochs (every-10-epochs) or never, found `every--epochs`";
         assert_eq!(text(refresh), expected);

@@ -59,6 +59,7 @@ impl Interval {
         self.report.recalled += report.recalled;
         self.report.unknown += report.unknown;
         self.report.fallbacks += report.fallbacks;
+        self.report.retried += report.retried;
     }
 
     /// Steps since the last report.
@@ -83,6 +84,7 @@ impl Interval {
             recalled: report.recalled as u64,
             unknown: report.unknown as u64,
             fallbacks: report.fallbacks as u64,
+            retried: report.retried as u64,
             skipped: sums.skipped,
             memory_mib: memory::resident_bytes() as f64 / memory::MIB,
             train_seconds: state.train_seconds,
@@ -152,12 +154,13 @@ mod tests {
             elapsed: Duration::from_millis(millis),
         };
         let mut interval = Interval::default();
-        interval.add(&tally(1.0, 100), &StepReport { recalled: 2, ..Default::default() }, 0.1);
+        interval.add(&tally(1.0, 100), &StepReport { recalled: 2, retried: 1, ..Default::default() }, 0.1);
         interval.add(&tally(3.0, 300), &StepReport { recalled: 3, ..Default::default() }, 0.2);
         interval.add(&tally(f64::NAN, 100), &StepReport { skipped: true, ..Default::default() }, 0.3);
         let event = interval.take(&RunState { epoch: 4, step: 9, ..Default::default() }, 90, &[]);
         assert_eq!((event.epoch, event.step, event.total_steps, event.learning_rate), (5, 9, 90, 0.3));
         assert_eq!((event.loss, event.accuracy, event.recalled, event.skipped), (2.0, 0.25, 5, 1));
+        assert_eq!((event.retried, event.fallbacks), (1, 0));
         assert!((event.images_per_second - 24.0).abs() < 1e-9, "12 images in half a second");
         assert!((event.phases[1].1 - 0.5 / 3.0).abs() < 1e-9, "{:?}", event.phases);
         assert_eq!(interval.steps(), 0);

@@ -10,10 +10,12 @@ use super::train::{Parts, steps_per_epoch, total_steps};
 use super::{events::Events, method};
 use fngd_cli::data::record::Record;
 use fngd_cli::data::{self, Dataset, Images};
+use fngd_cli::methods::{self, has_inner};
 use fngd_cli::protocol::{DataSource, Plan};
-use fngd_cli::settings::Settings;
+use fngd_cli::settings::{OptimizerSettings, Settings};
+use fngd_cli::state_memory;
 use fngd_core::Inventory;
-use fngd_core::optimizer::{self, Method, StepOptions};
+use fngd_core::optimizer::{self, StepOptions};
 use fngd_module::BuildOptions;
 use fngd_onnx::Repair;
 use sha2::{Digest, Sha256};
@@ -35,7 +37,6 @@ pub struct Session {
     pub record: Record,
     /// Width of the new head, if the file's own was replaced.
     pub replaced_head: Option<usize>,
-    method: Method,
 }
 
 impl Session {
@@ -57,7 +58,7 @@ impl Session {
         check_batches(&network.model, &splits)?;
 
         let method = method::method(&settings.optimizer, settings.train.seed)?;
-        if matches!(method, Method::Fngd { .. }) {
+        if has_inner(&settings.optimizer.name) {
             network.layers_of_unknown_batch().into_iter().for_each(|sentence| events.warn(sentence));
         }
         let step_options = StepOptions { clip_norm: settings.train.clip_norm, ..StepOptions::default() };
@@ -66,7 +67,7 @@ impl Session {
         let steps = (steps_per_epoch(&settings.train, &train), total_steps(&settings.train, &train));
         let schedule = method::schedule(&settings.schedule, rate, steps.0, steps.1)?;
         let parts = Parts { network, optimizer, schedule, train, val };
-        Ok(Self { parts, test, identity, record, replaced_head, method })
+        Ok(Self { parts, test, identity, record, replaced_head })
     }
 
     /// Where a new run starts.
@@ -77,10 +78,10 @@ impl Session {
 
     /// Refuses a run directory on a disk that cannot hold four checkpoints (the newest two, the best, and one being written): better
     /// now than after an hour.
-    pub fn require_space(&self, run: &Path) -> Result<()> {
+    pub fn require_space(&self, settings: &Settings, run: &Path) -> Result<()> {
         let tensors = self.parts.network.tensors();
         let weights: u64 = tensors.iter().map(|(_, tensor)| tensor.numel() as u64 * 4).sum();
-        let checkpoint = weights + self.parts.optimizer.state_bytes();
+        let checkpoint = weights + self.expected_state_bytes(settings);
         let needed = 4 * checkpoint;
         match free_bytes(run) {
             Some(free) if free < needed => {
@@ -94,6 +95,16 @@ impl Session {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Bytes of the optimizer's state once a new run is under way. Before its first step the optimizer does not know yet what it will
+    /// keep of a batch, or of the training samples: that part is what the method keeps at its defaults.
+    fn expected_state_bytes(&self, settings: &Settings) -> u64 {
+        let OptimizerSettings { name, inner, share, .. } = &settings.optimizer;
+        let name = if share.as_deref() == Some("none") { "ngd" } else { name };
+        let known = state_memory::of(&self.parts.network.model, name, methods::rule(name, inner.as_deref()));
+        let all = known.at(self.parts.train.samples() as u64, settings.train.batch as u64);
+        self.parts.optimizer.state_bytes() + all.map_or(0, |all| all - known.fixed)
     }
 
     /// Before the first step of a new run: gives BatchNormalizations that the importer restored the statistics of the first training
@@ -154,18 +165,18 @@ impl Session {
         let Parts { train, val, schedule, optimizer, .. } = &self.parts;
         let total_steps = total_steps(&settings.train, train);
         let points = POINTS.min(total_steps).max(1);
-        let is_fngd = matches!(self.method, Method::Fngd { .. });
+        let turns_gradient = has_inner(&settings.optimizer.name);
         Plan {
             parameters: total,
-            preconditioned_share: if is_fngd && total > 0 { preconditioned as f64 / total as f64 } else { 0.0 },
-            layers: if is_fngd { layers.len() } else { 0 },
+            preconditioned_share: if turns_gradient && total > 0 { preconditioned as f64 / total as f64 } else { 0.0 },
+            layers: if turns_gradient { layers.len() } else { 0 },
             train_samples: train.samples() as u64,
             val_samples: val.samples() as u64,
             test_samples: self.test.as_ref().map_or(0, Batches::samples) as u64,
             steps_per_epoch: steps_per_epoch(&settings.train, train),
             total_steps,
             first_step,
-            state_bytes: optimizer.state_bytes(),
+            state_bytes: if first_step == 0 { self.expected_state_bytes(settings) } else { optimizer.state_bytes() },
             method: settings.optimizer.name.clone(),
             learning_rates: (0..points).map(|point| schedule.at(point * total_steps / points)).collect(),
         }

@@ -13,6 +13,7 @@ use super::saver::Saver;
 use super::signals::Requests;
 use super::stop::StopRule;
 use super::timing::timed;
+use super::trouble::Trouble;
 use fngd_cli::protocol::{Event, Status};
 use fngd_cli::settings::TrainSettings;
 use fngd_core::Schedule;
@@ -43,6 +44,7 @@ pub struct Trainer<'a, N> {
     state: RunState,
     guard: Guard,
     interval: Interval,
+    trouble: Trouble,
     /// Wall time: of earlier sessions, and the start of this one.
     clock: (f64, Instant),
 }
@@ -59,7 +61,8 @@ impl<'a, N: Network> Trainer<'a, N> {
     ) -> Result<Self> {
         let guard = Guard::of(&parts.network)?;
         let clock = (state.wall_seconds, Instant::now());
-        Ok(Self { parts, settings, stop, saver, events, requests, state, guard, interval: Interval::default(), clock })
+        let (interval, trouble) = (Interval::default(), Trouble::default());
+        Ok(Self { parts, settings, stop, saver, events, requests, state, guard, interval, trouble, clock })
     }
 
     /// Trains until something ends it. The last checkpoint is then durable.
@@ -145,6 +148,11 @@ impl<'a, N: Network> Trainer<'a, N> {
         tally.phases.add_optimizer(&report.time);
         tally.elapsed = start.elapsed();
         self.count(&tally, &report, learning_rate, slots.end as u64);
+        if self.trouble.is_new(&report) {
+            // Asked only now, because the answer waits for the device.
+            let layers = self.parts.optimizer.layers()?;
+            self.trouble.tell(&report, self.state.step, &layers, &self.events);
+        }
         if report.skipped { self.judge(order, &tally, slots) } else { Ok(()) }
     }
 

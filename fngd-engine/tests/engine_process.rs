@@ -91,7 +91,7 @@ fn settings(epochs: u64) -> Settings {
 }
 
 fn job(epochs: u64, run: &Path, resume: bool) -> Job {
-    Job::Train { settings: settings(epochs), data: digits(), run: run.to_owned(), resume, dry_run: false }
+    Job::Train { settings: settings(epochs), data: digits(), run: run.to_owned(), resume, dry_run: false, export: true }
 }
 
 fn weights(run: &Path) -> (u64, String) {
@@ -140,7 +140,8 @@ fn usr1_saves_and_goes_on_term_saves_and_ends_and_resuming_is_exact() {
     engine.signal(libc::SIGTERM);
     let (events, code) = engine.end();
     assert_eq!(code, Some(143));
-    let [.., Event::Saved { step, .. }, Event::Done { status: Status::Terminated, steps, .. }] = events.as_slice()
+    let [.., Event::Saved { step, .. }, Event::Peak { .. }, Event::Done { status: Status::Terminated, steps, .. }] =
+        events.as_slice()
     else {
         panic!("{events:?}")
     };
@@ -194,7 +195,8 @@ fn nohup_is_respected() {
 fn a_dry_run_plans_makes_one_step_and_writes_nothing() {
     let run = TempDir::new().unwrap();
     let Job::Train { settings, data, run: folder, resume, .. } = job(2, run.path(), false) else { unreachable!() };
-    let (events, code) = Engine::run(&Job::Train { settings, data, run: folder, resume, dry_run: true }).end();
+    let (events, code) =
+        Engine::run(&Job::Train { settings, data, run: folder, resume, dry_run: true, export: true }).end();
     assert_eq!(code, Some(0));
     let plan = events.iter().find_map(|event| if let Event::Plan(plan) = event { Some(plan) } else { None }).unwrap();
     assert_eq!((plan.train_samples, plan.val_samples, plan.steps_per_epoch, plan.total_steps), (1298, 144, 6, 12));
@@ -222,7 +224,14 @@ fn failures_have_codes_and_say_what_to_do() {
     let train = |change: &dyn Fn(&mut Settings)| {
         let mut settings = settings(1);
         change(&mut settings);
-        Engine::run(&Job::Train { settings, data: digits(), run: run.path().to_owned(), resume: false, dry_run: false })
+        Engine::run(&Job::Train {
+            settings,
+            data: digits(),
+            run: run.path().to_owned(),
+            resume: false,
+            dry_run: false,
+            export: true,
+        })
     };
     let (code, message, help) = failed(train(&|settings| settings.train.device = "cuda:77".to_owned()));
     assert_eq!(code, 5);
@@ -273,8 +282,14 @@ fn a_run_that_goes_on_with_other_settings_is_refused() {
     assert_eq!(Engine::run(&job(1, run.path(), false)).end().1, Some(0));
     let mut changed = settings(2);
     changed.optimizer.damping = Some(3.0);
-    let changed =
-        Job::Train { settings: changed, data: digits(), run: run.path().to_owned(), resume: true, dry_run: false };
+    let changed = Job::Train {
+        settings: changed,
+        data: digits(),
+        run: run.path().to_owned(),
+        resume: true,
+        dry_run: false,
+        export: true,
+    };
     let (events, code) = Engine::run(&changed).end();
     let checkpoint = run.path().join("ckpt/step-0000000006");
     let expected = format!("the settings changed since {} was written", checkpoint.display());

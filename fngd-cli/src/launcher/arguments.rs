@@ -1,6 +1,12 @@
 //! What can be typed. Values of settings stay text here: `resolve` gives them their types, with the same messages for
 //! flags, `FNGD_*` variables and files.
 
+mod profile;
+
+pub use profile::Profile;
+
+use crate::launcher::knobs::help;
+use crate::methods;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -75,6 +81,8 @@ pub enum Command {
     Train(Box<Train>),
     /// Go on with an interrupted run, exactly where its last checkpoint is
     Resume(Resume),
+    /// Train a model with several optimizers, and tell them apart from chance
+    Compare(Box<crate::launcher::compare::arguments::Compare>),
     /// Measure a model's or a run's accuracy
     Eval(Eval),
     /// Write a run's checkpoint into its ONNX file
@@ -83,6 +91,8 @@ pub enum Command {
     Diff(Diff),
     /// Write a model as readable Rust, with `#[derive(FngdModule)]` and its weights
     Codegen(Codegen),
+    /// List the methods of training, or say all of one: its formula, settings, cost and source
+    Optimizers(Optimizers),
     /// Check what is installed, and say how to get what is missing
     Doctor,
     /// List, download and check data sets
@@ -91,6 +101,8 @@ pub enum Command {
     /// List models that need no file, and write them as ONNX files to train
     #[command(subcommand)]
     Models(Models),
+    /// Show where the time of a step goes: by phase and by layer, beside another method
+    Profile(Box<Profile>),
     /// Measure speed
     #[command(subcommand)]
     Bench(Bench),
@@ -112,6 +124,19 @@ pub enum Command {
 }
 
 #[derive(Debug, Args)]
+pub struct Optimizers {
+    /// One method
+    #[arg(value_parser = methods::NAMES.to_vec(), hide_possible_values = true, conflicts_with = "recipes")]
+    pub name: Option<String>,
+    /// The recipes of --recipe instead
+    #[arg(long)]
+    pub recipes: bool,
+    /// docs/methods.md
+    #[arg(long, hide = true, conflicts_with_all = ["name", "recipes", "json"])]
+    pub markdown: bool,
+}
+
+#[derive(Debug, Args)]
 pub struct Inspect {
     /// The ONNX file
     pub model: PathBuf,
@@ -125,7 +150,7 @@ pub struct Inspect {
     pub import: ImportFlags,
 }
 
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Default, Clone, Args)]
 #[command(next_help_heading = "Import")]
 pub struct ImportFlags {
     /// Repairs that are not made, such as R4,retie (`inspect` lists those that are)
@@ -146,6 +171,9 @@ pub struct Train {
     /// Settings file (TOML), such as the config.toml of a run
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Settings that belong together, below all others (`fngd-cli optimizers --recipes` lists them)
+    #[arg(long, value_name = "NAME")]
+    pub recipe: Option<String>,
     /// Any setting by its name in config.toml; wins over everything else
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
@@ -167,7 +195,7 @@ pub struct Train {
     pub stop: StopFlags,
 }
 
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Default, Clone, Args)]
 #[command(next_help_heading = "Data")]
 pub struct DataFlags {
     /// digits, cifar10, cifar100, mnist, fashion-mnist, folder:PATH or npz:PATH
@@ -219,20 +247,16 @@ pub struct RunFlags {
     pub runs_dir: Option<String>,
 }
 
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Default, Clone, Args)]
 #[command(next_help_heading = "Optimizer")]
 pub struct OptimizerFlags {
-    /// fngd, ngd, kfac, eva, skfac, tengrad, hylo, sgd, adamw, muon, shampoo or soap [default: fngd]
-    #[arg(id = "optimizer_name", short = 'o', long = "optimizer", value_name = "NAME")]
+    #[arg(id = "optimizer_name", short = 'o', long = "optimizer", value_name = "NAME", help = format!("{} [default: fngd]", help("optimizer.name")))]
     pub name: Option<String>,
-    /// Learning rate [default: 0.1; adamw 0.001, muon 0.02, soap 0.003]
-    #[arg(long, value_name = "RATE")]
+    #[arg(long, value_name = "RATE", help = help("optimizer.lr"))]
     pub lr: Option<String>,
-    /// Weight decay [default: 0.0005; 0.01 with adamw, muon and soap]
-    #[arg(long, value_name = "DECAY")]
+    #[arg(long, value_name = "DECAY", help = help("optimizer.weight_decay"))]
     pub wd: Option<String>,
-    /// Momentum of sgd, shampoo and muon [default: 0.9; muon 0.95]
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", help = help("optimizer.momentum"))]
     pub momentum: Option<String>,
     /// cosine, constant, linear, step, multistep or one-cycle [default: cosine]
     #[arg(long, value_name = "NAME")]
@@ -240,30 +264,21 @@ pub struct OptimizerFlags {
     /// Rising phase: 5%, 2ep or a number of steps [default: 5%]
     #[arg(long, value_name = "LENGTH")]
     pub warmup: Option<String>,
-    /// The inner rule of the methods that turn the gradient: sgd, adamw or muon [default: sgd]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help = help("optimizer.inner"))]
     pub inner: Option<String>,
-    /// fngd, ngd: damping γ, relative to the size of the Gram matrix [default: 1]; others: damping λ
-    /// [default: kfac 0.003, eva 0.03, skfac 0.001, tengrad and hylo 0.3]
-    #[arg(long, value_name = "GAMMA")]
+    #[arg(long, value_name = "GAMMA", help = help("optimizer.damping"))]
     pub damping: Option<String>,
-    /// fngd: what shares the weights of the first epoch: slot, sample or none [default: slot]
-    #[arg(long, value_name = "WHAT")]
+    #[arg(long, value_name = "WHAT", help = help("optimizer.share"))]
     pub share: Option<String>,
-    /// fngd: when weights are solved for: first-epoch, every-N-epochs or never [default: first-epoch]
-    #[arg(long, value_name = "WHEN")]
+    #[arg(long, value_name = "WHEN", help = help("optimizer.refresh"))]
     pub refresh: Option<String>,
-    /// fngd: what becomes of the factor 1/λ: absorb, layer or slot [default: absorb]
-    #[arg(long, value_name = "HOW")]
+    #[arg(long, value_name = "HOW", help = help("optimizer.step_scale"))]
     pub step_scale: Option<String>,
-    /// fngd: ef (empirical Fisher) or ief (improved) [default: ef]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help = help("optimizer.fisher"))]
     pub fisher: Option<String>,
-    /// fngd: take something out of the weights: mean, permute or uniform
-    #[arg(long, value_name = "WHAT")]
+    #[arg(long, value_name = "WHAT", help = help("optimizer.ablate"))]
     pub ablate: Option<String>,
-    /// shampoo: where the length of a step comes from: sgd, adam or none [default: sgd]
-    #[arg(long, value_name = "RULE")]
+    #[arg(long, value_name = "RULE", help = help("optimizer.graft"))]
     pub graft: Option<String>,
 }
 

@@ -2,6 +2,7 @@
 //!
 //! The font is in the program, so that a machine without fonts draws the same picture.
 
+use crate::launcher::plot::{FAMILY, FONT};
 use crate::protocol::EpochEvent;
 use plotters::coord::ranged1d::{KeyPointHint, Ranged};
 use plotters::element::DashedPathElement;
@@ -10,8 +11,6 @@ use plotters::style::{FontStyle, register_font};
 use std::ops::Range;
 use std::sync::Once;
 
-const FONT: &[u8] = include_bytes!("font/Roboto-Regular.ttf");
-const FAMILY: &str = "Roboto";
 const SIZE: (u32, u32) = (1200, 860);
 
 const INK: RGBColor = RGBColor(0x26, 0x2b, 0x33);
@@ -58,20 +57,6 @@ pub fn svg(title: &str, runs: &[Run]) -> Result<String, Error> {
     Ok(picture)
 }
 
-/// The same picture as PNG.
-pub fn png(svg: &str) -> Result<Vec<u8>, Error> {
-    use resvg::{tiny_skia, usvg};
-    let mut options = usvg::Options { font_family: FAMILY.to_owned(), ..usvg::Options::default() };
-    options.fontdb_mut().load_font_data(FONT.to_vec());
-    let tree = usvg::Tree::from_str(svg, &options)?;
-    const SCALE: f32 = 1.5;
-    let size = tree.size().to_int_size();
-    let (width, height) = (size.width() as f32 * SCALE, size.height() as f32 * SCALE);
-    let mut pixels = tiny_skia::Pixmap::new(width as u32, height as u32).ok_or("the picture has no size")?;
-    resvg::render(&tree, tiny_skia::Transform::from_scale(SCALE, SCALE), &mut pixels.as_mut());
-    Ok(pixels.encode_png()?)
-}
-
 /// What a panel shows: a name, the two series, and whether they are shares.
 struct Quantity {
     name: &'static str,
@@ -89,7 +74,7 @@ const ACCURACY: Quantity = Quantity {
     percent: true,
 };
 
-fn use_font() {
+pub fn use_font() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         for style in [FontStyle::Normal, FontStyle::Bold] {
@@ -197,7 +182,7 @@ fn percent_range(values: impl Iterator<Item = f64>) -> Range<f64> {
 }
 
 /// `0.05`, `2.5`, `1500`: as few digits as say it.
-fn short(value: &f64) -> String {
+pub fn short(value: &f64) -> String {
     let text = format!("{value:.3}");
     let text = text.trim_end_matches('0').trim_end_matches('.');
     if text == "-0" { "0".to_owned() } else { text.to_owned() }
@@ -230,7 +215,7 @@ impl plotters::coord::ranged1d::ValueFormatter<f64> for Ticks {
     }
 }
 
-fn ticks(range: &Range<f64>, most: usize) -> Vec<f64> {
+pub fn ticks(range: &Range<f64>, most: usize) -> Vec<f64> {
     let rough = (range.end - range.start) / most.max(1) as f64;
     let power = 10f64.powf(rough.log10().floor());
     let step =
@@ -258,7 +243,7 @@ mod tests {
         for words in ["resnet20 on cifar10", "fngd validation", "sgd training", "training seconds", "accuracy, %"] {
             assert!(picture.contains(words), "{words}");
         }
-        let png = png(&picture).unwrap();
+        let png = crate::launcher::plot::png(&picture).unwrap();
         let decoded = image::load_from_memory(&png).unwrap().to_rgb8();
         assert_eq!(decoded.dimensions(), (1800, 1290));
         for color in [RUNS[0], RUNS[1]] {

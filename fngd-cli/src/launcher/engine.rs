@@ -131,6 +131,7 @@ fn stays_on_the_processor(job: &Job, libtorch: &Path) -> bool {
         Job::Train { settings, .. } | Job::Export { settings, .. } => settings.train.device.as_str(),
         Job::Eval { device, .. } => device,
         Job::BenchStep(bench) => &bench.device,
+        Job::Profile(profile) => &profile.settings.train.device,
         Job::Trace(trace) => &trace.device,
         Job::ListModels | Job::MakeModel(_) => return true,
         Job::Probe => return false,

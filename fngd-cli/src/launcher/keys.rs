@@ -1,6 +1,7 @@
 //! The table of settings: name, flag, form, and who uses it. Everything that reads or prints a setting reads this table.
 
 use crate::launcher::text;
+use crate::methods;
 use std::ops::Bound::{self, Excluded, Included, Unbounded};
 use toml::Value;
 
@@ -15,6 +16,8 @@ pub struct Key {
     pub form: Form,
     /// Who uses it.
     pub user: User,
+    /// What it is for, without a full stop.
+    pub meaning: &'static str,
 }
 
 /// Which values a setting takes.
@@ -50,17 +53,9 @@ pub enum User {
     Schedules(&'static [&'static str]),
 }
 
-const OPTIMIZERS: &[&str] =
-    &["fngd", "ngd", "kfac", "eva", "skfac", "tengrad", "hylo", "sgd", "adamw", "muon", "shampoo", "soap"];
-/// Methods that turn the gradient and leave the step to an inner rule.
-const TAPPED: &[&str] = &["fngd", "ngd", "kfac", "eva", "skfac", "tengrad", "hylo"];
-/// Methods that weight samples.
-const WEIGHTED: &[&str] = &["fngd", "ngd"];
-/// Methods that keep a curvature of each layer.
-const LAYERWISE: &[&str] = &["kfac", "eva", "skfac", "tengrad", "hylo"];
-/// Those of them that keep running averages.
+/// Methods that keep running averages of a curvature.
 const AVERAGED: &[&str] = &["kfac", "eva"];
-/// Those of them that factorise something every few steps.
+/// Methods that factorise something every few steps.
 const REFRESHED: &[&str] = &["kfac", "skfac", "tengrad", "hylo"];
 /// The rules with a momentum, and those with Adam's averages.
 const WITH_MOMENTUM: User = User::Rules(&["sgd", "muon", "shampoo"]);
@@ -75,13 +70,13 @@ const ONE: Bound<f64> = Included(1.0);
 const ABOVE_ZERO: Bound<f64> = Excluded(0.0);
 const BELOW_ONE: Bound<f64> = Excluded(1.0);
 
-const fn key(name: &'static str, flag: Option<&'static str>, form: Form, user: User) -> Key {
-    Key { name, flag, form, user }
+const fn key(name: &'static str, flag: Option<&'static str>, form: Form, user: User, meaning: &'static str) -> Key {
+    Key { name, flag, form, user, meaning }
 }
 
 /// Every setting, in the order of config.toml.
 pub const KEYS: &[Key] = &[
-    key("model", Some("MODEL"), Form::Text, User::Everybody),
+    key("model", Some("MODEL"), Form::Text, User::Everybody, "the ONNX file to train"),
     key(
         "import.skip_repairs",
         Some("--no-repair"),
@@ -90,107 +85,374 @@ pub const KEYS: &[Key] = &[
             |text| text.parse::<fngd_onnx::Repair>().is_ok(),
         ),
         User::Everybody,
+        "repairs that are not made",
     ),
-    key("import.restore_bias", Some("--restore-bias"), Form::Switch, User::Everybody),
-    key("import.restore_batch_norm", Some("--restore-bn"), Form::Switch, User::Everybody),
-    key("import.dynamic_batch", Some("--dynamic-batch"), Form::Switch, User::Everybody),
-    key("data.spec", Some("--data"), Form::Text, User::Everybody),
-    key("data.dir", Some("--data-dir"), Form::Text, User::Everybody),
-    key("data.val", Some("--val"), Form::Real(ZERO, BELOW_ONE), User::Everybody),
-    key("data.aug", Some("--aug"), Form::Choice(&["none", "basic", "standard", "strong"]), User::Everybody),
-    key("train.epochs", Some("--epochs"), Form::Whole(1, 1_000_000), User::Everybody),
-    key("train.batch", Some("--batch"), Form::Whole(1, 1_000_000), User::Everybody),
-    key("train.accumulation", Some("--accum"), Form::Whole(1, 65_536), User::Everybody),
-    key("train.seed", Some("--seed"), Form::Whole(0, i64::MAX as u64), User::Everybody),
+    key(
+        "import.restore_bias",
+        Some("--restore-bias"),
+        Form::Switch,
+        User::Everybody,
+        "give every linear layer and convolution without bias one (R6)",
+    ),
+    key(
+        "import.restore_batch_norm",
+        Some("--restore-bn"),
+        Form::Switch,
+        User::Everybody,
+        "put a BatchNormalization behind every convolution that may have lost one (R5)",
+    ),
+    key(
+        "import.dynamic_batch",
+        Some("--dynamic-batch"),
+        Form::Switch,
+        User::Everybody,
+        "written files take any batch size, where R4 freed it",
+    ),
+    key(
+        "data.spec",
+        Some("--data"),
+        Form::Text,
+        User::Everybody,
+        "what to train on: a name, `folder:PATH` or `npz:PATH`",
+    ),
+    key("data.dir", Some("--data-dir"), Form::Text, User::Everybody, "where named data sets are"),
+    key(
+        "data.val",
+        Some("--val"),
+        Form::Real(ZERO, BELOW_ONE),
+        User::Everybody,
+        "share of the training split held out for validation; 0 validates on the test split",
+    ),
+    key(
+        "data.aug",
+        Some("--aug"),
+        Form::Choice(&["none", "basic", "standard", "strong"]),
+        User::Everybody,
+        "augmentation: `basic` flips, `standard` crops too, `strong` also cuts out",
+    ),
+    key("train.epochs", Some("--epochs"), Form::Whole(1, 1_000_000), User::Everybody, "passes over the training split"),
+    key("train.batch", Some("--batch"), Form::Whole(1, 1_000_000), User::Everybody, "samples in a batch"),
+    key("train.accumulation", Some("--accum"), Form::Whole(1, 65_536), User::Everybody, "batches in a step"),
+    key(
+        "train.seed",
+        Some("--seed"),
+        Form::Whole(0, i64::MAX as u64),
+        User::Everybody,
+        "seeds a new head, shuffling, augmentation, dropout and the draws of a method",
+    ),
     key(
         "train.device",
         Some("--device"),
         Form::Grammar("`auto`, `cpu`, `cuda` or `cuda:N`", is_device),
         User::Everybody,
+        "where to compute",
     ),
-    key("train.threads", Some("--threads"), Form::Whole(1, 1_024), User::Everybody),
-    key("train.channels_last", None, Form::Switch, User::Everybody),
-    key("train.label_smoothing", Some("--label-smoothing"), Form::Real(ZERO, BELOW_ONE), User::Everybody),
-    key("train.clip_norm", Some("--clip-norm"), Form::Real(ABOVE_ZERO, Unbounded), User::Everybody),
-    key("train.classes", Some("--classes"), Form::Grammar("`auto`, `keep` or a number", is_classes), User::Everybody),
-    key("train.freeze", Some("--freeze"), Form::Grammar("a regular expression", is_regex), User::Everybody),
-    key("train.log_every_steps", None, Form::Whole(1, 1_000_000), User::Everybody),
-    key("train.save_every_epochs", None, Form::Whole(1, 1_000_000), User::Everybody),
-    key("train.save_every_steps", None, Form::Whole(1, 1_000_000_000), User::Everybody),
-    key("train.max_steps", Some("--max-steps"), Form::Whole(1, 1_000_000_000), User::Everybody),
-    key("train.runs_dir", Some("--runs-dir"), Form::Text, User::Everybody),
-    key("train.name", Some("--name"), Form::Grammar("a file name without `/`", is_file_name), User::Everybody),
-    key("optimizer.name", Some("--optimizer"), Form::Choice(OPTIMIZERS), User::Everybody),
-    key("optimizer.lr", Some("--lr"), Form::Real(ABOVE_ZERO, Unbounded), User::Everybody),
-    key("optimizer.weight_decay", Some("--wd"), Form::Real(ZERO, Unbounded), User::Everybody),
-    key("optimizer.momentum", Some("--momentum"), Form::Real(ZERO, BELOW_ONE), WITH_MOMENTUM),
-    key("optimizer.nesterov", None, Form::Switch, WITH_MOMENTUM),
-    key("optimizer.betas", None, Form::Reals(2, ZERO, BELOW_ONE), WITH_AVERAGES),
-    key("optimizer.epsilon", None, Form::Real(ABOVE_ZERO, ONE), WITH_AVERAGES),
-    key("optimizer.decay_all", None, Form::Switch, User::Everybody),
-    key("optimizer.inner", Some("--inner"), Form::Choice(&["sgd", "adamw", "muon"]), User::Methods(TAPPED)),
-    key("optimizer.damping", Some("--damping"), Form::Real(Included(1e-4), Included(1e6)), User::Methods(TAPPED)),
-    key("optimizer.share", Some("--share"), Form::Choice(&["slot", "sample", "none"]), User::Methods(&["fngd"])),
-    key("optimizer.ablate", Some("--ablate"), Form::Choice(&["mean", "permute", "uniform"]), User::Methods(WEIGHTED)),
+    key("train.threads", Some("--threads"), Form::Whole(1, 1_024), User::Everybody, "threads of libtorch"),
+    key("train.channels_last", None, Form::Switch, User::Everybody, "lay out images with their channels last"),
+    key(
+        "train.label_smoothing",
+        Some("--label-smoothing"),
+        Form::Real(ZERO, BELOW_ONE),
+        User::Everybody,
+        "share of the target that goes to all classes alike",
+    ),
+    key(
+        "train.clip_norm",
+        Some("--clip-norm"),
+        Form::Real(ABOVE_ZERO, Unbounded),
+        User::Everybody,
+        "largest gradient norm",
+    ),
+    key(
+        "train.classes",
+        Some("--classes"),
+        Form::Grammar("`auto`, `keep` or a number", is_classes),
+        User::Everybody,
+        "a head of the wrong width: `auto` replaces it, `keep` refuses, a number is its width",
+    ),
+    key(
+        "train.freeze",
+        Some("--freeze"),
+        Form::Grammar("a regular expression", is_regex),
+        User::Everybody,
+        "parameters whose name matches do not train",
+    ),
+    key(
+        "train.log_every_steps",
+        None,
+        Form::Whole(1, 1_000_000),
+        User::Everybody,
+        "steps between two lines of metrics.jsonl",
+    ),
+    key("train.save_every_epochs", None, Form::Whole(1, 1_000_000), User::Everybody, "epochs between checkpoints"),
+    key(
+        "train.save_every_steps",
+        None,
+        Form::Whole(1, 1_000_000_000),
+        User::Everybody,
+        "steps between checkpoints within an epoch",
+    ),
+    key(
+        "train.max_steps",
+        Some("--max-steps"),
+        Form::Whole(1, 1_000_000_000),
+        User::Everybody,
+        "end after this many steps in all",
+    ),
+    key("train.runs_dir", Some("--runs-dir"), Form::Text, User::Everybody, "where run directories are made"),
+    key(
+        "train.name",
+        Some("--name"),
+        Form::Grammar("a file name without `/`", is_file_name),
+        User::Everybody,
+        "name of the run directory",
+    ),
+    key("optimizer.name", Some("--optimizer"), Form::Choice(methods::NAMES), User::Everybody, "the method"),
+    key(
+        "optimizer.lr",
+        Some("--lr"),
+        Form::Real(ABOVE_ZERO, Unbounded),
+        User::Everybody,
+        "learning rate, which the schedule starts from or rises to",
+    ),
+    key("optimizer.weight_decay", Some("--wd"), Form::Real(ZERO, Unbounded), User::Everybody, "weight decay"),
+    key("optimizer.momentum", Some("--momentum"), Form::Real(ZERO, BELOW_ONE), WITH_MOMENTUM, "momentum"),
+    key("optimizer.nesterov", None, Form::Switch, WITH_MOMENTUM, "look ahead: Nesterov's form of the momentum"),
+    key(
+        "optimizer.betas",
+        None,
+        Form::Reals(2, ZERO, BELOW_ONE),
+        WITH_AVERAGES,
+        "weight of the past in the averages of gradients and of their squares",
+    ),
+    key(
+        "optimizer.epsilon",
+        None,
+        Form::Real(ABOVE_ZERO, ONE),
+        WITH_AVERAGES,
+        "added to the root of the averaged squares",
+    ),
+    key("optimizer.decay_all", None, Form::Switch, User::Everybody, "decay biases and normalisation parameters too"),
+    key(
+        "optimizer.inner",
+        Some("--inner"),
+        Form::Choice(methods::INNER),
+        User::Methods(methods::TAPPED),
+        "the rule that makes a step of the turned gradient",
+    ),
+    key(
+        "optimizer.damping",
+        Some("--damping"),
+        Form::Real(Included(1e-4), Included(1e6)),
+        User::Methods(methods::TAPPED),
+        "damping: γ, relative to the size of the Gram matrix (fngd, ngd), or λ, added to the curvature (others)",
+    ),
+    key(
+        "optimizer.share",
+        Some("--share"),
+        Form::Choice(&["slot", "sample", "none"]),
+        User::Methods(&["fngd"]),
+        "what shares the weights: `slot`, a place in a batch of an epoch (paper), `sample`, or `none`",
+    ),
+    key(
+        "optimizer.ablate",
+        Some("--ablate"),
+        Form::Choice(&["mean", "permute", "uniform"]),
+        User::Methods(methods::WEIGHTED),
+        "take something out of the weights, to see what it does",
+    ),
     key(
         "optimizer.refresh",
         Some("--refresh"),
         Form::Grammar("`first-epoch`, `every-N-epochs` or `never`", is_refresh),
         User::Methods(&["fngd"]),
+        "when weights are solved for",
     ),
     key(
         "optimizer.step_scale",
         Some("--step-scale"),
         Form::Choice(&["absorb", "layer", "slot"]),
-        User::Methods(WEIGHTED),
+        User::Methods(methods::WEIGHTED),
+        "what becomes of the factor 1/λ: dropped, one a layer, or one a layer and slot",
     ),
-    key("optimizer.fisher", Some("--fisher"), Form::Choice(&["ef", "ief"]), User::Methods(WEIGHTED)),
-    key("optimizer.gram_memory_mib", None, Form::Whole(1, 1_048_576), User::Methods(&["fngd", "ngd", "tengrad"])),
-    key("optimizer.decay", None, Form::Real(ZERO, BELOW_ONE), User::Methods(AVERAGED)),
+    key(
+        "optimizer.fisher",
+        Some("--fisher"),
+        Form::Choice(&["ef", "ief"]),
+        User::Methods(methods::WEIGHTED),
+        "`ef`, the empirical Fisher matrix, or `ief`, its improved form (arXiv 2406.06420)",
+    ),
+    key(
+        "optimizer.gram_memory_mib",
+        None,
+        Form::Whole(1, 1_048_576),
+        User::Methods(&["fngd", "ngd", "tengrad"]),
+        "most memory that forming one Gram matrix may take, in MiB",
+    ),
+    key(
+        "optimizer.decay",
+        None,
+        Form::Real(ZERO, BELOW_ONE),
+        User::Methods(AVERAGED),
+        "weight of the past in running averages",
+    ),
     key(
         "optimizer.statistics_every_steps",
         None,
         Form::Whole(1, 1_000_000),
         User::Methods(&["kfac", "eva", "shampoo"]),
+        "steps from one look at gradients (shampoo), or at inputs and output gradients, to the next",
     ),
-    key("optimizer.refresh_every_steps", None, Form::Whole(1, 1_000_000), User::Methods(REFRESHED)),
-    key("optimizer.kl_clip", None, Form::Real(ZERO, Unbounded), User::Methods(LAYERWISE)),
-    key("optimizer.inverse", None, Form::Choice(&["eigen", "cholesky"]), User::Methods(&["kfac"])),
-    key("optimizer.form", None, Form::Choice(&["textbook", "published"]), User::Methods(AVERAGED)),
-    key("optimizer.ratio", None, Form::Real(ABOVE_ZERO, ONE), User::Methods(&["hylo"])),
-    key("optimizer.newton_schulz_steps", None, Form::Whole(1, 99), MUON),
-    key("optimizer.muon_scale", None, Form::Choice(&["original", "match-rms"]), MUON),
-    key("optimizer.muon_scope", None, Form::Choice(&["hidden", "all"]), MUON),
-    key("optimizer.muon_precision", None, Form::Choice(&["full", "bfloat16"]), MUON),
-    key("optimizer.rest_lr_scale", None, Form::Real(ZERO, Unbounded), MUON),
-    key("optimizer.graft", Some("--graft"), Form::Choice(&["sgd", "adam", "none"]), SHAMPOO),
-    key("optimizer.block_size", None, Form::Whole(1, 8192), SHAMPOO),
-    key("optimizer.roots_every_steps", None, Form::Whole(1, 1_000_000), SHAMPOO),
-    key("optimizer.basis_every_steps", None, Form::Whole(1, 1_000_000), SOAP),
-    key("optimizer.largest_factor", None, Form::Whole(1, 1_000_000), SOAP),
-    key("schedule.kind", Some("--schedule"), Form::Choice(SCHEDULES), User::Everybody),
+    key(
+        "optimizer.refresh_every_steps",
+        None,
+        Form::Whole(1, 1_000_000),
+        User::Methods(REFRESHED),
+        "steps from one factorisation to the next",
+    ),
+    key(
+        "optimizer.kl_clip",
+        None,
+        Form::Real(ZERO, Unbounded),
+        User::Methods(methods::LAYERWISE),
+        "κ, the longest step in the metric of the curvature; 0 does not clip",
+    ),
+    key(
+        "optimizer.inverse",
+        None,
+        Form::Choice(&["eigen", "cholesky"]),
+        User::Methods(&["kfac"]),
+        "how the damped factors are inverted",
+    ),
+    key(
+        "optimizer.form",
+        None,
+        Form::Choice(&["textbook", "published"]),
+        User::Methods(AVERAGED),
+        "as its paper has it, or as its published implementation",
+    ),
+    key(
+        "optimizer.ratio",
+        None,
+        Form::Real(ABOVE_ZERO, ONE),
+        User::Methods(&["hylo"]),
+        "share of the batch that is drawn",
+    ),
+    key("optimizer.newton_schulz_steps", None, Form::Whole(1, 99), MUON, "steps of the Newton-Schulz iteration"),
+    key(
+        "optimizer.muon_scale",
+        None,
+        Form::Choice(&["original", "match-rms"]),
+        MUON,
+        "step of a d × p matrix: √max(1, d/p), or 0.2·√max(d, p), which is as long as Adam's",
+    ),
+    key(
+        "optimizer.muon_scope",
+        None,
+        Form::Choice(&["hidden", "all"]),
+        MUON,
+        "which weights are orthogonalised: all but the first and the last, or all",
+    ),
+    key("optimizer.muon_precision", None, Form::Choice(&["full", "bfloat16"]), MUON, "what the iteration computes in"),
+    key(
+        "optimizer.rest_lr_scale",
+        None,
+        Form::Real(ZERO, Unbounded),
+        MUON,
+        "learning rate of what is left to AdamW, as a share of its own",
+    ),
+    key(
+        "optimizer.graft",
+        Some("--graft"),
+        Form::Choice(&["sgd", "adam", "none"]),
+        SHAMPOO,
+        "where the length of a step comes from; with `adam` the learning rate is 0.0001 by default",
+    ),
+    key("optimizer.block_size", None, Form::Whole(1, 8192), SHAMPOO, "largest side of a block"),
+    key("optimizer.roots_every_steps", None, Form::Whole(1, 1_000_000), SHAMPOO, "steps between two that take roots"),
+    key(
+        "optimizer.basis_every_steps",
+        None,
+        Form::Whole(1, 1_000_000),
+        SOAP,
+        "steps between two that refine the basis",
+    ),
+    key(
+        "optimizer.largest_factor",
+        None,
+        Form::Whole(1, 1_000_000),
+        SOAP,
+        "dimensions larger than this keep the identity as their basis",
+    ),
+    key("schedule.kind", Some("--schedule"), Form::Choice(SCHEDULES), User::Everybody, "learning rate over time"),
     key(
         "schedule.warmup",
         Some("--warmup"),
         Form::Grammar("a share such as `5%`, epochs such as `2ep`, or a number of steps", is_warmup),
         User::Everybody,
+        "rising phase at the start",
     ),
-    key("schedule.every_epochs", None, Form::Whole(1, 1_000_000), User::Schedules(&["step"])),
-    key("schedule.milestones", None, Form::Reals(0, ABOVE_ZERO, BELOW_ONE), User::Schedules(&["multistep"])),
-    key("schedule.factor", None, Form::Real(ABOVE_ZERO, ONE), User::Schedules(&["step", "multistep"])),
-    key("stop.val_acc", Some("--target"), Form::Real(ABOVE_ZERO, ONE), User::Everybody),
-    key("stop.patience", Some("--patience"), Form::Whole(1, 1_000_000), User::Everybody),
+    key("schedule.every_epochs", None, Form::Whole(1, 1_000_000), User::Schedules(&["step"]), "epochs between decays"),
+    key(
+        "schedule.milestones",
+        None,
+        Form::Reals(0, ABOVE_ZERO, BELOW_ONE),
+        User::Schedules(&["multistep"]),
+        "where to decay, as shares of the run",
+    ),
+    key(
+        "schedule.factor",
+        None,
+        Form::Real(ABOVE_ZERO, ONE),
+        User::Schedules(&["step", "multistep"]),
+        "factor of each decay",
+    ),
+    key(
+        "stop.val_acc",
+        Some("--target"),
+        Form::Real(ABOVE_ZERO, ONE),
+        User::Everybody,
+        "stop at this validation accuracy",
+    ),
+    key(
+        "stop.patience",
+        Some("--patience"),
+        Form::Whole(1, 1_000_000),
+        User::Everybody,
+        "stop after this many epochs without a better validation accuracy",
+    ),
     key(
         "stop.max_time",
         Some("--max-time"),
         Form::Grammar("a time such as `90s`, `30m` or `2h`", |text| seconds(text).is_some()),
         User::Everybody,
+        "stop after this much time",
     ),
 ];
 
 /// The setting with this name.
 pub fn find(name: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.name == name)
+}
+
+impl User {
+    /// Whether a run with this method, rule and schedule uses the setting.
+    pub fn covers(self, method: &str, rule: &str, schedule: &str) -> bool {
+        match self {
+            User::Everybody => true,
+            User::Rules(names) => names.contains(&rule),
+            User::Methods(names) => names.contains(&method),
+            User::Schedules(names) => names.contains(&schedule),
+        }
+    }
+
+    /// The names of those who use it; none if that is everybody.
+    pub fn names(self) -> &'static [&'static str] {
+        match self {
+            User::Everybody => &[],
+            User::Rules(names) | User::Methods(names) | User::Schedules(names) => names,
+        }
+    }
 }
 
 impl Key {
@@ -257,7 +519,14 @@ impl Key {
 
     /// `must be ..., found ...`.
     fn expectation(&self, found: &str) -> String {
-        let wanted = match &self.form {
+        format!("must be {}, found `{}`", self.form.wanted(), text::name(found))
+    }
+}
+
+impl Form {
+    /// Which values it takes, for people.
+    pub fn wanted(&self) -> String {
+        match self {
             Form::Text => "a text".to_owned(),
             Form::Choice(words) => text::alternatives(words),
             Form::Whole(least, most) => format!("a whole number from {least} to {most}"),
@@ -266,8 +535,7 @@ impl Key {
             Form::Reals(0, low, high) => format!("a list of numbers {}", interval(*low, *high)),
             Form::Reals(length, low, high) => format!("{length} numbers {}", interval(*low, *high)),
             Form::Grammar(wanted, _) | Form::Words(wanted, _) => (*wanted).to_owned(),
-        };
-        format!("must be {wanted}, found `{}`", text::name(found))
+        }
     }
 }
 
@@ -444,6 +712,18 @@ mod tests {
     }
 
     #[test]
+    fn every_setting_says_what_it_is_for() {
+        for key in KEYS {
+            assert!(!key.meaning.is_empty() && !key.meaning.ends_with('.'), "{}", key.name);
+            assert!(key.user.names().iter().all(|name| !name.is_empty()), "{}", key.name);
+            let known = |name: &&str| methods::find(name).is_some();
+            if let User::Rules(names) | User::Methods(names) = key.user {
+                assert!(names.iter().all(known), "{}: {names:?}", key.name);
+            }
+        }
+    }
+
+    #[test]
     fn wrong_values_say_what_was_expected() {
         let message = |name: &str, typed: &str| find(name).unwrap().parse(typed).unwrap_err();
         assert_eq!(message("train.epochs", "0"), "must be a whole number from 1 to 1000000, found `0`");
@@ -455,7 +735,7 @@ mod tests {
         assert_eq!(message("optimizer.betas", "0.9"), "must be 2 numbers in [0, 1), found `[0.9]`");
         assert_eq!(
             message("optimizer.name", "adam"),
-            "must be `fngd`, `ngd`, `kfac`, `eva`, `skfac`, `tengrad`, `hylo`, `sgd`, `adamw`, `muon`, `shampoo` or `soap`, found `adam`"
+            format!("must be {}, found `adam`", text::alternatives(methods::NAMES))
         );
         assert_eq!(message("train.freeze", "("), "must be a regular expression, found `(`");
         assert_eq!(message("train.device", "gpu"), "must be `auto`, `cpu`, `cuda` or `cuda:N`, found `gpu`");

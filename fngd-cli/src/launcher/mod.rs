@@ -1,17 +1,25 @@
 //! The launcher: command line, settings, run directories, front ends. Nothing here touches libtorch.
 
 mod arguments;
+mod cells;
 mod commands;
+mod compare;
 mod comparison;
 mod curves;
 mod download;
 mod engine;
+mod export_check;
 mod failure;
 mod front;
 mod keys;
+mod knobs;
 mod libtorch;
+mod methods_page;
 mod metrics;
 mod model;
+mod plot;
+mod profile;
+mod recipes;
 mod recorder;
 mod reference;
 mod resolve;
@@ -19,6 +27,7 @@ mod run_directory;
 mod system;
 mod tensorboard;
 mod text;
+mod training;
 
 use arguments::{Cli, Command, Global};
 use clap::Parser;
@@ -60,26 +69,33 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<u8> {
-    let global = &cli.global;
-    match &cli.command {
-        Command::Train(train) => commands::train::train(train, global),
-        Command::Resume(resume) => commands::train::resume(resume, global),
-        Command::Eval(eval) => commands::eval::run(eval, global),
-        Command::Export(export) => commands::export::run(export, global),
-        Command::Diff(diff) => commands::diff::run(diff, global),
-        Command::Inspect(inspect) => commands::inspect::run(inspect, global),
-        Command::Codegen(codegen) => commands::codegen::run(codegen, global),
+    let Cli { global, command } = cli;
+    let global = &global;
+    match command {
+        Command::Train(train) => commands::train::train(&train, global),
+        Command::Compare(compare) => commands::compare::run(*compare, global),
+        Command::Resume(resume) => commands::train::resume(&resume, global),
+        Command::Eval(eval) => commands::eval::run(&eval, global),
+        Command::Export(export) => commands::export::run(&export, global),
+        Command::Diff(diff) => commands::diff::run(&diff, global),
+        Command::Inspect(inspect) => commands::inspect::run(&inspect, global),
+        Command::Codegen(codegen) => commands::codegen::run(&codegen, global),
+        Command::Optimizers(optimizers) => commands::optimizers::run(&optimizers, global),
         Command::Doctor => commands::doctor::run(global),
-        Command::Data(data) => commands::data::run(data, global),
-        Command::Models(models) => commands::models::run(models, global),
-        Command::Bench(arguments::Bench::Step(bench)) => commands::bench::run(bench, global),
+        Command::Data(data) => commands::data::run(&data, global),
+        Command::Models(models) => commands::models::run(&models, global),
+        Command::Bench(arguments::Bench::Step(bench)) => commands::bench::run(&bench, global),
+        Command::Data(data) => commands::data::run(&data, global),
+        Command::Models(models) => commands::models::run(&models, global),
+        Command::Profile(profile) => commands::profile::run(&profile, global),
+        Command::Bench(arguments::Bench::Step(bench)) => commands::bench::run(&bench, global),
         Command::Completions { shell } => {
             let mut command = <Cli as clap::CommandFactory>::command();
-            clap_complete::generate(*shell, &mut command, "fngd-cli", &mut std::io::stdout());
+            clap_complete::generate(shell, &mut command, "fngd-cli", &mut std::io::stdout());
             Ok(0)
         }
         Command::Reference { model, inputs, output, every_value } => {
-            reference::run(model, inputs, output, *every_value).map(|()| 0)
+            reference::run(&model, &inputs, &output, every_value).map(|()| 0)
         }
     }
 }

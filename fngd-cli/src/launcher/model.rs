@@ -4,7 +4,7 @@ use crate::launcher::arguments::ImportFlags;
 use crate::launcher::failure::{Code, Failure, Result};
 use crate::launcher::{keys, text};
 use crate::settings::ImportSettings;
-use crate::state_memory;
+use crate::{methods, state_memory};
 use fngd_onnx::analysis::ParameterRole;
 use fngd_onnx::graph::{Dim, ValueInfo};
 use fngd_onnx::{Error, OnnxModel};
@@ -73,10 +73,6 @@ pub struct Totals {
     pub preconditioned: u64,
     /// Layers whose gradient is weighted: one coefficient a layer and sample.
     pub layers: u64,
-    /// Numbers of both Kronecker factors of all of them, of the factors' eigenvalues, and of the layers' parts of a state.
-    pub factors: u64,
-    /// Inputs and outputs of all of them, groups apart.
-    pub features: u64,
 }
 
 impl Totals {
@@ -95,10 +91,6 @@ impl Totals {
         }
         let layers = model.analysis().layers.values().filter(|layer| layer.plain_because.is_none());
         totals.layers = layers.map(|layer| layer.weight).collect::<std::collections::BTreeSet<_>>().len() as u64;
-        for [groups, outputs, inputs] in matrices(model) {
-            totals.factors += groups * (outputs * outputs + inputs * inputs);
-            totals.features += groups * (outputs + inputs);
-        }
         totals
     }
 
@@ -109,61 +101,21 @@ impl Totals {
     pub fn preconditioned_share(&self) -> f64 {
         if self.trainable == 0 { 0.0 } else { self.preconditioned as f64 / self.trainable as f64 }
     }
-
-    /// Optimizer state in bytes: (fixed, for each training sample).
-    pub fn state_bytes(&self, model: &OnnxModel, method: &str) -> (u64, u64) {
-        match method {
-            // Momentum, and a float32 coefficient for each layer and sample.
-            "fngd" => (4 * self.trainable, 4 * self.layers),
-            // Momentum; running averages of both factors, their eigenvectors and eigenvalues; a count for each layer and one more.
-            "kfac" => (4 * (self.trainable + 2 * self.factors + self.features) + 8 * (self.layers + 1), 0),
-            "eva" => (4 * (self.trainable + self.features) + 8 * (self.layers + 1), 0),
-            "muon" | "shampoo" | "soap" => (state_memory::fixed_bytes(model, method), 0),
-            "adamw" => (8 * self.trainable, 0),
-            _ => (4 * self.trainable, 0),
-        }
-    }
-}
-
-/// Methods that `inspect` knows the state of.
-pub const METHODS: [&str; 12] =
-    ["fngd", "ngd", "kfac", "eva", "skfac", "tengrad", "hylo", "sgd", "adamw", "muon", "shampoo", "soap"];
-
-/// Methods whose state holds part of a batch, the size of which the file does not say.
-pub const KEEPS_A_BATCH: [&str; 3] = ["skfac", "tengrad", "hylo"];
-
-/// Groups, output features and inputs (a bias counts as one) of every preconditioned layer, as its curvature sees them.
-fn matrices(model: &OnnxModel) -> Vec<[u64; 3]> {
-    let analysis = model.analysis();
-    let dims: BTreeMap<&str, &[u64]> =
-        model.parameters().iter().map(|row| (row.name.as_str(), row.dims.as_slice())).collect();
-    let mut seen = std::collections::BTreeSet::new();
-    let mut matrices = Vec::new();
-    for (index, layer) in analysis.layers.iter().filter(|(_, layer)| layer.plain_because.is_none()) {
-        if !seen.insert(layer.weight) {
-            continue;
-        }
-        let Some(weight) = analysis.parameters.get(&layer.weight) else { continue };
-        let Some([first, rest @ ..]) = dims.get(weight.name.as_str()).copied() else { continue };
-        let Some(node) = model.graph().nodes.get(*index) else { continue };
-        let inputs: u64 = rest.iter().product();
-        let (outputs, inputs) = if weight.transposed { (inputs, *first) } else { (*first, inputs) };
-        let groups = if rest.len() > 1 { u64::try_from(node.int("group", 1)).unwrap_or(1).max(1) } else { 1 };
-        let trained = |bias| analysis.parameters.get(bias).is_some_and(|bias| bias.trainable);
-        let joint_bias = node.op_type != "ConvTranspose" && layer.bias.as_ref().is_some_and(trained);
-        matrices.push([groups, outputs / groups, inputs + u64::from(joint_bias)]);
-    }
-    matrices
 }
 
 /// What `inspect --json` says; a run keeps it as model.json.
 pub fn document(model: &OnnxModel) -> Value {
     let totals = Totals::of(model);
     let state = |method: &str| {
-        let (fixed, per_sample) = totals.state_bytes(model, method);
-        json!({ "bytes": fixed, "bytes_per_sample": per_sample })
+        let state = state_memory::of(model, method, methods::rule(method, None));
+        let mut shown = json!({ "bytes": state.fixed, "bytes_per_sample": state.per_training_sample });
+        if let Some(kept) = state.batch {
+            shown["of_a_batch"] = json!({
+                "share": kept.share, "bytes_per_sample": kept.per_sample, "bytes_per_pair": kept.per_pair,
+            });
+        }
+        shown
     };
-    let known = METHODS.iter().filter(|method| !KEEPS_A_BATCH.contains(method));
     json!({
         "schema": 1,
         "file": model.path().file_name().map(|name| name.to_string_lossy()),
@@ -180,7 +132,7 @@ pub fn document(model: &OnnxModel) -> Value {
             "preconditioned": totals.preconditioned,
             "preconditioned_layers": totals.layers,
         },
-        "optimizer_state": known.map(|method| (*method, state(method))).collect::<BTreeMap<_, _>>(),
+        "optimizer_state": methods::NAMES.iter().map(|method| (*method, state(method))).collect::<BTreeMap<_, _>>(),
     })
 }
 
@@ -212,24 +164,5 @@ pub fn role(role: ParameterRole) -> &'static str {
         ParameterRole::RunningStatistic => "running statistic",
         ParameterRole::Embedding => "embedding",
         ParameterRole::Other => "other",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn curvatures_have_the_sizes_of_their_layers() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/digits-cnn.onnx");
-        let model = open(&path, &Default::default(), None).unwrap();
-        let totals = Totals::of(&model);
-        // (inputs, outputs): conv1 (9, 16), conv2 (144, 32), conv3 (288, 48), and fc (48 and its bias, 10).
-        let sizes = [9u64, 16, 144, 32, 288, 48, 49, 10];
-        let (factors, features) = (sizes.iter().map(|size| size * size).sum::<u64>(), sizes.iter().sum::<u64>());
-        assert_eq!((totals.trainable, totals.layers), (19_258, 4));
-        assert_eq!(totals.state_bytes(&model, "kfac"), (4 * (19_258 + 2 * factors + features) + 8 * 5, 0));
-        assert_eq!(totals.state_bytes(&model, "eva"), (4 * (19_258 + features) + 8 * 5, 0));
-        assert_eq!(totals.state_bytes(&model, "ngd"), totals.state_bytes(&model, "sgd"));
     }
 }

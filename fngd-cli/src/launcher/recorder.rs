@@ -3,6 +3,7 @@
 use crate::launcher::curves::{self, Run};
 use crate::launcher::failure::{Failure, Result};
 use crate::launcher::metrics::{self, Metrics};
+use crate::launcher::plot;
 use crate::launcher::run_directory::RunDirectory;
 use crate::launcher::tensorboard::TensorBoard;
 use crate::launcher::text;
@@ -23,12 +24,14 @@ pub struct Recorder<'a> {
     pub evaluated: BTreeMap<String, (f64, f64, f64)>,
     pub warnings: Vec<String>,
     pub checkpoint: Option<PathBuf>,
+    /// Most memory that the process held, in MiB.
+    pub peak_mib: Option<f64>,
 }
 
 impl<'a> Recorder<'a> {
     pub fn new(run: &'a RunDirectory, settings: &'a Settings) -> Self {
         let (exported, evaluated, warnings) = Default::default();
-        Self { run, settings, open: None, exported, evaluated, warnings, checkpoint: None }
+        Self { run, settings, open: None, exported, evaluated, warnings, checkpoint: None, peak_mib: None }
     }
 
     pub fn event(&mut self, event: &Event) -> Result<()> {
@@ -57,6 +60,7 @@ impl<'a> Recorder<'a> {
             Event::Evaluated { split, loss, accuracy, top5, .. } => {
                 self.evaluated.insert(split.clone(), (*loss, *accuracy, *top5));
             }
+            Event::Peak { memory_mib } => self.peak_mib = *memory_mib,
             Event::Warning { message } => self.warnings.push(message.clone()),
             _ => {}
         }
@@ -87,7 +91,7 @@ impl<'a> Recorder<'a> {
             |error: Box<dyn std::error::Error>| Failure::environment(format!("cannot draw the curves: {error}"));
         let svg = curves::svg(&title, &runs).map_err(cannot)?;
         self.run.write("curves.svg", svg.as_bytes())?;
-        self.run.write("curves.png", &curves::png(&svg).map_err(cannot)?)?;
+        self.run.write("curves.png", &plot::png(&svg).map_err(cannot)?)?;
         Ok(vec!["curves.svg", "curves.png"])
     }
 }

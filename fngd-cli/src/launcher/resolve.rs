@@ -1,10 +1,12 @@
-//! Settings from where they come: built-in < file < `FNGD_*` variable < flag < `--set`. Each keeps its origin.
+//! Settings from where they come: built-in < recipe < file < `FNGD_*` variable < flag < `--set`. Each keeps its origin.
 
 use crate::launcher::arguments::{Global, Train};
 use crate::launcher::failure::{Failure, Result};
 use crate::launcher::keys::{self, KEYS, Key, User};
-use crate::launcher::text;
-use crate::settings::{DataSettings, Settings, StopSettings, has_inner};
+use crate::launcher::recipes::Recipe;
+use crate::launcher::{recipes, text};
+use crate::methods::{self, has_inner};
+use crate::settings::{DataSettings, Settings, StopSettings, method_defaults};
 use std::collections::BTreeMap;
 use std::path::Path;
 use toml::{Table, Value};
@@ -15,6 +17,8 @@ pub enum Origin {
     Default,
     /// Default of the chosen method or schedule.
     DefaultOf(String),
+    /// The recipe with this name.
+    Recipe(&'static str),
     File {
         path: String,
         line: usize,
@@ -33,17 +37,25 @@ pub struct Resolved {
     values: Values,
 }
 
-type Values = BTreeMap<&'static str, (Value, Origin)>;
+/// Settings so far, and where each comes from.
+pub type Values = BTreeMap<&'static str, (Value, Origin)>;
 
 /// Settings of `train`.
 pub fn resolve(train: &Train, global: &Global, variables: &[(String, String)]) -> Result<Resolved> {
     let mut values = Values::new();
+    let recipe = train.recipe.as_deref().map(recipes::find).transpose()?;
+    if let Some(recipe) = recipe {
+        read_recipe(recipe, &mut values)?;
+    }
     if let Some(path) = &train.config {
         read_file(path, &mut values)?;
     }
     read_variables(variables, &mut values)?;
     read_flags(train, global, &mut values)?;
     read_set(&train.set, &mut values)?;
+    if let Some(recipe) = recipe {
+        recipe.fit(&mut values)?;
+    }
     let warnings = drop_unused(&mut values)?;
     fill_defaults(&mut values);
     require(&values)?;
@@ -65,6 +77,12 @@ impl Resolved {
     /// Where a value comes from.
     pub fn origin(&self, name: &str) -> Option<&Origin> {
         self.values.get(name).map(|(_, origin)| origin)
+    }
+
+    /// The settings whose names begin with `section`, in the order of the table.
+    pub fn of_section(&self, section: &str) -> impl Iterator<Item = (&'static Key, &Value, &Origin)> {
+        let inside = KEYS.iter().filter(move |key| key.name.starts_with(section));
+        inside.filter_map(|key| self.values.get(key.name).map(|(value, origin)| (key, value, origin)))
     }
 
     /// `config.toml`: every value, and after it where it came from.
@@ -94,6 +112,7 @@ impl std::fmt::Display for Origin {
         match self {
             Origin::Default => write!(f, "default"),
             Origin::DefaultOf(who) => write!(f, "default of {who}"),
+            Origin::Recipe(name) => write!(f, "recipe {name}"),
             Origin::File { path, line } => write!(f, "{path}, line {line}"),
             Origin::Variable(name) => write!(f, "{name}"),
             Origin::Flag(flag) => write!(f, "{flag}"),
@@ -109,6 +128,7 @@ fn spoken(key: &Key, origin: &Origin) -> String {
         Origin::Variable(name) => format!("`{name}`"),
         Origin::File { path, line } => format!("{path}, line {line}: `{}`", key.name),
         Origin::Set => format!("`--set {}`", key.name),
+        Origin::Recipe(name) => format!("recipe `{name}`: `{}`", key.name),
         Origin::Default | Origin::DefaultOf(_) => format!("`{}`", key.name),
     }
 }
@@ -121,6 +141,15 @@ fn insert(
 ) -> Result<()> {
     let value = value.map_err(|expectation| Failure::usage(format!("{} {expectation}", spoken(key, &origin))))?;
     values.insert(key.name, (value, origin));
+    Ok(())
+}
+
+fn read_recipe(recipe: &'static Recipe, values: &mut Values) -> Result<()> {
+    for (name, typed) in recipe.settings {
+        // OK because a test looks up every setting of every recipe.
+        let key = keys::find(name).expect("recipes name settings of the table");
+        insert(values, key, key.parse(typed), Origin::Recipe(recipe.name))?;
+    }
     Ok(())
 }
 
@@ -269,7 +298,7 @@ fn read_set(set: &[String], values: &mut Values) -> Result<()> {
 }
 
 /// The word that a setting has now, or its default.
-fn word<'a>(values: &'a Values, name: &str, default: &'a str) -> &'a str {
+pub fn word<'a>(values: &'a Values, name: &str, default: &'a str) -> &'a str {
     values.get(name).and_then(|(value, _)| value.as_str()).unwrap_or(default)
 }
 
@@ -281,16 +310,11 @@ fn drop_unused(values: &mut Values) -> Result<Vec<String>> {
     let schedule = word(values, "schedule.kind", "cosine").to_owned();
     let replaced = |name: &str| values.get(name).is_some_and(|(_, origin)| !matches!(origin, Origin::File { .. }));
     let chosen_here = [replaced("optimizer.name") || replaced("optimizer.inner"), replaced("schedule.kind")];
-    let base = if has_inner(&method) { &inner } else { &method };
+    let base = methods::rule(&method, Some(&inner));
     let mut warnings = Vec::new();
     for key in KEYS {
         let Some((_, origin)) = values.get(key.name) else { continue };
-        let used = match key.user {
-            User::Everybody => true,
-            User::Rules(names) => names.contains(&base.as_str()),
-            User::Methods(names) => names.contains(&method.as_str()),
-            User::Schedules(names) => names.contains(&schedule.as_str()),
-        };
+        let used = key.user.covers(&method, base, &schedule);
         let (what, chosen_here) = match key.user {
             User::Schedules(_) => (format!("the schedule `{schedule}`"), chosen_here[1]),
             _ if has_inner(&method) => (format!("`{method}` over `{inner}`"), chosen_here[0]),
@@ -308,7 +332,11 @@ fn drop_unused(values: &mut Values) -> Result<Vec<String>> {
             warnings.push(format!("{message}, and is left out"));
             values.remove(key.name);
         } else {
-            return Err(Failure::usage(message).with_help("leave it out, or choose a method that has it"));
+            let kind = if matches!(key.user, User::Schedules(_)) { "schedule" } else { "method" };
+            let users = text::alternatives(key.user.names());
+            return Err(
+                Failure::usage(message).with_help(format!("leave it out, or choose a {kind} that has it: {users}"))
+            );
         }
     }
     Ok(warnings)
@@ -318,12 +346,12 @@ fn fill_defaults(values: &mut Values) {
     let method = word(values, "optimizer.name", "fngd").to_owned();
     let inner = word(values, "optimizer.inner", "sgd").to_owned();
     let schedule = word(values, "schedule.kind", "cosine").to_owned();
-    let base = if has_inner(&method) { inner.clone() } else { method.clone() };
+    let base = methods::rule(&method, Some(&inner)).to_owned();
     if base == "shampoo" && word(values, "optimizer.graft", "sgd") == "adam" {
         let rate = Value::from(crate::settings::SHAMPOO_ADAM_LEARNING_RATE);
         values.entry("optimizer.lr").or_insert((rate, Origin::DefaultOf("shampoo with adam's graft".to_owned())));
     }
-    for (name, value) in crate::settings::method_defaults(&method, &base) {
+    for (name, value) in method_defaults(&method, &base) {
         values.entry(name).or_insert((value, Origin::DefaultOf(method.clone())));
     }
     for (name, value) in crate::settings::schedule_defaults(&schedule) {
@@ -390,4 +418,74 @@ fn assemble(values: &Values) -> Result<Settings> {
     table
         .try_into()
         .map_err(|error| Failure::new(crate::launcher::failure::Code::Internal, format!("settings: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::launcher::arguments::Cli;
+    use crate::launcher::keys::Form;
+    use clap::Parser;
+
+    fn of(set: &[String]) -> Result<Resolved> {
+        let global = Cli::parse_from(["fngd-cli", "doctor"]).global;
+        let usual = ["model=m.onnx", "data.spec=digits"].map(str::to_owned);
+        resolve(
+            &Train { set: usual.into_iter().chain(set.iter().cloned()).collect(), ..Train::default() },
+            &global,
+            &[],
+        )
+    }
+
+    /// Something that the setting may be.
+    fn sample(key: &Key) -> &'static str {
+        match &key.form {
+            Form::Choice(words) => words[0],
+            Form::Whole(..) => "7",
+            Form::Real(..) => "0.5",
+            Form::Switch => "true",
+            Form::Reals(..) => "0.5,0.5",
+            Form::Text | Form::Grammar(..) | Form::Words(..) => "never",
+        }
+    }
+
+    #[test]
+    fn a_knob_that_a_method_does_not_have_is_an_error_that_names_those_who_do() {
+        let keys = || KEYS.iter().filter(|key| key.name.starts_with("optimizer.") && key.name != "optimizer.name");
+        for method in methods::NAMES {
+            let rules: &[&str] = if has_inner(method) { methods::INNER } else { &[method] };
+            for (rule, key) in rules.iter().flat_map(|rule| keys().map(move |key| (rule, key))) {
+                let mut set = vec![format!("optimizer.name={method}"), format!("{}={}", key.name, sample(key))];
+                if has_inner(method) && key.name != "optimizer.inner" {
+                    set.push(format!("optimizer.inner={rule}"));
+                }
+                let found = of(&set);
+                if key.user.covers(method, rule, "cosine") {
+                    let found = found.unwrap_or_else(|failure| panic!("{set:?}: {failure:?}"));
+                    assert_eq!(found.origin(key.name), Some(&Origin::Set), "{set:?}");
+                    continue;
+                }
+                let Err(failure) = found else { panic!("{set:?} was taken") };
+                let who = if has_inner(method) { format!("`{method}` over `{rule}`") } else { format!("`{method}`") };
+                assert_eq!(failure.message, format!("`--set {}` is not used by {who}", key.name));
+                let users = text::alternatives(key.user.names());
+                assert_eq!(
+                    failure.help,
+                    Some(format!("leave it out, or choose a method that has it: {users}")),
+                    "{}",
+                    key.name
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn every_method_resolves_to_all_of_its_defaults() {
+        for method in methods::NAMES {
+            let resolved = of(&[format!("optimizer.name={method}")]).unwrap();
+            for (name, value) in method_defaults(method, methods::rule(method, None)) {
+                assert_eq!(resolved.values[name], (value, Origin::DefaultOf((*method).to_owned())), "{method}: {name}");
+            }
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! The directory of a run: made once, never overwritten, locked while somebody works in it.
 
-use crate::launcher::failure::{Failure, Result};
+use crate::launcher::failure::{Code, Failure, Result};
 use crate::launcher::{system, text};
 use crate::settings::Settings;
 use std::fs::{File, OpenOptions};
@@ -18,9 +18,14 @@ pub struct RunDirectory {
 impl RunDirectory {
     /// Makes a new one: `RUNS/NAME`, or `RUNS/DATE-TIME-MODEL-OPTIMIZER` with a number after it where that exists.
     pub fn create(settings: &Settings) -> Result<RunDirectory> {
-        let runs = &settings.train.runs_dir;
+        let default = default_name(settings);
+        RunDirectory::create_by(&settings.train.runs_dir, settings.train.name.as_deref(), &default)
+    }
+
+    /// The same for any folder of numbers: `RUNS/NAME`, or `RUNS/DATE-TIME-DEFAULT`.
+    pub fn create_by(runs: &Path, name: Option<&str>, default: &str) -> Result<RunDirectory> {
         std::fs::create_dir_all(runs).map_err(|error| unusable(runs, &error))?;
-        let path = match &settings.train.name {
+        let path = match name {
             Some(name) => {
                 let path = runs.join(name);
                 std::fs::create_dir(&path).map_err(|error| match error.kind() {
@@ -29,7 +34,10 @@ impl RunDirectory {
                 })?;
                 path
             }
-            None => create_numbered(runs, &default_name(settings))?,
+            None => {
+                let now = jiff::ZonedDateTime::now().strftime("%Y%m%d-%H%M%S").to_string();
+                create_numbered(runs, &format!("{now}-{default}"))?
+            }
         };
         let opened = lock(&path).and_then(|lock| {
             let directory = RunDirectory { lock, path: path.clone() };
@@ -57,10 +65,17 @@ impl RunDirectory {
 
     /// Opens the directory of an earlier run.
     pub fn open(path: &Path) -> Result<RunDirectory> {
-        if !path.join("config.toml").is_file() {
+        RunDirectory::open_by(path, "config.toml", "a run directory").map_err(|failure| {
+            let help = "runs are made by `fngd-cli train`, in the folder `runs`; the newest is runs/latest";
+            if failure.code == Code::Usage { failure.with_help(help) } else { failure }
+        })
+    }
+
+    /// Opens a folder that has the file `mark`, as `what` has.
+    pub fn open_by(path: &Path, mark: &str, what: &str) -> Result<RunDirectory> {
+        if !path.join(mark).is_file() {
             let shown = text::name(&path.display().to_string());
-            return Err(Failure::usage(format!("{shown} is not a run directory: it has no config.toml"))
-                .with_help("runs are made by `fngd-cli train`, in the folder `runs`; the newest is runs/latest"));
+            return Err(Failure::usage(format!("{shown} is not {what}: it has no {mark}")));
         }
         // `runs/latest` becomes the run itself, so that what is printed stays true after the next run.
         let path = match path.read_link() {
@@ -128,10 +143,9 @@ pub fn write_whole(target: &Path, content: &[u8]) -> std::io::Result<()> {
 }
 
 fn default_name(settings: &Settings) -> String {
-    let now = jiff::ZonedDateTime::now();
     let stem = settings.model.file_stem().unwrap_or_default().to_string_lossy();
     let model: String = stem.chars().filter(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '.')).take(60).collect();
-    format!("{}-{model}-{}", now.strftime("%Y%m%d-%H%M%S"), settings.optimizer.name)
+    format!("{model}-{}", settings.optimizer.name)
 }
 
 fn create_numbered(runs: &Path, name: &str) -> Result<PathBuf> {

@@ -5,6 +5,7 @@ use super::{
     Batch, GradientSource, GroupedParameter, LayerReport, Optimizer, PhaseTime, StepOptions, StepReport, UpdateRule,
 };
 use crate::state::TensorMap;
+use crate::timeline::{self, Phase};
 use crate::{Error, Parameter, Result, tap};
 use std::collections::HashSet;
 use std::ops::AddAssign;
@@ -110,10 +111,12 @@ impl Optimizer for Composed {
             self.source.discard()?;
         } else {
             let start = Instant::now();
+            let span = timeline::enter(Phase::Precondition);
             if let Err(error) = self.source.finish(learning_rate, &mut report) {
                 self.clear_gradients()?;
                 return Err(error);
             }
+            drop(span);
             finishing = start.elapsed();
             self.rule.update(&self.parameters, learning_rate)?;
             let failures = self.rule.failures();

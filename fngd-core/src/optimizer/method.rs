@@ -2,8 +2,8 @@
 
 use super::preconditioned::refuse_attached;
 use super::{
-    AdamwConfig, Composed, EvaConfig, GradientSource, Groups, HyloConfig, KfacConfig, MuonConfig, Optimizer,
-    PlainGradient, PreconditionedGradient, SgdConfig, ShampooConfig, SkfacConfig, SoapConfig, StepOptions,
+    AdamwConfig, Composed, EvaConfig, GradientSource, Groups, HyloConfig, KfacConfig, MbfConfig, MuonConfig, Optimizer,
+    PlainGradient, PreconditionedGradient, SengConfig, SgdConfig, ShampooConfig, SkfacConfig, SoapConfig, StepOptions,
     TengradConfig, UpdateRule,
 };
 use crate::{FngdConfig, Result};
@@ -57,6 +57,20 @@ pub enum Method {
         /// What applies the direction.
         inner: Inner,
     },
+    /// The empirical Fisher matrix in small blocks.
+    Mbf {
+        /// How blocks are kept.
+        config: MbfConfig,
+        /// What applies the direction.
+        inner: Inner,
+    },
+    /// Natural gradients from samples' gradients of low rank, sketched.
+    Seng {
+        /// How much is left out, and how long a batch stands.
+        config: SengConfig,
+        /// What applies the direction.
+        inner: Inner,
+    },
     /// Exact natural gradients with a Gram matrix that is kept.
     Tengrad {
         /// How long a Gram matrix is kept.
@@ -102,6 +116,8 @@ impl Method {
             | Self::Eva { inner, .. }
             | Self::Skfac { inner, .. }
             | Self::Hylo { inner, .. }
+            | Self::Mbf { inner, .. }
+            | Self::Seng { inner, .. }
             | Self::Tengrad { inner, .. } => *inner,
         }
     }
@@ -122,6 +138,8 @@ impl Method {
             Self::Eva { config, .. } => Self::Eva { config, inner },
             Self::Skfac { config, .. } => Self::Skfac { config, inner },
             Self::Hylo { config, .. } => Self::Hylo { config, inner },
+            Self::Mbf { config, .. } => Self::Mbf { config, inner },
+            Self::Seng { config, .. } => Self::Seng { config, inner },
             Self::Tengrad { config, .. } => Self::Tengrad { config, inner },
         }
     }
@@ -153,6 +171,8 @@ pub fn build(
         Method::Eva { config, inner } => (Box::new(config.build(inventory.layers)?), *inner),
         Method::Skfac { config, inner } => (Box::new(config.build(inventory.layers)?), *inner),
         Method::Hylo { config, inner } => (Box::new(config.build(inventory.layers)?), *inner),
+        Method::Mbf { config, inner } => (Box::new(config.build(inventory.layers)?), *inner),
+        Method::Seng { config, inner } => (Box::new(config.build(inventory.layers)?), *inner),
         Method::Tengrad { config, inner } => (Box::new(config.build(inventory.layers)?), *inner),
     };
     let parameters = groups.assign(&inventory.parameters)?;

@@ -27,7 +27,8 @@ pub use composed::Composed;
 pub use gradient::{BackwardReport, GradientSource, PlainGradient};
 pub use groups::{GroupedParameter, Groups, Members};
 pub use layerwise::{
-    EvaConfig, Form, HyloConfig, KfacConfig, KfacInverse, LayerwiseGradient, SkfacConfig, TengradConfig,
+    EvaConfig, Form, HyloConfig, HyloRows, KfacConfig, KfacInverse, LayerwiseGradient, MbfConfig, SengConfig,
+    SkfacConfig, TengradConfig,
 };
 pub use method::{Inner, Method, build};
 pub use muon::{Muon, MuonConfig, MuonPrecision, MuonScale, MuonScope};
@@ -121,17 +122,22 @@ pub struct StepReport {
     pub gradient_norm: Option<f64>,
     /// True if the gradient held NaN or infinity: the parameters are unchanged.
     pub skipped: bool,
-    /// Layers whose weights were solved for in this step.
+    /// Layers whose weights were solved for in this step; with the methods that keep a curvature, layers whose factors were made
+    /// anew.
     pub solved: usize,
-    /// Layers whose weights came from the bank.
+    /// Layers whose weights came from the bank, or whose factors are those of an earlier step.
     pub recalled: usize,
-    /// Layers that trained with w = 1 because the bank has nothing for this slot, or their batch axis is not known.
+    /// Layers that trained with w = 1 because the bank has nothing for this slot, or with the plain gradient because there are no
+    /// factors yet; in either case those too whose batch axis is not known.
     pub unknown: usize,
     /// Layers whose solve failed (dead or non-finite Gram matrix) and that trained with w = 1; with the methods that keep a
     /// curvature, layers that kept their previous one because it could not be factorised in float64 either.
     pub fallbacks: usize,
     /// Factorisations that failed in the layer's own kind and succeeded in float64.
     pub retried: usize,
+    /// Name of the first layer that [`fallbacks`](Self::fallbacks) or [`retried`](Self::retried) counts, where a curvature is
+    /// kept of it; empty otherwise.
+    pub trouble: String,
     /// Time spent in backward (all of it), and within it in the parts that FNGD adds; then in the update.
     pub time: PhaseTime,
 }

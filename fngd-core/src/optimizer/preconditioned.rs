@@ -35,6 +35,24 @@ impl PreconditionedGradient {
         let preconditioner = Preconditioner::attach(&layers, config);
         Ok(Self { layers, preconditioner })
     }
+
+    /// Keeps the Gram matrix of every layer that is solved for, until the next micro-batch begins. Costs B² numbers a layer.
+    ///
+    /// # Errors
+    /// [`is_state`](crate::Error::is_state) after a panic in an earlier pass.
+    pub fn keep_grams(&mut self) -> Result<()> {
+        lock(&self.preconditioner)?.keep_grams();
+        Ok(())
+    }
+
+    /// K = UᵀU of the latest micro-batch, `[B, B]`, by the layer's name, for those layers that were solved for; U has the gradient
+    /// of each sample's loss as a column. Empty without [`keep_grams`](Self::keep_grams).
+    ///
+    /// # Errors
+    /// [`is_state`](crate::Error::is_state) after a panic in an earlier pass.
+    pub fn grams(&self) -> Result<Vec<(String, Tensor)>> {
+        lock(&self.preconditioner)?.grams()
+    }
 }
 
 impl GradientSource for PreconditionedGradient {

@@ -6,6 +6,7 @@ use crate::factors::{WeightLayout, bias_contributions};
 use crate::gram::{self, GramMethod};
 use crate::layer::Geometry;
 use crate::tap::ParameterGrads;
+use crate::timeline::{self, Phase};
 use crate::weighting::Use;
 use std::time::{Duration, Instant};
 use tch::Tensor;
@@ -69,6 +70,7 @@ impl Pending {
         match self.kept {
             Kept::Contributions { flat, layout } => {
                 let start = Instant::now();
+                let _span = timeline::enter(Phase::Precondition);
                 let sum = flat.f_transpose(0, 1)?.f_mv(&coefficients.f_to_kind(flat.kind())?)?;
                 // The parameter's own memory format, so that the update reads both alike.
                 let mut weight_grad = facts.weight.f_detach()?.f_empty_like()?;

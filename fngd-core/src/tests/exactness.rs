@@ -2,7 +2,7 @@
 
 use super::networks::{Network, announce, batch, flat, fngd, forget_batch_axis, sgd, train};
 use super::reference::{self, assert_close};
-use crate::optimizer::{self, Groups, Method, StepOptions};
+use crate::optimizer::{self, GradientSource, Groups, Method, PreconditionedGradient, StepOptions};
 use crate::{Ablation, Fisher, FngdConfig, Refresh, Share};
 use tch::{Kind, Tensor};
 
@@ -193,4 +193,42 @@ fn accumulation_leaves_the_reported_damping_alone() {
         optimizer.layers().unwrap()[0].damping.unwrap()
     };
     assert!((damping(4) / damping(1) - 1.0).abs() < 1e-9);
+}
+
+#[test]
+fn kept_gram_matrices_equal_their_definition_and_change_nothing() {
+    for (accumulation, share) in [(1, Share::None), (4, Share::Slot)] {
+        let network = Network::new(1, Kind::Double);
+        let config = FngdConfig { share, ..Default::default() };
+        let mut source = PreconditionedGradient::build(network.layers.clone(), config).unwrap();
+        let (images, labels) = batch(0, SIZE, Kind::Double);
+        let pass = |source: &mut PreconditionedGradient, epoch| {
+            source.begin(&announce(epoch, 0, SIZE)).unwrap();
+            source.backward(&network.loss(&images, &labels), accumulation).unwrap();
+            let parameters = network.parameters();
+            let grads: Vec<Tensor> = parameters.iter().map(|parameter| parameter.grad().copy()).collect();
+            parameters.into_iter().for_each(|mut parameter| parameter.zero_grad());
+            grads
+        };
+        let plain = pass(&mut source, 0);
+        assert!(source.grams().unwrap().is_empty(), "nobody asked for them");
+        source.keep_grams().unwrap();
+        assert_eq!(pass(&mut source, 0), plain);
+
+        let untapped = Network::new(1, Kind::Double);
+        // Contributions to the gradient of the mean are 1/B of the samples' own gradients.
+        let mut rows =
+            contributions(&untapped, &images, &labels).into_iter().map(|contribution| contribution * SIZE as f64);
+        let found = source.grams().unwrap();
+        assert_eq!(found.len(), network.layers.len());
+        for (layer, (name, gram)) in network.layers.iter().zip(found) {
+            assert_eq!(layer.name(), name);
+            let weight = rows.next().unwrap();
+            let bias = layer.bias().map(|_| rows.next().unwrap());
+            assert_close(&gram, &reference::gram(&(weight, bias)), 1e-10, &name);
+        }
+        pass(&mut source, 1);
+        let solved = if share == Share::None { network.layers.len() } else { 0 };
+        assert_eq!(source.grams().unwrap().len(), solved, "recalled weights have no Gram matrix");
+    }
 }

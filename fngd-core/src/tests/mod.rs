@@ -5,4 +5,5 @@ mod formulas;
 pub(crate) mod networks;
 mod options;
 pub(crate) mod problems;
+mod recording;
 pub(crate) mod reference;

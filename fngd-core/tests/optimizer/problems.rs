@@ -1,9 +1,9 @@
 //! Small models to train, and ways to compare what came of them.
 
 use fngd_core::optimizer::{
-    AdamwConfig, Batch, EvaConfig, Form, Graft, Groups, HyloConfig, Inner, KfacConfig, KfacInverse, Method, MuonConfig,
-    MuonScope, Optimizer, SgdConfig, ShampooConfig, SkfacConfig, SoapConfig, StepOptions, StepReport, TengradConfig,
-    build,
+    AdamwConfig, Batch, EvaConfig, Form, Graft, Groups, HyloConfig, HyloRows, Inner, KfacConfig, KfacInverse,
+    MbfConfig, Method, MuonConfig, MuonScope, Optimizer, SengConfig, SgdConfig, ShampooConfig, SkfacConfig, SoapConfig,
+    StepOptions, StepReport, TengradConfig, build,
 };
 use fngd_core::random::Stream;
 use fngd_core::{FngdConfig, FngdModule, Layer, Parameter, Path, Result, Role, Share, Visitor};
@@ -164,6 +164,12 @@ pub fn layerwise() -> Vec<(&'static str, Method, f64)> {
     let inner = Inner::default();
     let kfac = |config| Method::Kfac { config, inner };
     let eva = |config| Method::Eva { config, inner };
+    let hylo = |rows| Method::Hylo { config: HyloConfig { rows, refresh_every_steps: 3, ..Default::default() }, inner };
+    let mbf = |statistics_every_steps, refresh_every_steps| Method::Mbf {
+        config: MbfConfig { statistics_every_steps, refresh_every_steps, ..Default::default() },
+        inner,
+    };
+    let seng = |config| Method::Seng { config: SengConfig { refresh_every_steps: 3, ..config }, inner };
     let often = KfacConfig { statistics_every_steps: 2, refresh_every_steps: 3, ..Default::default() };
     vec![
         ("kfac", kfac(KfacConfig::default()), 0.05),
@@ -177,7 +183,12 @@ pub fn layerwise() -> Vec<(&'static str, Method, f64)> {
             Method::Tengrad { config: TengradConfig { refresh_every_steps: 3, ..Default::default() }, inner },
             0.05,
         ),
-        ("hylo", Method::Hylo { config: HyloConfig { refresh_every_steps: 3, ..Default::default() }, inner }, 0.05),
+        ("hylo", hylo(HyloRows::ImportanceSampling), 0.05),
+        ("hylo by decomposition", hylo(HyloRows::Interpolative), 0.05),
+        ("mbf", mbf(1, 1), 0.05),
+        ("mbf in turns", mbf(2, 3), 0.05),
+        ("seng", seng(SengConfig::default()), 0.5),
+        ("seng sketched", seng(SengConfig { sketch_size: 3, damping: 0.5, ..Default::default() }), 0.1),
         ("eva as published", eva(EvaConfig { form: Form::Published, ..Default::default() }), 0.05),
     ]
 }

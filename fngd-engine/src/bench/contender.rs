@@ -1,6 +1,6 @@
 //! One method, and the times of its steps, each kind of step by itself.
 
-use super::period::Period;
+use super::period::{self, Kind};
 use super::statistics::{Ratios, Summary, median};
 use super::trainee::{Trainee, method_of};
 use crate::failure::Result;
@@ -19,14 +19,15 @@ pub struct Contender {
     pub ordinary: Times,
     /// Steps of the first epoch, which form and solve Gram matrices. Of FNGD only.
     pub first_epoch: Option<Times>,
-    pub refresh: Option<Refresh>,
+    /// Steps that do more than ordinary ones, by methods that do nothing else; the rarest last.
+    pub refreshes: Vec<Refresh>,
 }
 
-/// The steps of a method that refreshes now and then, by one that always does.
+/// A kind of step that comes now and then.
 pub struct Refresh {
     trainee: Trainee,
     pub times: Times,
-    /// One step in so many refreshes.
+    /// One step in so many.
     pub every: u64,
 }
 
@@ -43,15 +44,15 @@ impl Contender {
         let method = method_of(name)?;
         let has_first_epoch = matches!(&method, Method::Fngd { config, .. } if config.share != Share::None);
         let build = |method: &Method| Trainee::build(name, method, job, device);
-        let (trainee, refresh) = match Period::of(&method) {
-            None => (build(&method)?, None),
-            Some(Period { ordinary, refresh, every }) => {
-                let refresh = Refresh { trainee: build(&refresh)?, times: Times::default(), every };
-                (build(&ordinary)?, Some(refresh))
-            }
+        let mut kinds = period::kinds(&method).into_iter();
+        // A method has ordinary steps at least.
+        let trainee = build(&kinds.next().map_or(method, |kind| kind.method))?;
+        let refresh = |Kind { method, every }: Kind| -> Result<Refresh> {
+            Ok(Refresh { trainee: build(&method)?, times: Times::default(), every })
         };
+        let refreshes = kinds.map(refresh).collect::<Result<_>>()?;
         let first_epoch = has_first_epoch.then(Times::default);
-        Ok(Self { name: name.to_owned(), trainee, ordinary: Times::default(), first_epoch, refresh })
+        Ok(Self { name: name.to_owned(), trainee, ordinary: Times::default(), first_epoch, refreshes })
     }
 
     /// Steps that are not timed: kernels are chosen, memory is taken, the bank is filled.
@@ -60,7 +61,7 @@ impl Contender {
         let first = if self.first_epoch.is_some() { steps } else { 1 };
         self.trainee.block(0, first)?;
         self.trainee.block(1, steps.min(3))?;
-        if let Some(refresh) = &mut self.refresh {
+        for refresh in &mut self.refreshes {
             refresh.trainee.block(0, 1)?;
         }
         Ok(())
@@ -72,7 +73,7 @@ impl Contender {
         if let Some(first_epoch) = &mut self.first_epoch {
             first_epoch.add(self.trainee.block(0, steps)?);
         }
-        if let Some(Refresh { trainee, times, .. }) = &mut self.refresh {
+        for Refresh { trainee, times, .. } in &mut self.refreshes {
             times.add(trainee.block(1, steps.div_ceil(2))?);
         }
         Ok(())
@@ -80,16 +81,19 @@ impl Contender {
 
     /// Steps timed so far.
     pub fn steps(&self) -> usize {
-        let refresh = self.refresh.as_ref().map(|refresh| &refresh.times);
-        [Some(&self.ordinary), self.first_epoch.as_ref(), refresh].into_iter().flatten().map(Times::steps).sum()
+        let kinds = [Some(&self.ordinary), self.first_epoch.as_ref()].into_iter().flatten();
+        kinds.chain(self.refreshes.iter().map(|refresh| &refresh.times)).map(Times::steps).sum()
     }
 
-    /// Seconds of a step on average, by round: from the medians of ordinary steps and of those that refresh, which come once in so many.
+    /// Seconds of a step on average, by round: from the median of each kind of step, and how often it comes.
     pub fn means(&self) -> Vec<f64> {
-        let ordinary = self.ordinary.medians();
-        let Some(refresh) = &self.refresh else { return ordinary };
-        let pairs = ordinary.into_iter().zip(refresh.times.medians());
-        pairs.map(|(ordinary, more)| Period::mean(refresh.every, ordinary, more)).collect()
+        let mut by_round: Vec<_> = self.ordinary.medians().into_iter().map(|median| vec![(1, median)]).collect();
+        for refresh in &self.refreshes {
+            for (round, median) in by_round.iter_mut().zip(refresh.times.medians()) {
+                round.push((refresh.every, median));
+            }
+        }
+        by_round.iter().map(|kinds| period::mean(kinds)).collect()
     }
 }
 

@@ -15,6 +15,7 @@ use contender::{Contender, Times};
 use fngd_cli::protocol::{BenchStep, Event, Status};
 use serde_json::{Value, json};
 use statistics::{Ratios, median};
+pub use trainee::labels;
 
 /// Runs the benchmark and reports it. With no rounds, measures the memory of one optimizer in this process.
 pub fn run(context: &Context, job: &BenchStep) -> Result<Status> {
@@ -95,10 +96,11 @@ fn row(contender: &Contender, reference: &Contender, job: &BenchStep) -> Result<
         "paper_ratio": paper::ratio(&job.model, &contender.name),
         "steady": steady,
     });
-    if let Some(refresh) = &contender.refresh {
+    let kinds = contender.refreshes.iter().rev().zip(["refresh", "statistics"]);
+    for (refresh, name) in kinds {
         let (step, ratio, times) = described(&refresh.times)?;
-        (row["refresh_ms"], row["refresh_ratio"]) = (step.into(), ratio.into());
-        (row["refresh_every"], row["refresh"]) = (refresh.every.into(), times);
+        (row[format!("{name}_ms")], row[format!("{name}_ratio")]) = (step.into(), ratio.into());
+        (row[format!("{name}_every")], row[name]) = (refresh.every.into(), times);
     }
     if let Some(first_epoch) = &contender.first_epoch {
         let (step, ratio, times) = described(first_epoch)?;

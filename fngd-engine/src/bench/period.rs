@@ -2,60 +2,76 @@
 
 use fngd_core::optimizer::Method;
 
-/// A method taken apart into two: one that never refreshes after its first step, and one that always does.
-pub struct Period {
-    pub ordinary: Method,
-    pub refresh: Method,
-    /// One step in so many refreshes.
+/// A method whose every step does what one step in `every` does.
+pub struct Kind {
+    pub method: Method,
     pub every: u64,
 }
 
 /// More steps than a benchmark makes.
 const NEVER: u64 = 1 << 40;
 
-impl Period {
-    /// `None` for a method whose steps are all alike.
-    pub fn of(method: &Method) -> Option<Self> {
-        let every = periods(&mut method.clone()).into_iter().map(|period| *period).max()?;
-        let with = |steps: u64| {
-            let mut method = method.clone();
-            periods(&mut method).into_iter().for_each(|period| *period = steps);
-            method
-        };
-        Some(Self { ordinary: with(NEVER), refresh: with(1), every })
-    }
-
-    /// Mean of a step, from that of either kind: ((n − 1)·ordinary + refresh) / n.
-    pub fn mean(every: u64, ordinary: f64, refresh: f64) -> f64 {
-        ordinary + (refresh - ordinary) / every as f64
-    }
+/// The kinds of step that `method` has, from the ordinary one to the rarest, which does the most.
+pub fn kinds(method: &Method) -> Vec<Kind> {
+    let mut every: Vec<u64> = periods(&mut method.clone()).into_iter().map(|period| *period).collect();
+    every.push(1);
+    every.sort_unstable();
+    every.dedup();
+    let kind = |every: u64| {
+        let mut method = method.clone();
+        periods(&mut method).into_iter().for_each(|period| *period = if *period <= every { 1 } else { NEVER });
+        Kind { method, every }
+    };
+    every.into_iter().map(kind).collect()
 }
 
-/// What decides which steps refresh. Where there are two, they are equal by default.
+/// Mean time of a step, from the period and the time of each of [`kinds`]: each comes once in its period, less the times that the
+/// next one comes in its place. With two, ((n − 1)·ordinary + refresh) / n.
+pub fn mean(kinds: &[(u64, f64)]) -> f64 {
+    let next = kinds.iter().skip(1).map(|(every, _)| 1.0 / *every as f64).chain([0.0]);
+    kinds.iter().zip(next).map(|((every, time), next)| time * (1.0 / *every as f64 - next)).sum()
+}
+
+/// What decides which steps do more.
 fn periods(method: &mut Method) -> Vec<&mut u64> {
     match method {
-        Method::Kfac { config, .. } => vec![&mut config.refresh_every_steps],
+        Method::Kfac { config, .. } => vec![&mut config.statistics_every_steps, &mut config.refresh_every_steps],
+        Method::Mbf { config, .. } => vec![&mut config.statistics_every_steps, &mut config.refresh_every_steps],
+        Method::Eva { config, .. } => vec![&mut config.statistics_every_steps],
         Method::Skfac { config, .. } => vec![&mut config.refresh_every_steps],
         Method::Tengrad { config, .. } => vec![&mut config.refresh_every_steps],
         Method::Hylo { config, .. } => vec![&mut config.refresh_every_steps],
+        Method::Seng { config, .. } => vec![&mut config.refresh_every_steps],
         Method::Shampoo(config) => vec![&mut config.statistics_every_steps, &mut config.roots_every_steps],
         Method::Soap(config) => vec![&mut config.basis_every_steps],
-        Method::Sgd(_) | Method::Adamw(_) | Method::Muon(_) | Method::Fngd { .. } | Method::Eva { .. } => Vec::new(),
+        Method::Sgd(_) | Method::Adamw(_) | Method::Muon(_) | Method::Fngd { .. } => Vec::new(),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fngd_core::optimizer::{SgdConfig, ShampooConfig};
+    use fngd_core::optimizer::{Inner, MbfConfig, SgdConfig, ShampooConfig};
 
     #[test]
-    fn both_kinds_of_step_make_the_mean() {
-        assert!(Period::of(&Method::Sgd(SgdConfig::default())).is_none());
-        let period = Period::of(&Method::Shampoo(ShampooConfig::default())).unwrap();
-        assert_eq!(period.every, 10);
-        let Method::Shampoo(refresh) = period.refresh else { panic!("another method") };
-        assert_eq!((refresh.statistics_every_steps, refresh.roots_every_steps), (1, 1));
-        assert_eq!(Period::mean(10, 2.0, 12.0), 3.0);
+    fn a_method_is_taken_apart_by_its_periods() {
+        assert_eq!(kinds(&Method::Sgd(SgdConfig::default())).len(), 1);
+        let found = kinds(&Method::Shampoo(ShampooConfig::default()));
+        assert_eq!(found.iter().map(|kind| kind.every).collect::<Vec<_>>(), [1, 10]);
+        let config = MbfConfig { statistics_every_steps: 10, refresh_every_steps: 100, ..MbfConfig::default() };
+        let found = kinds(&Method::Mbf { config, inner: Inner::Sgd(SgdConfig::default()) });
+        let found = found.iter().map(|kind| match &kind.method {
+            Method::Mbf { config, .. } => (kind.every, config.statistics_every_steps, config.refresh_every_steps),
+            _ => panic!("another method"),
+        });
+        assert_eq!(found.collect::<Vec<_>>(), [(1, NEVER, NEVER), (10, 1, NEVER), (100, 1, 1)]);
+    }
+
+    #[test]
+    fn kinds_of_step_make_the_mean() {
+        assert_eq!(mean(&[(1, 2.0)]), 2.0);
+        assert!((mean(&[(1, 2.0), (10, 12.0)]) - 3.0).abs() < 1e-12);
+        // 90 of 100 steps, 9, and 1.
+        assert!((mean(&[(1, 1.0), (10, 2.0), (100, 12.0)]) - 1.2).abs() < 1e-12);
     }
 }

@@ -7,6 +7,7 @@ use crate::network::Network;
 use crate::onnx_network::OnnxNetwork;
 use crate::timing::{Phases, timed};
 use crate::{device, method};
+use fngd_cli::methods;
 use fngd_cli::protocol::BenchStep;
 use fngd_cli::settings::OptimizerSettings;
 use fngd_core::optimizer::{self, Batch, Method, Optimizer, StepOptions};
@@ -17,18 +18,15 @@ use tch::{Device, Kind, Tensor};
 /// Small, so that training on noise for many steps stays finite; the time of a step does not depend on it.
 const LEARNING_RATE: f64 = 1e-3;
 
-/// A method by the name that the benchmark knows it by: a method, over SGD if it has an inner rule, or `fngd-adamw` or `fngd-muon`.
+/// A method by the name that the benchmark knows it by: a method, over SGD if it has an inner rule, or one with its inner rule, such as
+/// `fngd-muon`.
 pub fn method_of(name: &str) -> Result<Method> {
     method::method(&settings_of(name), 0)
 }
 
 fn settings_of(name: &str) -> OptimizerSettings {
-    let (optimizer, inner) = match name {
-        "fngd-adamw" => ("fngd", Some("adamw".to_owned())),
-        "fngd-muon" => ("fngd", Some("muon".to_owned())),
-        other => (other, None),
-    };
-    OptimizerSettings { name: optimizer.to_owned(), inner, ..OptimizerSettings::default() }
+    let (optimizer, inner) = methods::split(name).unwrap_or((name, None));
+    OptimizerSettings { name: optimizer.to_owned(), inner: inner.map(str::to_owned), ..OptimizerSettings::default() }
 }
 
 /// One optimizer and its network, at work on inputs made up for the model.
@@ -53,7 +51,7 @@ impl Trainee {
         // As training gets them, so that no step pays for it.
         let lay_out = |input: &Tensor| if job.channels_last { channels_last(input) } else { Ok(input.shallow_clone()) };
         let inputs = inputs.iter().map(lay_out).collect::<fngd_core::Result<Vec<_>>>()?;
-        let labels = labels(&mut network, &inputs, device)?;
+        let labels = labels(&network, &inputs, device)?;
         let groups = method::groups(&settings_of(name));
         let optimizer = optimizer::build(&network, method, &groups, &StepOptions::default())?;
         Ok(Self { name: name.to_owned(), network, optimizer, inputs, labels, device })
@@ -89,7 +87,7 @@ impl Trainee {
 }
 
 /// Random classes for whatever the model answers with: `[B]`, or `[B, T]` for a sequence.
-fn labels(network: &mut OnnxNetwork, inputs: &[Tensor], device: Device) -> Result<Tensor> {
+pub fn labels(network: &OnnxNetwork, inputs: &[Tensor], device: Device) -> Result<Tensor> {
     let _no_grad = tch::no_grad_guard();
     let size = network.module.logits(inputs)?.size();
     let (classes, rows) = size.split_last().ok_or_else(|| Failure::model("the model answers with a scalar"))?;

@@ -4,29 +4,24 @@ use super::engine;
 use crate::launcher::arguments::{BenchStep, Global};
 use crate::launcher::failure::{Code, Failure, Result};
 use crate::launcher::{front, model, print_line, text};
+use crate::methods;
 use crate::protocol::{self, Event, Job};
 use serde_json::Value;
-
-/// The methods of `--optimizers all`.
-const ALL: [&str; 12] =
-    ["sgd", "adamw", "fngd", "ngd", "kfac", "shampoo", "eva", "skfac", "tengrad", "hylo", "muon", "soap"];
-/// FNGD over another inner rule.
-const COMBINED: [&str; 2] = ["fngd-adamw", "fngd-muon"];
 
 pub fn run(arguments: &BenchStep, global: &Global) -> Result<u8> {
     model::open(&arguments.model, &Default::default(), None)?;
     let all = arguments.optimizers == ["all"];
-    let optimizers: Vec<String> =
-        if all { ALL.iter().map(|name| (*name).to_owned()).collect() } else { arguments.optimizers.clone() };
-    let known = [&ALL[..], &COMBINED].concat();
+    let optimizers = if all { every_method() } else { arguments.optimizers.clone() };
     for name in &optimizers {
-        if !known.contains(&name.as_str()) {
+        if methods::split(name).is_none() {
+            let inner = text::alternatives(methods::INNER);
             let message = format!(
                 "`--optimizers` must be all or name {}, found `{}`",
-                text::alternatives(&known),
+                text::alternatives(methods::NAMES),
                 text::name(name)
             );
-            return Err(Failure::usage(message));
+            return Err(Failure::usage(message)
+                .with_help(format!("`fngd-muon` is `fngd` over the inner rule `muon`; others are {inner}")));
         }
     }
     let job = Job::BenchStep(protocol::BenchStep {
@@ -65,6 +60,12 @@ pub fn run(arguments: &BenchStep, global: &Global) -> Result<u8> {
     Ok(0)
 }
 
+/// SGD first: ratios are to the first.
+fn every_method() -> Vec<String> {
+    let others = methods::NAMES.iter().filter(|name| **name != "sgd");
+    std::iter::once(&"sgd").chain(others).map(|name| (*name).to_owned()).collect()
+}
+
 /// `NAME=SIZE`.
 pub fn dimension(typed: &str) -> Result<(String, i64)> {
     let parsed = typed.split_once('=').and_then(|(name, size)| Some((name.to_owned(), size.parse().ok()?)));
@@ -75,9 +76,12 @@ pub fn dimension(typed: &str) -> Result<(String, i64)> {
 }
 
 /// Heading, field and decimals of each column. Ratios are to the first optimizer.
-const COLUMNS: [(&str, &str, usize); 13] = [
+const COLUMNS: [(&str, &str, usize); 15] = [
     ("step ms", "step_ms", 2),
     ("ratio", "ratio", 3),
+    // Between two refreshes, some methods observe at some steps only.
+    ("observe ms", "statistics_ms", 2),
+    ("every", "statistics_every", 0),
     ("refresh ms", "refresh_ms", 2),
     ("every", "refresh_every", 0),
     ("mean ms", "mean_ms", 2),
@@ -99,7 +103,7 @@ fn has(rows: &[Value], field: &str) -> bool {
 fn notes(rows: &[Value]) -> Vec<String> {
     let mut notes = Vec::new();
     if has(rows, "refresh_ms") {
-        notes.push("  mean = ((every - 1) * step + refresh) / every, medians of each round".to_owned());
+        notes.push("  mean = step, observe and refresh, each as often as it comes: ((n - 1) * step + refresh) / n, from medians of each round".to_owned());
     }
     if has(rows, "paper_ratio") {
         notes.push("  paper = time of an epoch / SGD-m's, arXiv 2403.03473, Table III, on other hardware".to_owned());

@@ -1,9 +1,10 @@
 //! `export`: a run's checkpoint as an ONNX file.
 
-use super::train::{check_exports, check_json, describe_export, one_document, wrong};
+use super::train::one_document;
 use super::{checkpoint_of, engine, is_run, settings_of};
 use crate::launcher::arguments::{Export, Global};
 use crate::launcher::download::data_source;
+use crate::launcher::export_check::{check_exports, check_json, describe_export, wrong};
 use crate::launcher::failure::{Failure, Result};
 use crate::launcher::recorder::Recorder;
 use crate::launcher::run_directory::RunDirectory;

@@ -2,9 +2,9 @@
 
 use crate::launcher::arguments::{Global, Inspect};
 use crate::launcher::failure::{Failure, Result};
-use crate::launcher::model::{self, KEEPS_A_BATCH, METHODS, Totals, describe, role};
+use crate::launcher::model::{self, Totals, describe, role};
 use crate::launcher::{front, print_line, text};
-use crate::settings::has_inner;
+use crate::methods::{self, has_inner};
 use crate::state_memory;
 use fngd_onnx::analysis::ParameterRole;
 use fngd_onnx::{OnnxModel, ParameterRow, Repair};
@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 
 pub fn run(arguments: &Inspect, global: &Global) -> Result<u8> {
     let method = arguments.optimizer.as_str();
-    if !METHODS.contains(&method) {
-        let wanted = text::alternatives(&METHODS);
+    if methods::find(method).is_none() {
+        let wanted = text::alternatives(methods::NAMES);
         return Err(Failure::usage(format!("`--optimizer` must be {wanted}, found `{}`", text::name(method))));
     }
     let model = model::open(&arguments.model, &model::import(&arguments.import)?, None)?;
@@ -112,13 +112,6 @@ fn rows(model: &OnnxModel, method: &str) {
 
 fn totals(model: &OnnxModel, method: &str, all: bool) {
     let totals = Totals::of(model);
-    let state = |method: &str| match totals.state_bytes(model, method) {
-        (fixed, _) if KEEPS_A_BATCH.contains(&method) => {
-            format!("{} and what is kept of one batch", text::bytes(fixed))
-        }
-        (fixed, 0) => text::bytes(fixed),
-        (fixed, per_sample) => format!("{} and {per_sample} B for each training sample", text::bytes(fixed)),
-    };
     print_line("");
     if has_inner(method) {
         print_line(&format!(
@@ -131,11 +124,29 @@ fn totals(model: &OnnxModel, method: &str, all: bool) {
             print_line(&format!("  {layers} {noun} not: {}.", text::name(reason)));
         }
     }
-    let others: Vec<String> =
-        METHODS.iter().filter(|other| **other != method).map(|other| format!("{other}: {}", state(other))).collect();
-    print_line(&format!("  Optimizer state: {} ({})", state(method), others.join("; ")));
+    let others: Vec<String> = methods::NAMES
+        .iter()
+        .filter(|other| **other != method)
+        .map(|other| format!("{other}: {}", state(model, other)))
+        .collect();
+    print_line(&format!("  Optimizer state: {} ({})", state(model, method), others.join("; ")));
     if !all {
         print_line("  Every parameter: --layers");
+    }
+}
+
+/// What a method remembers of the model, at its defaults; of a method with an inner rule, over `sgd`.
+fn state(model: &OnnxModel, method: &str) -> String {
+    const BATCH: u64 = 128;
+    let state = state_memory::of(model, method, methods::rule(method, None));
+    let mut words = text::bytes(state.fixed);
+    if state.per_training_sample > 0 {
+        words += &format!(" and {} B for each training sample", state.per_training_sample);
+    }
+    match (state.batch, state.at(0, BATCH)) {
+        (None, _) => words,
+        (Some(_), Some(all)) => format!("{} at a batch size of {BATCH}", text::bytes(all)),
+        (Some(_), None) => words + " and every layer's input and output of one batch",
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod codegen;
+pub mod compare;
 pub mod data;
 pub mod diff;
 pub mod doctor;
@@ -9,6 +10,8 @@ pub mod eval;
 pub mod export;
 pub mod inspect;
 pub mod models;
+pub mod optimizers;
+pub mod profile;
 pub mod train;
 
 use crate::launcher::arguments::Global;

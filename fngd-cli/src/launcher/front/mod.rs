@@ -31,7 +31,8 @@ pub fn choose(global: &Global) -> Box<dyn FrontEnd> {
     }
 }
 
-fn form(global: &Global) -> Progress {
+/// What `--progress` comes to on this terminal.
+pub fn form(global: &Global) -> Progress {
     let dumb = std::env::var_os("TERM").is_some_and(|terminal| terminal == "dumb");
     let continuous_integration = std::env::var_os("CI").is_some_and(|ci| !ci.is_empty() && ci != "false");
     match global.progress {
@@ -105,26 +106,30 @@ const PRECONDITIONING: [&str; 3] = ["gram", "solve", "precondition"];
 /// `--progress json`: the events themselves.
 struct Json;
 
-impl Json {
-    fn line(mut value: serde_json::Value) {
-        value["schema"] = 1.into();
-        value["time"] = jiff::Timestamp::now().to_string().into();
-        eprintln!("{value}");
-    }
+/// A line of `--progress json`.
+pub fn json_line(mut value: serde_json::Value) {
+    value["schema"] = 1.into();
+    value["time"] = jiff::Timestamp::now().to_string().into();
+    eprintln!("{value}");
+}
+
+/// The time at the start of a plain line.
+pub fn now() -> String {
+    jiff::Timestamp::now().strftime("%FT%TZ").to_string()
 }
 
 impl FrontEnd for Json {
     fn fact(&mut self, label: &str, text: &str) {
-        Self::line(serde_json::json!({ "event": "fact", "label": label, "text": text }));
+        json_line(serde_json::json!({ "event": "fact", "label": label, "text": text }));
     }
 
     fn warning(&mut self, message: &str) {
-        Self::line(serde_json::json!({ "event": "warning", "message": message }));
+        json_line(serde_json::json!({ "event": "warning", "message": message }));
     }
 
     fn event(&mut self, event: &Event) {
         if let Ok(value) = serde_json::to_value(event) {
-            Self::line(value);
+            json_line(value);
         }
     }
 }
@@ -176,13 +181,15 @@ fn facts(event: &Event) -> Vec<(&'static str, String)> {
                 text::count(plan.val_samples),
                 text::count(plan.test_samples)
             );
-            let model = format!(
-                "{} parameters, {} of them in {} preconditioned layers; optimizer state {}",
-                text::count(plan.parameters),
-                text::percent(plan.preconditioned_share),
-                plan.layers,
-                text::bytes(plan.state_bytes)
-            );
+            let layers = match plan.layers {
+                0 => String::new(),
+                layers => {
+                    let share = text::percent(plan.preconditioned_share);
+                    format!(", {share} of them in {layers} preconditioned layers")
+                }
+            };
+            let parameters = text::count(plan.parameters);
+            let model = format!("{parameters} parameters{layers}; optimizer state {}", text::bytes(plan.state_bytes));
             let mut facts = vec![("samples", data), ("model", model)];
             if !plan.learning_rates.is_empty() {
                 let highest = plan.learning_rates.iter().copied().fold(0.0, f64::max);
@@ -252,5 +259,7 @@ mod tests {
             facts[1].1,
             "464,154 parameters, 99.5 % of them in 32 preconditioned layers; optimizer state 12.1 MiB"
         );
+        let plain = Plan { layers: 0, preconditioned_share: 0.0, ..plan() };
+        assert_eq!(self::facts(&Event::Plan(plain))[1].1, "464,154 parameters; optimizer state 12.1 MiB");
     }
 }

@@ -14,7 +14,7 @@ pub struct Plain<W> {
 
 impl<W: Write> Plain<W> {
     pub fn new(sink: W, verbose: bool) -> Self {
-        Self { sink, verbose, clock: Clock::default(), now: || jiff::Timestamp::now().strftime("%FT%TZ").to_string() }
+        Self { sink, verbose, clock: Clock::default(), now: super::now }
     }
 
     fn line(&mut self, text: &str) {
@@ -36,7 +36,13 @@ impl<W: Write> Plain<W> {
             share(step, &PRECONDITIONING),
             self.clock.left(step.step)
         );
-        for (word, count) in [("unknown", step.unknown), ("fallbacks", step.fallbacks), ("skipped", step.skipped)] {
+        let counts = [
+            ("unknown", step.unknown),
+            ("fallbacks", step.fallbacks),
+            ("retried", step.retried),
+            ("skipped", step.skipped),
+        ];
+        for (word, count) in counts {
             if count > 0 {
                 line += &format!(" {word}={count}");
             }
@@ -148,6 +154,7 @@ mod tests {
             recalled: 32,
             unknown: 0,
             fallbacks: 0,
+            retried: 0,
             skipped: 0,
             memory_mib: 612.0,
             train_seconds: 2.0,
@@ -181,8 +188,8 @@ mod tests {
     #[test]
     fn counts_that_should_be_zero_show_up_when_they_are_not() {
         let mut bad = step();
-        bad.fallbacks = 3;
-        assert!(shown(&[Event::Step(bad)]).ends_with(" fallbacks=3\n"));
+        (bad.fallbacks, bad.retried) = (3, 1);
+        assert!(shown(&[Event::Step(bad)]).ends_with(" fallbacks=3 retried=1\n"));
     }
 
     #[test]

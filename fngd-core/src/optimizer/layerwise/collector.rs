@@ -7,6 +7,7 @@ use crate::optimizer::Batch;
 use crate::preconditioner::seen::Seen;
 use crate::preconditioner::{Facts, lock};
 use crate::tap::{self, ParameterGrads};
+use crate::timeline::{self, Phase};
 use crate::weighting::Use;
 use crate::{Error, Result, samples};
 use std::sync::{Arc, Mutex};
@@ -124,6 +125,7 @@ impl Collector {
         layer.known_axis = Some(known && layer.known_axis.unwrap_or(true));
         if known && self.observing {
             let start = Instant::now();
+            let _span = timeline::enter_layer(Phase::Gram, &layer.facts.name);
             let seen = Observation { uses: &uses, batch_size, accumulation: self.accumulation };
             layer.curvature.observe(&layer.facts, &seen)?;
             self.spent += start.elapsed();

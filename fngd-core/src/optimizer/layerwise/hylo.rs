@@ -1,7 +1,8 @@
-//! HyLo with importance sampling (KIS): a natural gradient from a few samples of one batch.
+//! HyLo: a natural gradient from a few samples of one batch.
 
 use super::curvature::{Curvature, Gradient, Observation, Update};
 use super::decompose::inverse;
+use super::interpolative::skeleton;
 use super::matrix::Shape;
 use super::rows::Rows;
 use super::running::take_like;
@@ -14,19 +15,26 @@ use crate::tap::ParameterGrads;
 use crate::{Error, Layer, Result};
 use tch::{Kind, Tensor};
 
-/// HyLo, the variant with kernel importance sampling (Mu et al., SC 2022).
+/// HyLo (Mu et al., SC 2022).
 ///
 /// Sample i's gradient is taken for one outer product, U_i = g_i ⊗ a_i, with a_i the layer's input averaged over the positions of
 /// the sample (a 1 appended where there is a bias) and g_i the output gradient of the sample's own loss summed over them.
-/// r = ⌈`ratio` · B⌉ samples are drawn with replacement, sample j with probability p_j ∝ ‖a_j‖‖g_j‖, and Û has the columns
-/// U_j / √(B r p_j), so that ÛÛᵀ is the empirical Fisher matrix of the batch on average over draws. Then
+/// r = ⌈`ratio` · B⌉ samples S stand for the batch, in one of two ways:
 ///
-/// V = (1/λ) [∇ − Û (ÛᵀÛ + λI)⁻¹ Ûᵀ∇], which is (ÛÛᵀ + λI)⁻¹ ∇, with ÛᵀÛ = (ÂÂᵀ) ∘ (ĜĜᵀ) an r × r matrix;
+/// - [`HyloRows::ImportanceSampling`] (KIS): drawn with replacement, sample j with probability p_j ∝ ‖a_j‖‖g_j‖. Û has the columns
+///   U_j / √(B r p_j), so that ÛÛᵀ is the empirical Fisher matrix of the batch on average over draws, and M = (ÛᵀÛ + λI)⁻¹.
+/// - [`HyloRows::Interpolative`] (KID): the Gram matrix K = (AAᵀ) ∘ (GGᵀ) of the whole batch is decomposed, K ≈ P K_SS Pᵀ, by
+///   Cholesky with diagonal pivoting; so U ≈ Û Pᵀ with the columns U_j, j in S, and M = Pᵀ (P K_SS Pᵀ + BλI)⁻¹ P. No chance is
+///   involved. The decomposition stands for U itself: what it leaves of K is left out.
 ///
-/// then the KL clip of [`KfacConfig`](super::KfacConfig). Groups of a convolution draw for themselves. The micro-batches of a step
-/// are one batch. Draws depend on `seed`, the layer and the refresh only.
+/// V = (1/λ) [∇ − Û M Ûᵀ∇], which is (F + λI)⁻¹ ∇ with F = ÛÛᵀ (KIS) or ÛPᵀPÛᵀ/B (KID), by the Sherman-Morrison-Woodbury formula;
 ///
-/// Cost: B(p + d) and r²(p + d) + r³ at a refresh, about 4rpd at every step; state r(p + d + r) numbers a layer.
+/// then the KL clip of [`KfacConfig`](super::KfacConfig). Groups of a convolution choose for themselves. The micro-batches of a step
+/// are one batch. Draws depend on `seed`, the layer and the refresh only. (The paper switches between the two as training goes;
+/// here one is chosen.)
+///
+/// Cost: B(p + d) and r²(p + d) + r³ at a refresh (KIS), B²(p + d) + Br² + r³ (KID); about 4rpd at every step; state r(p + d + r)
+/// numbers a layer.
 ///
 /// ```
 /// use fngd_core::optimizer::HyloConfig;
@@ -37,9 +45,11 @@ use tch::{Kind, Tensor};
 pub struct HyloConfig {
     /// λ > 0, added to the eigenvalues of the empirical Fisher matrix.
     pub damping: f64,
-    /// Share of the batch that is drawn, in (0, 1].
+    /// Share of the batch that is kept, in (0, 1].
     pub ratio: f64,
-    /// Steps for which a draw stands, >= 1.
+    /// How it is chosen.
+    pub rows: HyloRows,
+    /// Steps for which a choice stands, >= 1.
     pub refresh_every_steps: u64,
     /// κ > 0; `None` does not clip.
     pub kl_clip: Option<f64>,
@@ -47,10 +57,26 @@ pub struct HyloConfig {
     pub seed: u64,
 }
 
+/// How HyLo chooses the samples that stand for a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HyloRows {
+    /// Kernel importance sampling (KIS): drawn in proportion to the norms of their gradients.
+    ImportanceSampling,
+    /// Kernel interpolative decomposition (KID): the others are combinations of them.
+    Interpolative,
+}
+
 impl Default for HyloConfig {
     /// Ratio and refresh of the paper. The damping is ours, not tuned.
     fn default() -> Self {
-        Self { damping: 0.3, ratio: 0.1, refresh_every_steps: 100, kl_clip: Some(1e-3), seed: 0 }
+        Self {
+            damping: 0.3,
+            ratio: 0.1,
+            rows: HyloRows::ImportanceSampling,
+            refresh_every_steps: 100,
+            kl_clip: Some(1e-3),
+            seed: 0,
+        }
     }
 }
 
@@ -85,7 +111,7 @@ impl HyloConfig {
     }
 }
 
-/// The drawn samples of one layer.
+/// The chosen samples of one layer.
 #[derive(Debug)]
 pub(crate) struct Hylo {
     config: HyloConfig,
@@ -94,16 +120,16 @@ pub(crate) struct Hylo {
     /// Rows a `[G, B, p]` and g `[G, B, d]` of each micro-batch of this step.
     news: Vec<[Tensor; 2]>,
     refreshes: u64,
-    kept: Option<Drawn>,
+    kept: Option<Kept>,
 }
 
 #[derive(Debug)]
-struct Drawn {
+struct Kept {
     /// `[G, r, p]`
     inputs: Tensor,
-    /// `[G, r, d]`, divided by √(B r p_j)
+    /// `[G, r, d]`; where samples are drawn, divided by √(B r p_j)
     outputs: Tensor,
-    /// (ÛᵀÛ + λI)⁻¹, `[G, r, r]`
+    /// M, `[G, r, r]`
     inverse: Tensor,
 }
 
@@ -112,15 +138,55 @@ impl Hylo {
         Self { config, index, shape: Shape::of(facts), news: Vec::new(), refreshes: 0, kept: None }
     }
 
+    /// r. At least 1 and at most all, as the ratio is in (0, 1].
+    fn count(&self, samples: i64) -> usize {
+        (self.config.ratio * samples as f64).ceil() as usize
+    }
+
+    /// KIS. `None` if there is nothing to choose by, or the Gram matrix cannot be inverted; else also whether float64 was needed.
+    fn sampled(&self, inputs: &Tensor, outputs: &Tensor) -> Result<Option<(Kept, bool)>> {
+        let Some([inputs, outputs]) = self.draw(inputs, outputs)? else { return Ok(None) };
+        let gram = |rows: &Tensor| rows.f_bmm(&rows.f_transpose(1, 2)?);
+        let damping = Tensor::f_eye(inputs.size()[1], (inputs.kind(), inputs.device()))?;
+        let damped = gram(&inputs)?.f_mul(&gram(&outputs)?)?.f_add(&damping.f_mul_scalar(self.config.damping)?)?;
+        let Some(made) = inverse(&damped)? else { return Ok(None) };
+        let [inverse] = made.value;
+        Ok(Some((Kept { inputs, outputs, inverse }, made.retried)))
+    }
+
+    /// KID, in float64 throughout. `None` if there is nothing to choose by.
+    fn interpolated(&self, inputs: &Tensor, outputs: &Tensor) -> Result<Option<Kept>> {
+        let samples = inputs.size()[1];
+        let (mut chosen_inputs, mut chosen_outputs, mut cores) = (Vec::new(), Vec::new(), Vec::new());
+        for group in 0..self.shape.groups {
+            let (inputs, outputs) = (inputs.f_get(group)?, outputs.f_get(group)?);
+            let gram = |rows: &Tensor| {
+                let wide = rows.f_to_kind(Kind::Double)?;
+                wide.f_matmul(&wide.f_transpose(0, 1)?)
+            };
+            let damping = samples as f64 * self.config.damping;
+            let gram = gram(&inputs)?.f_mul(&gram(&outputs)?)?;
+            let Some(skeleton) = skeleton(&gram, self.count(samples), damping)? else { return Ok(None) };
+            let rows = Tensor::f_from_slice(&skeleton.rows)?.f_to_device(inputs.device())?;
+            chosen_inputs.push(inputs.f_index_select(0, &rows)?);
+            chosen_outputs.push(outputs.f_index_select(0, &rows)?);
+            cores.push(skeleton.core.f_to_kind(self.shape.kind)?.f_to_device(self.shape.device)?);
+        }
+        let stack = |parts: &[Tensor]| Tensor::f_stack(parts, 0);
+        let inverse = stack(&cores)?;
+        if inverse.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
+            return Ok(None);
+        }
+        Ok(Some(Kept { inputs: stack(&chosen_inputs)?, outputs: stack(&chosen_outputs)?, inverse }))
+    }
+
     /// Draws from all rows of a batch: the drawn inputs and the scaled outputs. `None` if there is nothing to draw by: all rows are
     /// zero, or not all are finite. Waits for the device.
     fn draw(&self, inputs: &Tensor, outputs: &Tensor) -> Result<Option<[Tensor; 2]>> {
         let norms =
             |rows: &Tensor| rows.f_to_kind(Kind::Double)?.f_square()?.f_sum_dim_intlist(2i64, false, Kind::Double);
         let sizes = norms(inputs)?.f_mul(&norms(outputs)?)?.f_sqrt()?.f_to_device(tch::Device::Cpu)?;
-        let samples = sizes.size()[1];
-        // OK because the ratio is at most 1.
-        let count = (self.config.ratio * samples as f64).ceil() as usize;
+        let count = self.count(sizes.size()[1]);
         let (mut drawn_inputs, mut drawn_outputs) = (Vec::new(), Vec::new());
         for group in 0..self.shape.groups {
             let weights = Vec::<f64>::try_from(&sizes.f_get(group)?)?;
@@ -173,19 +239,19 @@ impl Curvature for Hylo {
             return Ok(Update::Kept);
         }
         let side = |side: usize| Tensor::f_cat(&news.iter().map(|rows| &rows[side]).collect::<Vec<_>>(), 1);
-        let Some([inputs, outputs]) = self.draw(&side(0)?, &side(1)?)? else { return Ok(Update::Failed) };
-        let gram = |rows: &Tensor| rows.f_bmm(&rows.f_transpose(1, 2)?);
-        let damping = Tensor::f_eye(inputs.size()[1], (inputs.kind(), inputs.device()))?;
-        let damped = gram(&inputs)?.f_mul(&gram(&outputs)?)?.f_add(&damping.f_mul_scalar(self.config.damping)?)?;
-        let Some(made) = inverse(&damped)? else { return Ok(Update::Failed) };
-        let [inverse] = made.value;
+        let (inputs, outputs) = (side(0)?, side(1)?);
+        let made = match self.config.rows {
+            HyloRows::ImportanceSampling => self.sampled(&inputs, &outputs)?,
+            HyloRows::Interpolative => self.interpolated(&inputs, &outputs)?.map(|kept| (kept, false)),
+        };
+        let Some((kept, retried)) = made else { return Ok(Update::Failed) };
         self.refreshes += 1;
-        self.kept = Some(Drawn { inputs, outputs, inverse });
-        Ok(Update::Made { retried: made.retried })
+        self.kept = Some(kept);
+        Ok(Update::Made { retried })
     }
 
     fn precondition(&self, facts: &Facts, gradient: &Gradient) -> Result<Option<ParameterGrads>> {
-        let Some(Drawn { inputs, outputs, inverse }) = &self.kept else { return Ok(None) };
+        let Some(Kept { inputs, outputs, inverse }) = &self.kept else { return Ok(None) };
         let gradient = self.shape.matrix(gradient)?;
         // Ûᵀ∇: g_jᵀ ∇ a_j for each j.
         let along = outputs.f_bmm(&gradient)?.f_mul(inputs)?.f_sum_dim_intlist(2i64, true, inputs.kind())?;
@@ -196,7 +262,7 @@ impl Curvature for Hylo {
     }
 
     fn state(&self) -> Result<Vec<(String, Tensor)>> {
-        let Some(Drawn { inputs, outputs, inverse }) = &self.kept else { return Ok(Vec::new()) };
+        let Some(Kept { inputs, outputs, inverse }) = &self.kept else { return Ok(Vec::new()) };
         // OK because no run comes near 2^63 refreshes.
         let refreshes = Tensor::f_from_slice(&[i64::try_from(self.refreshes).unwrap()])?;
         let kept = [("inputs", inputs), ("outputs", outputs), ("inverse", inverse), ("refreshes", &refreshes)];
@@ -212,7 +278,7 @@ impl Curvature for Hylo {
             return Err(Error::state(format!("tensor `inputs`: expected [{groups}, r, {columns}], found {size:?}")));
         };
         let mut take = |name: &str, size: [i64; 3]| take_like(state, name, &size, (kind, device));
-        let kept = Drawn {
+        let kept = Kept {
             inputs: take("inputs", [groups, drawn, columns])?,
             outputs: take("outputs", [groups, drawn, rows])?,
             inverse: take("inverse", [groups, drawn, drawn])?,
@@ -226,7 +292,7 @@ impl Curvature for Hylo {
 
     fn state_bytes(&self, _facts: &Facts) -> u64 {
         // How large a batch is shows only when it comes.
-        self.kept.as_ref().map_or(0, |Drawn { inputs, outputs, inverse }| {
+        self.kept.as_ref().map_or(0, |Kept { inputs, outputs, inverse }| {
             self.shape.bytes((inputs.numel() + outputs.numel() + inverse.numel()) as i64) + 8
         })
     }

@@ -22,6 +22,9 @@ pub(crate) struct Rows {
     pub outputs: Tensor,
     /// Where the inputs are, in the weight's order; `None` if that is their order.
     order: Option<Tensor>,
+    /// Factors that make per-sample gradients of either side: those of the sample's own loss, not of the mean.
+    pub input_scale: f64,
+    pub output_scale: f64,
 }
 
 /// Patches of so many samples are unfolded at a time, so that memory is left to the model.
@@ -35,14 +38,19 @@ impl Rows {
         let Observation { uses, batch_size, .. } = seen;
         let factors = Factors::unfold(&facts.geometry, &facts.weight.size(), uses, *batch_size)?;
         let order = factors[0].layout.input_order(facts.weight.device())?;
+        let [input_scale, output_scale] = scales(facts, seen);
         Ok(Self {
             inputs: at_least_float(&concatenated(factors.iter().map(|factors| &factors.inputs))?)?,
             outputs: at_least_float(&concatenated(factors.iter().map(|factors| &factors.outputs))?)?,
             order,
+            input_scale,
+            output_scale,
         })
     }
 
     /// The rows of a few samples at a time, for sums over samples: no more than 64 MiB of patches where that can be had.
+    ///
+    /// Scales are those of the whole batch.
     pub fn in_parts(facts: &Facts, seen: &Observation<'_>, mut each: impl FnMut(Self) -> Result<()>) -> Result<()> {
         let batch_size = seen.batch_size;
         let samples = samples_at_a_time(facts, seen);
@@ -53,7 +61,8 @@ impl Rows {
                 _ => used.share(),
             });
             let parts: Vec<Use> = parts.collect::<Result<_>>()?;
-            let accumulation = seen.accumulation;
+            // B times the accumulation of the part is that of the whole.
+            let accumulation = seen.accumulation * batch_size as f64 / samples as f64;
             each(Self::of(facts, &Observation { uses: &parts, batch_size: samples, accumulation })?)?;
         }
         Ok(())
@@ -62,6 +71,11 @@ impl Rows {
     /// One row for each sample: [`sums::by_sample`].
     pub fn summed(facts: &Facts, seen: &Observation<'_>, shape: &Shape) -> Result<[Tensor; 2]> {
         sums::by_sample(facts, seen, shape)
+    }
+
+    /// Positions of a sample, T.
+    pub fn positions(&self) -> i64 {
+        self.inputs.size()[2]
     }
 
     /// `vectors`, whose last axis runs over inputs as `inputs` has them, in the weight's order.

@@ -119,7 +119,10 @@ impl<const N: usize> Running<N> {
     }
 }
 
-/// Takes a tensor out of `state` onto the device.
+/// Takes a tensor out of `state` onto the device. One of no numbers need not be there.
 pub(super) fn take_like(state: &mut TensorMap, name: &str, size: &[i64], options: (Kind, Device)) -> Result<Tensor> {
+    if size.contains(&0) && !state.contains(name) {
+        return Ok(Tensor::f_zeros(size, options)?);
+    }
     Ok(state.take(name, options.0, size)?.f_to_device(options.1)?)
 }

@@ -8,6 +8,7 @@ use crate::optimizer::{BackwardReport, Batch, GradientSource, LayerReport, Phase
 use crate::preconditioner::{Facts, lock};
 use crate::state::TensorMap;
 use crate::tap::ParameterGrads;
+use crate::timeline::{self, Phase};
 use crate::{Error, Layer, Result};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -97,11 +98,22 @@ impl GradientSource for LayerwiseGradient {
             }
             let at = |error: Error| error.at(format!("layer `{}`", layer.facts.name));
             let start = Instant::now();
+            let span = timeline::enter_layer(Phase::Solve, &layer.facts.name);
             let update = layer.curvature.update(refresh).map_err(at)?;
+            if update == Update::Kept {
+                // Running averages at most, which are statistics.
+                span.becomes(Phase::Gram);
+            }
+            drop(span);
             report.time.solve += start.elapsed();
             let start = Instant::now();
+            let span = timeline::enter_layer(Phase::Precondition, &layer.facts.name);
             let direction = layer.curvature.precondition(&layer.facts, &gradient).map_err(at)?;
+            drop(span);
             report.time.precondition += start.elapsed();
+            if matches!(update, Update::Failed | Update::Made { retried: true }) && report.trouble.is_empty() {
+                report.trouble.clone_from(&layer.facts.name);
+            }
             match update {
                 Update::Made { retried } => {
                     report.solved += 1;
