@@ -4,8 +4,10 @@
 //! Events travel on the file descriptor that `FNGD_EVENTS_FD` names (3 where it is not set), so that nothing a library prints can be
 //! taken for one. JSON has no NaN and no infinity: such numbers travel as null and arrive as NaN.
 
+mod complexity;
 mod profile;
 
+pub use complexity::{Axis, ChainKind, ChainSize, Complexity, ComplexityReport, Growth};
 pub use profile::{LayerProfile, MethodProfile, Profile, ProfileReport, StepKind, StepProfile};
 
 use crate::settings::{ImportSettings, Settings};
@@ -41,10 +43,14 @@ pub enum Job {
     Export { settings: Settings, data: DataSource, checkpoint: PathBuf, output: PathBuf, reference: Option<PathBuf> },
     /// Time steps of several optimizers in turn.
     BenchStep(BenchStep),
+    /// How the work of several optimizers grows.
+    Complexity(Complexity),
     /// Where the time of a step goes.
     Profile(Box<Profile>),
     /// Every value that a model computes for one batch, into a safetensors file.
     Trace(Trace),
+    /// Train, and look at Gram matrices and sample weights from beside.
+    Observe(Observe),
     /// Which hand-written models there are.
     ListModels,
     /// Write a hand-written model with initial weights as an ONNX file.
@@ -74,6 +80,19 @@ pub struct Trace {
     pub output: PathBuf,
     pub device: String,
     pub threads: Option<usize>,
+}
+
+/// The job behind `study`. Nothing is saved but what was measured.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Observe {
+    pub settings: Settings,
+    pub data: DataSource,
+    /// Epochs, from 1, every batch of which is solved afresh.
+    pub epochs: Vec<u64>,
+    /// Numbers of complete epochs after which the batch of the first step is measured; 0 is before it.
+    pub moments: Vec<u64>,
+    /// Where to write: a safetensors file.
+    pub output: PathBuf,
 }
 
 /// What a model is traced with.
@@ -155,6 +174,8 @@ pub enum Event {
     Peak { memory_mib: Option<f64> },
     /// Result of `bench step`.
     Bench(serde_json::Value),
+    /// Results of `bench complexity`, an axis at a time.
+    Complexity(ComplexityReport),
     /// Result of `profile`.
     Profile(ProfileReport),
     /// The hand-written models.

@@ -199,7 +199,7 @@ pub struct OptimizerSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inner: Option<String>,
     /// γ of `fngd` and `ngd`: damping relative to ‖K‖_F; λ of the others. Default: 1; 0.003 for `kfac`, 0.03 for
-    /// `eva`, 0.001 for `skfac`, 0.3 for `tengrad` and `hylo`.
+    /// `eva`, 0.001 for `skfac`, 0.3 for `tengrad` and `hylo`, 0.003 for `mbf`, 2 for `seng`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub damping: Option<f64>,
     /// `slot` (paper), `sample` or `none`.
@@ -220,16 +220,18 @@ pub struct OptimizerSettings {
     /// Most bytes that forming one Gram matrix may take, in MiB. Default 512.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gram_memory_mib: Option<u64>,
-    /// `kfac`, `eva`: weight of the past in running averages, in [0, 1). Default 0.95.
+    /// `kfac`, `eva`, `mbf`: weight of the past in running averages, in [0, 1). Default 0.95; 0.9 for `mbf`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub decay: Option<f64>,
-    /// `kfac`, `eva`: steps from one look at activations and output gradients to the next; `shampoo`: at gradients. Default 1; 10 for `shampoo`.
+    /// `kfac`, `eva`, `mbf`: steps from one look at activations and output gradients to the next; `shampoo`: at gradients. Default 1; 10
+    /// for `mbf` and `shampoo`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub statistics_every_steps: Option<u64>,
-    /// `kfac`, `skfac`, `tengrad`, `hylo`: steps from one factorisation to the next. Default 10; 100 for `tengrad` and `hylo`.
+    /// `kfac`, `skfac`, `tengrad`, `hylo`, `mbf`, `seng`: steps from one factorisation to the next. Default 10; 100 for `tengrad`, `hylo`
+    /// and `mbf`, 200 for `seng`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refresh_every_steps: Option<u64>,
-    /// `kfac` and the others that keep a curvature: κ, the longest step in the metric of the curvature; 0 does not clip. Default 1e-3.
+    /// `kfac` and the others that keep a curvature: κ, the longest step in the metric of the curvature; 0 does not clip. Default 1e-3; 0 for `seng`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kl_clip: Option<f64>,
     /// `kfac`: `eigen` or `cholesky`. Default `eigen`.
@@ -238,9 +240,18 @@ pub struct OptimizerSettings {
     /// `kfac`, `eva`: `textbook`, or `published` as its implementation has it. Default `textbook`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub form: Option<String>,
-    /// `hylo`: share of the batch that is drawn, in (0, 1]. Default 0.1.
+    /// `hylo`: share of the batch that is kept, in (0, 1]. Default 0.1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ratio: Option<f64>,
+    /// `hylo`: `kis` (drawn) or `kid` (decomposed). Default `kis`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rows: Option<String>,
+    /// `seng`: largest rank of a sample's gradient. Default 4.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rank: Option<u32>,
+    /// `seng`: most outputs, and most inputs, of a layer that its sketch takes. Default 256.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sketch_size: Option<u32>,
     /// `muon`: steps of the Newton-Schulz iteration. Default 5.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub newton_schulz_steps: Option<u32>,
@@ -299,6 +310,9 @@ impl Default for OptimizerSettings {
             inverse: None,
             form: None,
             ratio: None,
+            rows: None,
+            rank: None,
+            sketch_size: None,
             newton_schulz_steps: None,
             muon_scale: None,
             muon_scope: None,
@@ -417,11 +431,27 @@ fn curvature_defaults(method: &str) -> Vec<(&'static str, Value)> {
             ];
             match method {
                 "tengrad" => defaults.push(("optimizer.gram_memory_mib", Value::from(512))),
-                "hylo" => defaults.push(("optimizer.ratio", Value::from(0.1))),
+                "hylo" => {
+                    defaults.extend([("optimizer.ratio", Value::from(0.1)), ("optimizer.rows", Value::from("kis"))])
+                }
                 _ => {}
             }
             defaults
         }
+        "mbf" => vec![
+            ("optimizer.damping", Value::from(3e-3)),
+            ("optimizer.decay", Value::from(0.9)),
+            ("optimizer.statistics_every_steps", Value::from(10)),
+            ("optimizer.refresh_every_steps", Value::from(100)),
+            ("optimizer.kl_clip", Value::from(1e-3)),
+        ],
+        "seng" => vec![
+            ("optimizer.damping", Value::from(2.0)),
+            ("optimizer.rank", Value::from(4)),
+            ("optimizer.sketch_size", Value::from(256)),
+            ("optimizer.refresh_every_steps", Value::from(200)),
+            ("optimizer.kl_clip", Value::from(0.0)),
+        ],
         _ => Vec::new(),
     }
 }

@@ -6,10 +6,12 @@ use fngd_onnx::graph::{Dim, ValueId};
 use fngd_onnx::{OnnxModel, ParameterRow};
 use std::collections::BTreeMap;
 
-/// Largest side of a block of `shampoo`, longest dimension with a basis of `soap`, and share of a batch that `hylo` keeps: defaults.
+/// Largest side of a block of `shampoo`, longest dimension with a basis of `soap`, and share of a batch that `hylo` keeps, rank and sketch of `seng`: defaults.
 const BLOCK_SIZE: u64 = 128;
 const LARGEST_FACTOR: u64 = 10_000;
 const HYLO_RATIO: f64 = 0.1;
+const SENG_RANK: u64 = 4;
+const SENG_SKETCH_SIZE: u64 = 256;
 /// All numbers are float32; counts are int64.
 const BYTES: u64 = 4;
 const COUNT: u64 = 8;
@@ -64,7 +66,16 @@ pub fn numbers_per_parameter(method: &str) -> f64 {
     const DIMS: [u64; 4] = [64, 64, 3, 3];
     let parameters: u64 = DIMS.iter().product();
     let row = 2 * 64 * 8 * 8;
-    let layer = LayerSize { groups: 1, outputs: 64, inputs: 64 * 9, row: Some(row), uses: 1 };
+    let layer = LayerSize {
+        groups: 1,
+        outputs: 64,
+        inputs: 64 * 9,
+        kernel: Some(9),
+        bias: false,
+        positions: Some(64),
+        row: Some(row),
+        uses: 1,
+    };
     let bytes = match method {
         "sgd" | "muon" => parameters * BYTES,
         "adamw" => 2 * parameters * BYTES,
@@ -84,6 +95,12 @@ struct LayerSize {
     outputs: u64,
     /// Of one group; a bias counts as one.
     inputs: u64,
+    /// Numbers of a kernel of a convolution.
+    kernel: Option<u64>,
+    /// Whether a bias is among the inputs.
+    bias: bool,
+    /// Rows of one sample, in all uses.
+    positions: Option<u64>,
     /// Numbers of the input and the output of one sample, in all uses.
     row: Option<u64>,
     uses: u64,
@@ -119,8 +136,30 @@ fn of_layers(method: &str, layers: &[LayerSize]) -> StateBytes {
             batch: keeping(HYLO_RATIO, Some(BYTES * features), BYTES * groups),
             ..Default::default()
         },
+        "mbf" => StateBytes { fixed: 2 * BYTES * sum(&numbers_of_blocks) + counts, ..Default::default() },
+        "seng" => {
+            let sketch = |size: u64| size.min(SENG_SKETCH_SIZE);
+            let row = |layer: &LayerSize| {
+                let positions = layer.positions?;
+                let rank =
+                    if positions <= SENG_RANK { positions } else { SENG_RANK.min(layer.outputs).min(layer.inputs) };
+                Some(BYTES * layer.groups * rank * (layer.outputs + layer.inputs))
+            };
+            StateBytes {
+                fixed: counts + COUNT * sum(&|layer| sketch(layer.outputs) + sketch(layer.inputs)),
+                batch: keeping(1.0, layers.iter().map(row).sum::<Option<u64>>(), BYTES * count),
+                ..Default::default()
+            }
+        }
         _ => StateBytes::default(),
     }
+}
+
+/// Numbers of the blocks of `mbf`: one for each kernel of a convolution and for each number of its bias, or one for a linear layer.
+fn numbers_of_blocks(layer: &LayerSize) -> u64 {
+    let Some(kernel) = layer.kernel else { return layer.inputs.pow(2) };
+    let bias = u64::from(layer.bias);
+    layer.groups * layer.outputs * ((layer.inputs - bias) * kernel + bias)
 }
 
 /// The rule that makes the step.
@@ -146,21 +185,29 @@ fn layers(model: &OnnxModel) -> Vec<LayerSize> {
     for (index, layer) in analysis.layers.iter().filter(|(_, layer)| layer.plain_because.is_none()) {
         let numbers = |value| numbers_per_sample(model, value);
         let row = numbers(layer.activations).zip(numbers(layer.output)).map(|(input, output)| input + output);
+        let Some(node) = model.graph().nodes.get(*index) else { continue };
+        // A transposed convolution is one whose input and output have changed places.
+        let swapped = node.op_type == "ConvTranspose";
+        let rows = numbers(if swapped { layer.activations } else { layer.output });
         if let Some(known) = layers.get_mut(&layer.weight) {
             known.row = known.row.zip(row).map(|(known, row)| known + row);
+            let outputs = known.groups * known.outputs;
+            known.positions = known.positions.zip(rows).map(|(known, rows)| known + rows / outputs.max(1));
             known.uses += 1;
             continue;
         }
         let Some(weight) = analysis.parameters.get(&layer.weight) else { continue };
         let Some([first, rest @ ..]) = dims.get(weight.name.as_str()).copied() else { continue };
-        let Some(node) = model.graph().nodes.get(*index) else { continue };
         let inputs: u64 = rest.iter().product();
         let (outputs, inputs) = if weight.transposed { (inputs, *first) } else { (*first, inputs) };
         let groups = if rest.len() > 1 { u64::try_from(node.int("group", 1)).unwrap_or(1).max(1) } else { 1 };
         let trained = |bias| analysis.parameters.get(bias).is_some_and(|bias| bias.trainable);
-        let joint_bias = node.op_type != "ConvTranspose" && layer.bias.as_ref().is_some_and(trained);
+        let joint_bias = !swapped && layer.bias.as_ref().is_some_and(trained);
+        let kernel = (rest.len() > 1).then(|| rest[1..].iter().product());
+        let positions = rows.map(|rows| rows / outputs.max(1));
         let (outputs, inputs) = (outputs / groups, inputs + u64::from(joint_bias));
-        layers.insert(layer.weight, LayerSize { groups, outputs, inputs, row, uses: 1 });
+        let size = LayerSize { groups, outputs, inputs, kernel, bias: joint_bias, positions, row, uses: 1 };
+        layers.insert(layer.weight, size);
     }
     layers.into_values().collect()
 }
@@ -243,13 +290,27 @@ mod tests {
 
     #[test]
     fn a_batch_is_counted_by_sample_and_by_pair() {
-        let layer = LayerSize { groups: 2, outputs: 3, inputs: 5, row: Some(7), uses: 1 };
+        let layer = LayerSize {
+            groups: 2,
+            outputs: 3,
+            inputs: 5,
+            kernel: Some(2),
+            bias: true,
+            positions: Some(9),
+            row: Some(7),
+            uses: 1,
+        };
         let at = |method: &str, batch: u64| of_layers(method, &[layer]).at(100, batch);
         assert_eq!(at("fngd", 10), Some(4 * 100));
         assert_eq!(at("skfac", 10), Some(8 + 4 * 2 * (2 + 10 * 8 + 2 * 100)));
         // A tenth of 11 is two.
         assert_eq!(at("hylo", 11), Some(16 + 4 * 2 * (2 * 8 + 4)));
         assert_eq!(at("tengrad", 10), Some(8 + 24 + 4 * (10 * 7 + 100)));
+        assert_eq!(at("mbf", 10), Some(16 + 2 * 4 * (2 * 3 * (4 * 2 + 1))));
+        // The rank is that of the smaller side, 3; with two positions, 2.
+        assert_eq!(at("seng", 10), Some(16 + 8 * 8 + 4 * (10 * 2 * 3 * 8 + 100)));
+        let short = LayerSize { positions: Some(2), ..layer };
+        assert_eq!(of_layers("seng", &[short]).at(1, 10), Some(16 + 8 * 8 + 4 * (10 * 2 * 2 * 8 + 100)));
         let unknown = LayerSize { row: None, ..layer };
         assert_eq!(of_layers("tengrad", &[layer, unknown]).at(1, 10), None);
     }

@@ -698,6 +698,38 @@ fn later_sources_win() {
 }
 
 #[test]
+fn methods_are_listed_and_shown_without_an_engine() {
+    let bench = Bench::new("exit 9");
+    let document = |arguments: &[&str]| -> serde_json::Value {
+        let said = bench.run(arguments);
+        assert_eq!(said.code, Some(0), "{said:?}");
+        serde_json::from_str(&said.out).unwrap()
+    };
+    let all = document(&["optimizers", "--json"]);
+    let names: Vec<_> = all["methods"].as_array().unwrap().iter().map(|method| method["name"].clone()).collect();
+    assert_eq!(names, NAMES);
+    let one = document(&["optimizers", "muon", "--json"]);
+    assert_eq!(
+        (&one["method"], &one["schema"]),
+        (&all["methods"][names.iter().position(|name| name == "muon").unwrap()], &1.into())
+    );
+    assert_eq!(
+        document(&["optimizers", "--recipes", "--json"])["recipes"][0]["settings"]["schedule.kind"],
+        "multistep"
+    );
+    let state = &document(&["inspect", "m.onnx", "--json"])["optimizer_state"];
+    assert_eq!(state.as_object().unwrap().len(), NAMES.len());
+    for name in NAMES {
+        let said = bench.run(&["optimizers", name]);
+        assert!(said.out.starts_with(&format!("  {name}   ")) && said.out.contains("\n  source "), "{}", said.out);
+        let said = bench.run(&["inspect", "m.onnx", "-o", name]);
+        assert!(said.code == Some(0) && said.out.contains("  Optimizer state: "), "{name}: {said:?}");
+    }
+    let said = bench.run(&["optimizers", "moun"]);
+    assert!(said.code == Some(2) && said.err.contains("a similar value exists: 'muon'"), "{}", said.err);
+}
+
+#[test]
 fn a_recipe_gives_way_to_everything_that_is_said() {
     let bench = Bench::new("echo \"$job\" > job; exit 9");
     std::fs::write(bench.path("s.toml"), "model = \"m.onnx\"\n[data]\nspec = \"digits\"\n[train]\nepochs = 7\n")

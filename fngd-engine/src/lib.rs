@@ -6,6 +6,7 @@ pub mod augment;
 pub mod batches;
 mod bench;
 pub mod checkpoint;
+mod complexity;
 mod crash;
 mod device;
 pub mod evaluate;
@@ -26,6 +27,7 @@ pub mod saver;
 mod session;
 pub mod signals;
 pub mod stop;
+mod study;
 mod timing;
 mod trace;
 pub mod train;
@@ -77,7 +79,7 @@ fn read_job() -> Result<Job> {
 
 fn run(job: Job, events: &Events) -> Result<Status> {
     let start = Instant::now();
-    let graceful = matches!(job, Job::Train { .. });
+    let graceful = matches!(job, Job::Train { .. } | Job::Observe(_));
     let requests =
         Requests::listen(graceful).map_err(|error| Failure::internal(format!("cannot listen to signals: {error}")))?;
     let (device, fingerprint) = set_up(&job, events)?;
@@ -94,8 +96,10 @@ fn run(job: Job, events: &Events) -> Result<Status> {
             jobs::export_checkpoint(&context, &settings, &data, &checkpoint, &output, reference.as_deref())
         }
         Job::BenchStep(job) => bench::run(&context, &job),
+        Job::Complexity(job) => complexity::run(&context, &job),
         Job::Profile(job) => profile::run(&context, &job),
         Job::Trace(job) => trace::run(&context, &job),
+        Job::Observe(job) => study::run(context, &job),
         Job::ListModels => Ok(models::list(&context)),
         Job::MakeModel(job) => models::make(&context, &job),
         Job::Probe => Ok(jobs::done(events, Status::Finished, &checkpoint::RunState::default(), start)),
@@ -110,8 +114,10 @@ fn set_up(job: &Job, events: &Events) -> Result<(tch::Device, Fingerprint)> {
         }
         Job::Eval { device, threads, .. } => (device.as_str(), *threads),
         Job::BenchStep(job) => (job.device.as_str(), job.threads),
+        Job::Complexity(job) => (job.device.as_str(), job.threads),
         Job::Profile(job) => (job.settings.train.device.as_str(), job.settings.train.threads),
         Job::Trace(job) => (job.device.as_str(), job.threads),
+        Job::Observe(job) => (job.settings.train.device.as_str(), job.settings.train.threads),
         Job::ListModels | Job::MakeModel(_) => ("cpu", None),
         Job::Probe => ("auto", None),
     };

@@ -1,7 +1,7 @@
 //! The training loss, and how many answers are right.
 
 use super::failure::{Failure, Result};
-use tch::{Kind, Reduction, Tensor};
+use tch::{Device, Kind, Reduction, Tensor};
 
 /// Logits `[rows, classes]` and labels `[rows]`: one row for each sample, or for each token of each sample.
 #[derive(Debug)]
@@ -46,6 +46,14 @@ impl Rows {
     pub fn count(&self) -> u64 {
         self.labels.numel() as u64
     }
+}
+
+/// Random classes for logits `[..., classes]` of this size: inputs that are made up have no labels of their own.
+pub fn random_labels(logits: &[i64], device: Device) -> Result<Tensor> {
+    let (classes, rows) = logits.split_last().ok_or_else(|| Failure::model("the model answers with a scalar"))?;
+    tch::manual_seed(0);
+    // Drawn where every machine draws the same.
+    Ok(Tensor::f_randint(*classes, rows, (Kind::Int64, Device::Cpu))?.f_to_device(device)?)
 }
 
 /// Reads several scalars at once: this waits for the device, so once per step is enough.

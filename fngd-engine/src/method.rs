@@ -4,8 +4,9 @@ use super::failure::{Failure, Result};
 use fngd_cli::methods;
 use fngd_cli::settings::{OptimizerSettings, SHAMPOO_ADAM_LEARNING_RATE, ScheduleSettings};
 use fngd_core::optimizer::{
-    AdamwConfig, EvaConfig, Form, Graft, Groups, HyloConfig, Inner, KfacConfig, KfacInverse, Method, MuonConfig,
-    MuonPrecision, MuonScale, MuonScope, SgdConfig, ShampooConfig, SkfacConfig, SoapConfig, TengradConfig,
+    AdamwConfig, EvaConfig, Form, Graft, Groups, HyloConfig, HyloRows, Inner, KfacConfig, KfacInverse, MbfConfig,
+    Method, MuonConfig, MuonPrecision, MuonScale, MuonScope, SengConfig, SgdConfig, ShampooConfig, SkfacConfig,
+    SoapConfig, TengradConfig,
 };
 use fngd_core::{
     Ablation, Fisher, FngdConfig, Refresh, Schedule, ScheduleConfig, ScheduleShape, Share, StepScale, WarmUp,
@@ -28,7 +29,9 @@ pub fn method(settings: &OptimizerSettings, seed: u64) -> Result<Method> {
         "eva" => Ok(Method::Eva { config: eva(settings)?, inner: inner(settings)? }),
         "skfac" => Ok(Method::Skfac { config: skfac(settings), inner: inner(settings)? }),
         "tengrad" => Ok(Method::Tengrad { config: tengrad(settings), inner: inner(settings)? }),
-        "hylo" => Ok(Method::Hylo { config: hylo(settings, seed), inner: inner(settings)? }),
+        "hylo" => Ok(Method::Hylo { config: hylo(settings, seed)?, inner: inner(settings)? }),
+        "mbf" => Ok(Method::Mbf { config: mbf(settings), inner: inner(settings)? }),
+        "seng" => Ok(Method::Seng { config: seng(settings, seed), inner: inner(settings)? }),
         other => Err(unknown("optimizer", other, &methods::NAMES.join(", "))),
     }
 }
@@ -281,11 +284,39 @@ fn tengrad(settings: &OptimizerSettings) -> TengradConfig {
     }
 }
 
-fn hylo(settings: &OptimizerSettings, seed: u64) -> HyloConfig {
+fn hylo(settings: &OptimizerSettings, seed: u64) -> Result<HyloConfig> {
     let default = HyloConfig::default();
-    HyloConfig {
+    Ok(HyloConfig {
         damping: settings.damping.unwrap_or(default.damping),
         ratio: settings.ratio.unwrap_or(default.ratio),
+        rows: match settings.rows.as_deref() {
+            None | Some("kis") => HyloRows::ImportanceSampling,
+            Some("kid") => HyloRows::Interpolative,
+            Some(other) => return Err(unknown("rows", other, "kis or kid")),
+        },
+        refresh_every_steps: settings.refresh_every_steps.unwrap_or(default.refresh_every_steps),
+        kl_clip: kl_clip(settings, default.kl_clip),
+        seed,
+    })
+}
+
+fn mbf(settings: &OptimizerSettings) -> MbfConfig {
+    let default = MbfConfig::default();
+    MbfConfig {
+        damping: settings.damping.unwrap_or(default.damping),
+        decay: settings.decay.unwrap_or(default.decay),
+        statistics_every_steps: settings.statistics_every_steps.unwrap_or(default.statistics_every_steps),
+        refresh_every_steps: settings.refresh_every_steps.unwrap_or(default.refresh_every_steps),
+        kl_clip: kl_clip(settings, default.kl_clip),
+    }
+}
+
+fn seng(settings: &OptimizerSettings, seed: u64) -> SengConfig {
+    let default = SengConfig::default();
+    SengConfig {
+        damping: settings.damping.unwrap_or(default.damping),
+        rank: settings.rank.map_or(default.rank, i64::from),
+        sketch_size: settings.sketch_size.map_or(default.sketch_size, i64::from),
         refresh_every_steps: settings.refresh_every_steps.unwrap_or(default.refresh_every_steps),
         kl_clip: kl_clip(settings, default.kl_clip),
         seed,
@@ -433,10 +464,25 @@ mod tests {
         assert_eq!(method(&over("skfac"), 0).unwrap(), Method::Skfac { config, inner });
         let config = TengradConfig { refresh_every_steps: steps, kl_clip: kappa, ..Default::default() };
         assert_eq!(method(&over("tengrad"), 0).unwrap(), Method::Tengrad { config, inner });
-        let config =
-            HyloConfig { refresh_every_steps: steps, kl_clip: kappa, ratio: 0.25, seed: 9, ..Default::default() };
-        let drawn = OptimizerSettings { ratio: Some(0.25), ..over("hylo") };
+        let config = HyloConfig {
+            refresh_every_steps: steps,
+            kl_clip: kappa,
+            ratio: 0.25,
+            rows: HyloRows::Interpolative,
+            seed: 9,
+            ..Default::default()
+        };
+        let drawn = OptimizerSettings { ratio: Some(0.25), rows: Some("kid".to_owned()), ..over("hylo") };
         assert_eq!(method(&drawn, 9).unwrap(), Method::Hylo { config, inner });
+        let set = OptimizerSettings { statistics_every_steps: Some(3), decay: Some(0.5), ..over("mbf") };
+        let (statistics_every_steps, refresh_every_steps) = (3, steps);
+        let config =
+            MbfConfig { statistics_every_steps, refresh_every_steps, kl_clip: kappa, decay: 0.5, ..Default::default() };
+        assert_eq!(method(&set, 0).unwrap(), Method::Mbf { config, inner });
+        let set = OptimizerSettings { rank: Some(2), sketch_size: Some(32), ..over("seng") };
+        let config =
+            SengConfig { refresh_every_steps, kl_clip: kappa, rank: 2, sketch_size: 32, seed: 9, ..Default::default() };
+        assert_eq!(method(&set, 9).unwrap(), Method::Seng { config, inner });
         let adaptive = OptimizerSettings { inner: Some("adamw".to_owned()), ..settings("eva") };
         assert_eq!((learning_rate(&adaptive), learning_rate(&set)), (1e-3, 0.1));
     }

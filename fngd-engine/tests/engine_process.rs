@@ -277,6 +277,22 @@ fn failures_have_codes_and_say_what_to_do() {
 }
 
 #[test]
+fn a_run_without_export_is_measured_all_the_same() {
+    let run = TempDir::new().unwrap();
+    let Job::Train { settings, data, run: folder, .. } = job(2, run.path(), false) else { unreachable!() };
+    let quiet = Job::Train { settings, data, run: folder, resume: false, dry_run: false, export: false };
+    let (events, code) = Engine::run(&quiet).end();
+    assert_eq!(code, Some(0), "{:?}", events.last());
+    assert!(events.iter().any(|event| matches!(event, Event::Evaluated { split, .. } if split == "test")));
+    assert!(!events.iter().any(|event| matches!(event, Event::Exported { .. })));
+    assert!(!run.path().join("best.onnx").exists() && !run.path().join("last.onnx.reference.safetensors").exists());
+    let peak = events.iter().find_map(|event| if let Event::Peak { memory_mib } = event { *memory_mib } else { None });
+    let held =
+        events.iter().filter_map(|event| if let Event::Step(step) = event { Some(step.memory_mib) } else { None });
+    assert!(peak.unwrap() >= held.fold(0.0, f64::max), "{peak:?}");
+}
+
+#[test]
 fn a_run_that_goes_on_with_other_settings_is_refused() {
     let run = TempDir::new().unwrap();
     assert_eq!(Engine::run(&job(1, run.path(), false)).end().1, Some(0));

@@ -129,7 +129,7 @@ fn sgd() {
 #[test]
 fn layerwise() {
     // Steps 3 and 14 lie between two refreshes of each.
-    for name in ["kfac", "eva", "skfac", "tengrad", "hylo"] {
+    for name in ["kfac", "eva", "skfac", "tengrad", "hylo", "mbf", "seng"] {
         stopping_changes_nothing(&named(name), 1, &[3, 14]);
     }
 }

@@ -121,20 +121,23 @@ fn a_search_that_fails_does_not_hide_that_training_diverged() {
     assert!(failure.to_string().ends_with(")"), "{failure}");
 }
 
-/// Trains nothing, and writes down the losses that it is given.
+/// Trains nothing, writes down the losses that it is given, and reports the same of every step.
 #[derive(Clone, Default)]
-struct Listener(Rc<RefCell<Vec<f64>>>);
+struct Listener {
+    losses: Rc<RefCell<Vec<f64>>>,
+    report: StepReport,
+}
 
 impl Optimizer for Listener {
     fn begin(&mut self, _: &Batch) -> fngd_core::Result<()> {
         Ok(())
     }
     fn backward(&mut self, loss: &Tensor, accumulation: usize) -> fngd_core::Result<()> {
-        self.0.borrow_mut().push(f64::try_from(loss)? / accumulation as f64);
+        self.losses.borrow_mut().push(f64::try_from(loss)? / accumulation as f64);
         Ok(())
     }
     fn step(&mut self, _: f64) -> fngd_core::Result<StepReport> {
-        Ok(StepReport::default())
+        Ok(self.report.clone())
     }
     fn state(&self) -> fngd_core::Result<Vec<(String, Tensor)>> {
         Ok(Vec::new())
@@ -148,12 +151,30 @@ impl Optimizer for Listener {
 }
 
 #[test]
+fn a_factorisation_that_fails_is_counted_at_every_step_and_told_once() {
+    let mut parts = parts(SmallNetwork::new(2), &sgd());
+    let report = StepReport { solved: 1, retried: 2, trouble: "conv".to_owned(), ..Default::default() };
+    parts.optimizer = Box::new(Listener { report, ..Listener::default() });
+    let folder = TempDir::new().unwrap();
+    let (outcome, events) = train(&mut parts, &settings(1), &RealDisk, folder.path());
+    outcome.unwrap();
+    let counts = events.iter().filter_map(|event| match event {
+        Event::Step(step) => Some((step.solved, step.retried, step.fallbacks)),
+        _ => None,
+    });
+    assert_eq!(counts.collect::<Vec<_>>(), [(1, 2, 0); 7]);
+    let warnings: Vec<&Event> = events.iter().filter(|event| matches!(event, Event::Warning { .. })).collect();
+    let message = "step 1: a factorisation failed in layer `conv` and succeeded in float64; from now on only counted, as `retried`";
+    assert_eq!(warnings, [&Event::Warning { message: message.to_owned() }]);
+}
+
+#[test]
 fn every_sample_of_an_accumulated_step_counts_alike() {
     // Tests share libtorch's generator, which draws weights and dropout: one drawing for all runs, and no dropout.
     let weights = SmallNetwork::new(2).tensors();
     let losses = |accumulation| {
         let listener = Listener::default();
-        let heard = Rc::clone(&listener.0);
+        let heard = Rc::clone(&listener.losses);
         let mut network = SmallNetwork::new(2);
         network.load_tensors(&weights).unwrap();
         network.dropout = 0.0;

@@ -1,8 +1,10 @@
 //! What can be typed. Values of settings stay text here: `resolve` gives them their types, with the same messages for
 //! flags, `FNGD_*` variables and files.
 
+mod complexity;
 mod profile;
 
+pub use complexity::{Axis, BenchComplexity, Layers};
 pub use profile::Profile;
 
 use crate::launcher::knobs::help;
@@ -460,6 +462,8 @@ pub struct MakeModel {
 pub enum Bench {
     /// Time the steps of several optimizers, in turn, in one process
     Step(BenchStep),
+    /// Measure how the time and memory that optimizers add grow with batch, positions, width and depth
+    Complexity(BenchComplexity),
 }
 
 #[derive(Debug, Args)]

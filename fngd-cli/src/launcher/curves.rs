@@ -74,7 +74,7 @@ const ACCURACY: Quantity = Quantity {
     percent: true,
 };
 
-pub fn use_font() {
+fn use_font() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         for style in [FontStyle::Normal, FontStyle::Bold] {
@@ -182,7 +182,7 @@ fn percent_range(values: impl Iterator<Item = f64>) -> Range<f64> {
 }
 
 /// `0.05`, `2.5`, `1500`: as few digits as say it.
-pub fn short(value: &f64) -> String {
+fn short(value: &f64) -> String {
     let text = format!("{value:.3}");
     let text = text.trim_end_matches('0').trim_end_matches('.');
     if text == "-0" { "0".to_owned() } else { text.to_owned() }
@@ -215,7 +215,7 @@ impl plotters::coord::ranged1d::ValueFormatter<f64> for Ticks {
     }
 }
 
-pub fn ticks(range: &Range<f64>, most: usize) -> Vec<f64> {
+fn ticks(range: &Range<f64>, most: usize) -> Vec<f64> {
     let rough = (range.end - range.start) / most.max(1) as f64;
     let power = 10f64.powf(rough.log10().floor());
     let step =

@@ -75,7 +75,7 @@ impl Engine {
         drop(started.input.take());
         let status = signals.wait(&mut started.child)?;
         let output = started.output.take().map(|thread| thread.join().unwrap_or_default()).unwrap_or_default();
-        let trains = matches!(job, Job::Train { .. });
+        let trains = matches!(job, Job::Train { .. } | Job::Observe(_));
         let end = End { trains, status, heard, output, signal: signals.first(), signals: signals.count() };
         end.judge(self, oom_kills)
     }
@@ -131,8 +131,10 @@ fn stays_on_the_processor(job: &Job, libtorch: &Path) -> bool {
         Job::Train { settings, .. } | Job::Export { settings, .. } => settings.train.device.as_str(),
         Job::Eval { device, .. } => device,
         Job::BenchStep(bench) => &bench.device,
+        Job::Complexity(complexity) => &complexity.device,
         Job::Profile(profile) => &profile.settings.train.device,
         Job::Trace(trace) => &trace.device,
+        Job::Observe(job) => &job.settings.train.device,
         Job::ListModels | Job::MakeModel(_) => return true,
         Job::Probe => return false,
     };

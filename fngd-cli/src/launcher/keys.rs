@@ -54,9 +54,11 @@ pub enum User {
 }
 
 /// Methods that keep running averages of a curvature.
-const AVERAGED: &[&str] = &["kfac", "eva"];
+const AVERAGED: &[&str] = &["kfac", "eva", "mbf"];
+/// Methods whose published implementation is not what their paper says.
+const PUBLISHED: &[&str] = &["kfac", "eva"];
 /// Methods that factorise something every few steps.
-const REFRESHED: &[&str] = &["kfac", "skfac", "tengrad", "hylo"];
+const REFRESHED: &[&str] = &["kfac", "skfac", "tengrad", "hylo", "mbf", "seng"];
 /// The rules with a momentum, and those with Adam's averages.
 const WITH_MOMENTUM: User = User::Rules(&["sgd", "muon", "shampoo"]);
 const WITH_AVERAGES: User = User::Rules(&["adamw", "muon", "soap"]);
@@ -300,7 +302,7 @@ pub const KEYS: &[Key] = &[
         "optimizer.statistics_every_steps",
         None,
         Form::Whole(1, 1_000_000),
-        User::Methods(&["kfac", "eva", "shampoo"]),
+        User::Methods(&["kfac", "eva", "mbf", "shampoo"]),
         "steps from one look at gradients (shampoo), or at inputs and output gradients, to the next",
     ),
     key(
@@ -328,7 +330,7 @@ pub const KEYS: &[Key] = &[
         "optimizer.form",
         None,
         Form::Choice(&["textbook", "published"]),
-        User::Methods(AVERAGED),
+        User::Methods(PUBLISHED),
         "as its paper has it, or as its published implementation",
     ),
     key(
@@ -336,7 +338,28 @@ pub const KEYS: &[Key] = &[
         None,
         Form::Real(ABOVE_ZERO, ONE),
         User::Methods(&["hylo"]),
-        "share of the batch that is drawn",
+        "share of the batch that is kept",
+    ),
+    key(
+        "optimizer.rows",
+        None,
+        Form::Choice(&["kis", "kid"]),
+        User::Methods(&["hylo"]),
+        "how it is chosen: `kis`, drawn by importance, or `kid`, by interpolative decomposition",
+    ),
+    key(
+        "optimizer.rank",
+        None,
+        Form::Whole(1, 4096),
+        User::Methods(&["seng"]),
+        "largest rank of a sample's gradient of a layer",
+    ),
+    key(
+        "optimizer.sketch_size",
+        None,
+        Form::Whole(1, 1_000_000),
+        User::Methods(&["seng"]),
+        "most outputs, and most inputs, of a layer that its sketch takes",
     ),
     key("optimizer.newton_schulz_steps", None, Form::Whole(1, 99), MUON, "steps of the Newton-Schulz iteration"),
     key(
@@ -665,6 +688,9 @@ mod tests {
                 inverse: Some("eigen".into()),
                 form: Some("textbook".into()),
                 ratio: Some(0.1),
+                rows: Some("kis".into()),
+                rank: Some(4),
+                sketch_size: Some(256),
                 newton_schulz_steps: Some(5),
                 muon_scale: Some("original".into()),
                 muon_scope: Some("hidden".into()),

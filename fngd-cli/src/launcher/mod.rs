@@ -5,6 +5,7 @@ mod cells;
 mod commands;
 mod compare;
 mod comparison;
+mod complexity;
 mod curves;
 mod download;
 mod engine;
@@ -84,11 +85,9 @@ fn run(cli: Cli) -> Result<u8> {
         Command::Doctor => commands::doctor::run(global),
         Command::Data(data) => commands::data::run(&data, global),
         Command::Models(models) => commands::models::run(&models, global),
-        Command::Bench(arguments::Bench::Step(bench)) => commands::bench::run(&bench, global),
-        Command::Data(data) => commands::data::run(&data, global),
-        Command::Models(models) => commands::models::run(&models, global),
         Command::Profile(profile) => commands::profile::run(&profile, global),
         Command::Bench(arguments::Bench::Step(bench)) => commands::bench::run(&bench, global),
+        Command::Bench(arguments::Bench::Complexity(bench)) => commands::complexity::run(&bench, global),
         Command::Completions { shell } => {
             let mut command = <Cli as clap::CommandFactory>::command();
             clap_complete::generate(shell, &mut command, "fngd-cli", &mut std::io::stdout());

@@ -1,4 +1,4 @@
-//! The jobs of `profile` and `bench complexity`, and their results.
+//! The job of `profile`, and its result.
 
 use super::DataSource;
 use crate::settings::{OptimizerSettings, Settings};

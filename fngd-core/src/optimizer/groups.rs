@@ -22,6 +22,11 @@ impl GroupedParameter {
         &self.parameter.name
     }
 
+    /// The name of what the parameter belongs to: `conv1` of `conv1.weight`.
+    pub(super) fn owner(&self) -> &str {
+        self.name().rsplit_once('.').map_or(self.name(), |(owner, _)| owner)
+    }
+
     /// The parameter's gradient; not `defined()` if it has none.
     pub(super) fn gradient(&self) -> Result<Tensor> {
         Ok(self.parameter.tensor.f_grad()?)

@@ -7,6 +7,7 @@ use super::slots::{Slots, with_gradients};
 use super::spectrum::{Failures, inverse_root};
 use super::{GroupedParameter, UpdateRule};
 use crate::state::TensorMap;
+use crate::timeline::{self, Phase};
 use crate::{Error, Result};
 use tch::Tensor;
 
@@ -233,15 +234,18 @@ impl Shampoo {
         for (index, (part, mut target)) in blocks.views(&gradient)?.iter().zip(blocks.views(&direction)?).enumerate() {
             let first = index * blocks.order();
             if is_due(self.config.statistics_every_steps) {
+                let _span = timeline::enter_layer(Phase::Gram, parameter.owner());
                 for mode in 0..blocks.order() {
                     let _ = statistics.matrices[first + mode].f_add_(&modes::gram(part, mode)?)?;
                 }
             }
             if is_due(self.config.roots_every_steps) {
+                let _span = timeline::enter_layer(Phase::Solve, parameter.owner());
                 for position in first..first + blocks.order() {
                     take_root(statistics, roots, position, 2 * blocks.order(), &mut self.failures)?;
                 }
             }
+            let _span = timeline::enter_layer(Phase::Precondition, parameter.owner());
             let roots: Vec<_> = roots.matrices[first..first + blocks.order()].iter().map(Some).collect();
             target.f_copy_(&modes::multiply(part, &roots, Side::Rows)?)?;
         }

@@ -6,6 +6,7 @@ use super::slots::{Slots, with_gradients};
 use super::spectrum::{Failures, eigen, refined};
 use super::{GroupedParameter, UpdateRule};
 use crate::state::TensorMap;
+use crate::timeline::{self, Phase};
 use crate::{Error, Result};
 use tch::Tensor;
 
@@ -146,6 +147,7 @@ impl Soap {
         let matrices = self.matrices.of(parameter, &self.config.sizes(parameter), [0.0, 1.0])?;
         let [statistics, bases] = matrices;
         if updates == 1 {
+            let _span = timeline::enter_layer(Phase::Solve, parameter.owner());
             for ((mode, statistic), basis) in modes.iter().zip(&mut statistics.matrices).zip(&mut bases.matrices) {
                 let _ = statistic.f_add_(&modes::gram(gradient, *mode)?.f_mul_scalar(1.0 - beta2)?)?;
                 if let Some([_, vectors]) = eigen(statistic, &mut self.failures)? {
@@ -162,11 +164,13 @@ impl Soap {
 
         let [first, second] = &mut slot.buffers;
         let _ = first.f_lerp_(gradient, 1.0 - beta1)?;
+        let span = timeline::enter_layer(Phase::Precondition, parameter.owner());
         let rotated = modes::multiply(gradient, &by_mode, Side::Rows)?;
         let _ = second.f_mul_scalar_(beta2)?.f_add_(&rotated.f_square()?.f_mul_scalar(1.0 - beta2)?)?;
         let root = second.f_div_scalar(1.0 - beta2.powf(steps as f64))?.f_sqrt()?.f_add_scalar(epsilon)?;
         let normalised = modes::multiply(first, &by_mode, Side::Rows)?.f_div(&root)?;
         let direction = modes::multiply(&normalised, &by_mode, Side::Columns)?;
+        drop(span);
 
         let mut weight = parameter.parameter.tensor.shallow_clone();
         let decay = self.config.weight_decay * parameter.weight_decay_scale;
@@ -179,10 +183,14 @@ impl Soap {
         let is_due = steps.unsigned_abs() % self.config.basis_every_steps == 0;
         for ((mode, statistic), basis) in modes.iter().zip(&mut statistics.matrices).zip(&mut bases.matrices) {
             if updates > 1 {
+                let _span = timeline::enter_layer(Phase::Gram, parameter.owner());
                 let _ = statistic.f_lerp_(&modes::gram(gradient, *mode)?, 1.0 - beta2)?;
             }
-            if is_due && let Some(better) = refined(statistic, basis, &mut self.failures)? {
-                basis.f_copy_(&better)?;
+            if is_due {
+                let _span = timeline::enter_layer(Phase::Solve, parameter.owner());
+                if let Some(better) = refined(statistic, basis, &mut self.failures)? {
+                    basis.f_copy_(&better)?;
+                }
             }
         }
         Ok(())

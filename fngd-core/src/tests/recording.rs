@@ -2,7 +2,7 @@
 
 use super::networks::{Network, announce, batch, sgd};
 use crate::FngdConfig;
-use crate::optimizer::{self, EvaConfig, Groups, Inner, KfacConfig, Method, StepOptions};
+use crate::optimizer::{self, EvaConfig, Groups, Inner, KfacConfig, Method, ShampooConfig, SoapConfig, StepOptions};
 use crate::timeline::{Phase, Span, Timeline, enter};
 use std::collections::BTreeSet;
 use tch::{Device, Kind, Tensor};
@@ -26,13 +26,22 @@ fn train(method: &Method, timeline: Option<&Timeline>) -> Vec<Tensor> {
     network.parameters()
 }
 
-fn methods() -> [(&'static str, Method); 4] {
+fn methods() -> [(&'static str, Method); 6] {
     let inner = Inner::Sgd(sgd());
     [
         ("sgd", Method::Sgd(sgd())),
         ("fngd", Method::Fngd { config: FngdConfig::default(), inner }),
         ("kfac", Method::Kfac { config: KfacConfig { refresh_every_steps: 2, ..KfacConfig::default() }, inner }),
         ("eva", Method::Eva { config: EvaConfig::default(), inner }),
+        (
+            "shampoo",
+            Method::Shampoo(ShampooConfig {
+                roots_every_steps: 2,
+                statistics_every_steps: 1,
+                ..ShampooConfig::default()
+            }),
+        ),
+        ("soap", Method::Soap(SoapConfig { basis_every_steps: 2, ..SoapConfig::default() })),
     ]
 }
 
@@ -84,6 +93,19 @@ fn kfac_solves_where_it_refreshes_and_turns_every_gradient() {
         assert_eq!(&layers_in(&spans, step, Phase::Solve), solving, "step {step}");
         assert_eq!(layers_in(&spans, step, Phase::Gram), all, "step {step}");
         assert_eq!(layers_in(&spans, step, Phase::Precondition), all, "step {step}");
+    }
+}
+
+#[test]
+fn shampoo_takes_roots_of_every_matrix_where_they_are_due() {
+    let timeline = Timeline::new(Device::Cpu);
+    train(&methods()[4].1, Some(&timeline));
+    let spans = timeline.take();
+    let all = BTreeSet::from(["conv", "depthwise", "tied", "head"]);
+    for step in 0..4 {
+        assert_eq!(layers_in(&spans, step, Phase::Gram), all, "step {step}");
+        assert_eq!(layers_in(&spans, step, Phase::Precondition), all, "step {step}");
+        assert_eq!(layers_in(&spans, step, Phase::Solve), if step % 2 == 0 { all.clone() } else { BTreeSet::new() });
     }
 }
 

@@ -4,9 +4,11 @@
 //! ([`fngd_core::timeline`]) without what happens in the spans inside them.
 
 mod chrome;
-mod recorded;
-mod shares;
+pub mod recorded;
+pub mod shares;
 mod subject;
+
+pub use subject::period;
 
 use super::checkpoint::RunState;
 use super::failure::{Failure, Result};
@@ -44,7 +46,7 @@ pub fn run(context: &Context, job: &Profile) -> Result<Status> {
     }
     let reference = subjects.get(1).unwrap_or(&subjects[0]);
     let reference_name = reference.name.clone();
-    let reference_milliseconds = shares::mean_milliseconds(&reference.recorded).unwrap_or(f64::NAN);
+    let reference_milliseconds = shares::mean_milliseconds(&reference.recorded, reference.uneven).unwrap_or(f64::NAN);
     let methods = subjects.iter().map(|subject| shares::method(subject, reference_milliseconds)).collect();
     context.events.emit(&Event::Profile(ProfileReport {
         model: job.settings.model.clone(),

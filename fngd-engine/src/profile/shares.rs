@@ -16,15 +16,22 @@ type Times = [f64; Phase::ALL.len()];
 
 /// One step, or the mean of some.
 #[derive(Debug, Clone, Default, PartialEq)]
-struct StepTimes {
-    whole: f64,
+pub struct StepTimes {
+    pub whole: f64,
     phases: Times,
     layers: BTreeMap<String, Times>,
 }
 
+impl StepTimes {
+    /// Milliseconds of one phase.
+    pub fn phase(&self, phase: Phase) -> f64 {
+        Phase::ALL.iter().zip(self.phases).filter(|(known, _)| **known == phase).map(|(_, time)| time).sum()
+    }
+}
+
 /// All kinds of steps that a method has.
 pub fn method(subject: &Subject, reference_milliseconds: f64) -> MethodProfile {
-    let Subject { name, layers, recorded, .. } = subject;
+    let Subject { name, layers, recorded, uneven, .. } = subject;
     let notes = Notes::of(recorded);
     let profile = |kind: StepKind, steps: usize, times: &StepTimes| StepProfile {
         kind,
@@ -34,7 +41,7 @@ pub fn method(subject: &Subject, reference_milliseconds: f64) -> MethodProfile {
         phases: named_phases(&times.phases),
         layers: layers.iter().map(|layer| layer_profile(layer, times.layers.get(layer.name()), &notes)).collect(),
     };
-    let means = means(recorded);
+    let means = means(recorded, *uneven);
     let mut kinds: Vec<StepProfile> = means.iter().map(|(kind, steps, times)| profile(*kind, *steps, times)).collect();
     if means.iter().any(|(kind, ..)| *kind == StepKind::Refresh) {
         kinds.push(profile(StepKind::Mean, recorded.len(), &weighted(&means)));
@@ -42,9 +49,18 @@ pub fn method(subject: &Subject, reference_milliseconds: f64) -> MethodProfile {
     MethodProfile { name: name.clone(), kinds }
 }
 
+/// Means over whole refresh periods: one, or one for the first epoch and one for later ones.
+pub fn whole_periods(recorded: &[RecordedStep], uneven: bool) -> Vec<(StepKind, StepTimes)> {
+    let means = means(recorded, uneven);
+    if means.iter().any(|(kind, ..)| *kind == StepKind::Refresh) {
+        return vec![(StepKind::Mean, weighted(&means))];
+    }
+    means.into_iter().map(|(kind, _, times)| (kind, times)).collect()
+}
+
 /// What a step of a method takes: of a later epoch, where epochs differ; on the average, where steps do.
-pub fn mean_milliseconds(recorded: &[RecordedStep]) -> Option<f64> {
-    let mut means = means(recorded);
+pub fn mean_milliseconds(recorded: &[RecordedStep], uneven: bool) -> Option<f64> {
+    let mut means = means(recorded, uneven);
     if means.iter().any(|(kind, ..)| *kind == StepKind::LaterEpochs) {
         means.retain(|(kind, ..)| *kind == StepKind::LaterEpochs);
     }
@@ -52,13 +68,17 @@ pub fn mean_milliseconds(recorded: &[RecordedStep]) -> Option<f64> {
 }
 
 /// Kind, number and mean of the steps, in the order in which they are shown.
-fn means(recorded: &[RecordedStep]) -> Vec<(StepKind, usize, StepTimes)> {
+///
+/// `uneven`: some of the steps do more than the others, and if those cannot be told apart all of them count.
+fn means(recorded: &[RecordedStep], uneven: bool) -> Vec<(StepKind, usize, StepTimes)> {
     const ORDER: [StepKind; 5] =
         [StepKind::Every, StepKind::LaterEpochs, StepKind::FirstEpoch, StepKind::Between, StepKind::Refresh];
     let of_kind = |kind: StepKind| {
         let steps = recorded.iter().filter(|step| step.kind == kind).map(|step| times(&step.spans));
         let steps: Vec<StepTimes> = steps.collect();
-        (!steps.is_empty()).then(|| (kind, steps.len(), mean(&faster_half(steps))))
+        let count = steps.len();
+        let counted = if uneven && kind == StepKind::Every { steps } else { faster_half(steps) };
+        (count > 0).then(|| (kind, count, mean(&counted)))
     };
     ORDER.into_iter().filter_map(of_kind).collect()
 }
@@ -224,10 +244,15 @@ mod tests {
         let spans: Vec<Span> = [13, 11, 500, 11, 600].iter().enumerate().flat_map(|(k, &ms)| step(5 * k, ms)).collect();
         let recorded = steps(spans, StepKind::Every);
         assert_eq!(recorded.len(), 5);
-        let means = means(&recorded);
+        let means = means(&recorded, false);
         assert_eq!((means[0].0, means[0].1, means[0].2.whole), (StepKind::Every, 5, 35.0 / 3.0));
-        assert_eq!(mean_milliseconds(&recorded), Some(35.0 / 3.0));
-        assert_eq!(mean_milliseconds(&[]), None);
+        assert_eq!(mean_milliseconds(&recorded, false), Some(35.0 / 3.0));
+        assert_eq!(mean_milliseconds(&[], false), None);
+        let uneven = mean_milliseconds(&recorded, true).unwrap();
+        assert!(
+            (uneven - 1135.0 / 5.0).abs() < 1e-9,
+            "a slow step that cannot be told from the others counts: {uneven}"
+        );
     }
 
     #[test]
@@ -240,10 +265,10 @@ mod tests {
         spans.push(span(Phase::Solve, Some("fc"), Some(20), [8, 20]));
         let mut recorded = steps(spans, StepKind::Every);
         tell_refreshes_apart(&mut recorded);
-        let means = means(&recorded);
+        let means = means(&recorded, false);
         let shown: Vec<_> = means.iter().map(|(kind, steps, times)| (*kind, *steps, times.whole)).collect();
         assert_eq!(shown, [(StepKind::Between, 4, 10.0), (StepKind::Refresh, 1, 30.0)]);
-        assert_eq!(mean_milliseconds(&recorded), Some(14.0));
+        assert_eq!(mean_milliseconds(&recorded, false), Some(14.0));
         assert_eq!(weighted(&means).layers["fc"][5], 4.0, "20 ms in one of five steps");
     }
 
@@ -251,6 +276,6 @@ mod tests {
     fn the_reference_of_ratios_is_a_later_step() {
         let mut recorded = steps(step(0, 10), StepKind::LaterEpochs);
         recorded.extend(steps(step(0, 40), StepKind::FirstEpoch));
-        assert_eq!(mean_milliseconds(&recorded), Some(10.0));
+        assert_eq!(mean_milliseconds(&recorded, false), Some(10.0));
     }
 }

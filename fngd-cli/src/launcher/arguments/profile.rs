@@ -32,6 +32,9 @@ pub struct Profile {
     /// Replace files that are there
     #[arg(long)]
     pub force: bool,
+    /// Settings that belong together, below all others (`fngd-cli optimizers --recipes` lists them)
+    #[arg(long, value_name = "NAME")]
+    pub recipe: Option<String>,
     /// Any setting by its name in config.toml
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,

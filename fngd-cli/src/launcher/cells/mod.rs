@@ -4,10 +4,10 @@
 //! checkpoint, and one that failed stays as it failed. Ctrl-C ends the cell that trains with a checkpoint, and the whole plan.
 
 mod progress;
-mod result;
+pub mod result;
 
 pub use progress::Progress;
-pub use result::{CellResult, CellState, Measured};
+pub use result::{CellResult, CellState};
 
 use crate::launcher::arguments::Global;
 use crate::launcher::download::data_source;
@@ -99,11 +99,6 @@ pub fn run(
     }
     progress.end();
     Ok(results)
-}
-
-/// What is known of every cell, without training any.
-pub fn results(folder: &Path, cells: &[Cell]) -> Vec<CellResult> {
-    cells.iter().map(|cell| CellResult::read(&folder.join(FOLDER).join(&cell.name))).collect()
 }
 
 fn placed(cell: &Cell, root: &Path) -> Cell {

@@ -148,7 +148,7 @@ impl FrontEnd for Progress {
     }
 }
 
-/// `val acc 71.3 %, test acc 70.9 %, 24.1 s`.
+/// `val acc 71.3 %, 24.1 s`. Nothing of the test split, which nobody should choose by.
 fn describe(result: &CellResult) -> String {
     if let CellState::Failed { message, .. } = &result.state {
         let first = message.lines().next().unwrap_or_default();
@@ -156,7 +156,6 @@ fn describe(result: &CellResult) -> String {
     }
     let mut parts: Vec<String> =
         result.best().map(|best| format!("val acc {}", text::percent(best.val_acc))).into_iter().collect();
-    parts.extend(result.test.map(|test| format!("test acc {}", text::percent(test.accuracy))));
     parts.extend(result.train_seconds.map(text::duration));
     if parts.is_empty() { result.state.word().to_owned() } else { parts.join(", ") }
 }

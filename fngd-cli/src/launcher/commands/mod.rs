@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod codegen;
 pub mod compare;
+pub mod complexity;
 pub mod data;
 pub mod diff;
 pub mod doctor;

@@ -14,7 +14,7 @@ use std::path::Path;
 
 pub fn run(arguments: &arguments::Profile, global: &Global) -> Result<u8> {
     let mut front = front::choose(global);
-    let resolved = settings(arguments, (&arguments.optimizer, &arguments.set), global)?;
+    let resolved = settings(arguments, arguments.recipe.as_deref(), (&arguments.optimizer, &arguments.set), global)?;
     resolved.warnings.iter().for_each(|warning| front.warning(warning));
     let settings = resolved.settings;
     let against = against(arguments, &settings.optimizer, global)?;
@@ -68,6 +68,7 @@ fn show(report: &ProfileReport, arguments: &arguments::Profile, global: &Global)
 /// What `train` with these flags would use.
 fn settings(
     arguments: &arguments::Profile,
+    recipe: Option<&str>,
     (optimizer, set): (&OptimizerFlags, &[String]),
     global: &Global,
 ) -> Result<Resolved> {
@@ -76,6 +77,7 @@ fn settings(
     data.spec.get_or_insert_with(|| "digits".to_owned());
     let train = Train {
         model: Some(arguments.model.clone()),
+        recipe: recipe.map(str::to_owned),
         set: set.to_vec(),
         import: arguments.import.clone(),
         data,
@@ -95,7 +97,7 @@ fn against(
     let mut methods = Vec::new();
     for name in &arguments.against {
         let flags = OptimizerFlags { name: Some(name.clone()), ..OptimizerFlags::default() };
-        let settings = settings(arguments, (&flags, &[]), global).map_err(|failure| Failure {
+        let settings = settings(arguments, None, (&flags, &[]), global).map_err(|failure| Failure {
             message: failure.message.replace("`--optimizer`", "`--against`"),
             ..failure
         })?;
@@ -106,7 +108,8 @@ fn against(
     Ok(methods)
 }
 
-fn refuse_existing(path: &Path, force: bool) -> Result<()> {
+/// An error if a file that is to be written is there, unless it may be replaced.
+pub fn refuse_existing(path: &Path, force: bool) -> Result<()> {
     if !path.exists() || force {
         return Ok(());
     }

@@ -6,10 +6,12 @@ use std::path::PathBuf;
 
 /// Train a model with several optimizers, and tell them apart from chance.
 #[derive(Debug, Default, Args)]
-#[command(after_help = "Optimizers are a list of NAME or NAME:KEY=VALUE:KEY=VALUE, each a row of the table:\n  \
+#[command(
+    after_help = "Optimizers are a list of NAME or NAME:KEY=VALUE:KEY=VALUE, each a row of the table; NAME may be a recipe:\n  \
     fngd-cli compare m.onnx --data digits --optimizers sgd,fngd,fngd:inner=muon,fngd:damping=0.1\n\
     A KEY without a dot is one of `optimizer.`; keys of train, schedule and stop go with their names.\n\
-    The protocol and how to read the table: docs/compare.md")]
+    The protocol and how to read the table: docs/compare.md"
+)]
 pub struct Compare {
     #[command(flatten)]
     pub plan: PlanFlags,

@@ -31,7 +31,7 @@ pub fn document(comparison: &Comparison, command: &str) -> String {
     if comparison.trials.is_some() {
         out += "\n## Trials\n\nBest validation accuracy of each learning rate";
         out += &comparison.tuning_seed.map(|seed| format!(", seed {seed}")).unwrap_or_default();
-        out += ", with another validation split than the runs above. The test split is not looked at.\n\n";
+        out += ", with another validation split than the runs above. The test split has no say in it.\n\n";
         out += &trials(comparison).markdown();
     }
     out += "\n## What differs between the optimizers\n\n";
@@ -46,7 +46,8 @@ pub fn document(comparison: &Comparison, command: &str) -> String {
 }
 
 /// What holds for every comparison.
-pub const PROTOCOL: [&str; 6] = [
+pub const PROTOCOL: [&str; 7] = [
+    "Every run begins with the weights of the model file: the spread over seeds is not that of initial weights.",
     "Runs are interleaved: every optimizer with the first seed, then every optimizer with the next.",
     "A seed fixes the validation split, the order of the batches, augmentation and dropout: they are the same for every optimizer.",
     "Seconds are of training steps alone: the clock stands still during evaluation, checkpoints and start-up, and starts after \

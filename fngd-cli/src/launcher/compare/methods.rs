@@ -3,6 +3,7 @@
 use super::arguments::Compare;
 use crate::launcher::arguments::{Global, OptimizerFlags, StopFlags, Train};
 use crate::launcher::failure::{Failure, Result};
+use crate::launcher::recipes::RECIPES;
 use crate::launcher::resolve::{Resolved, resolve};
 use crate::launcher::{keys, text};
 
@@ -16,7 +17,7 @@ pub struct Typed {
 }
 
 /// Settings that must be the same for all, or nothing can be compared.
-const COMMON: [&str; 9] = [
+const COMMON: [&str; 10] = [
     "model",
     "import.",
     "data.",
@@ -26,6 +27,7 @@ const COMMON: [&str; 9] = [
     "optimizer.name",
     "stop.val_acc",
     "train.device",
+    "train.threads",
 ];
 
 /// The rows of a list such as `sgd,fngd:inner=muon:damping=0.1,adamw:betas=[0.9,0.95]`.
@@ -112,7 +114,10 @@ pub fn settings(
     };
     let mut all = Vec::with_capacity(rows.len());
     for row in rows {
-        train.optimizer.name = Some(row.name.clone());
+        // A row may be a recipe: its settings, the method's name among them, give way to whatever is typed.
+        let is_recipe = RECIPES.iter().any(|recipe| recipe.name == row.name);
+        train.recipe = is_recipe.then(|| row.name.clone());
+        train.optimizer.name = (!is_recipe).then(|| row.name.clone());
         train.set = common.iter().chain(&row.set).cloned().collect();
         let resolved = resolve(&train, global, variables).map_err(|mut failure| {
             failure.message = format!("{}: {}", text::name(&row.label), failure.message);
@@ -175,6 +180,16 @@ mod tests {
         assert_eq!((optimizers[0].damping, optimizers[1].damping), (None, Some(0.25)));
         assert!(
             all.iter().all(|row| row.settings.train.epochs == 3 && row.settings.optimizer.weight_decay == Some(0.0))
+        );
+    }
+
+    #[test]
+    fn a_row_may_be_a_recipe() {
+        let all = resolved("sgd,best:lr=0.5", &[]).unwrap();
+        let optimizer = &all[1].settings.optimizer;
+        assert_eq!(
+            (optimizer.name.as_str(), optimizer.inner.as_deref(), optimizer.lr),
+            ("fngd", Some("muon"), Some(0.5))
         );
     }
 

@@ -48,9 +48,9 @@ function draw(panel) {
   const text = (tx, ty, words, anchor, more) => { out += `<text x="${tx}" y="${ty}" text-anchor="${anchor}" font-size="12" fill="#6b7280" ${more || ''}>${shape(words)}</text>`; };
   for (const t of xs.ticks) { const p = xs.place(t); out += `<path d="M${p} ${T}V${H - B}" stroke="#e6e8ec"/>`; text(p, H - B + 17, String(+t.toPrecision(6)), 'middle'); }
   for (const t of ys.ticks) { const p = ys.place(t); out += `<path d="M${L} ${p}H${W - R}" stroke="#e6e8ec"/>`; text(L - 8, p + 4, String(+t.toPrecision(6)), 'end'); }
-  text((L + W - R) / 2, H - 8, x === 'epoch' ? 'epoch' : 'training seconds (median of the seeds)', 'middle', 'font-size="13.5"');
+  text((L + W - R) / 2, H - 8, x === 'epoch' ? 'epoch' : 'training seconds (median of the seeds)', 'middle');
   text(0, 0, METRICS[metric], 'middle', `transform="translate(16 ${(T + H - B) / 2}) rotate(-90)"`);
-  if (ys.holds(target)) { out += `<path d="M${L} ${ys.place(target)}H${W - R}" stroke="#262b33" stroke-dasharray="2 3"/>`; text(W - R, ys.place(target) - 5, 'target', 'end'); }
+  if (ys.holds(target)) { out += `<path d="M${L} ${ys.place(target)}H${W - R}" stroke="#262b33" stroke-dasharray="2 3"/>`; text(L + 6, ys.place(target) - 5, 'target', 'start'); }
   const line = points => points.map((p, i) => `${i ? 'L' : 'M'}${xs.place(p[0]).toFixed(1)} ${ys.place(p[1]).toFixed(1)}`).join('');
   for (const { method, points } of shown) {
     const usable = points.filter(p => ys.holds(p.low) && ys.holds(p.high));

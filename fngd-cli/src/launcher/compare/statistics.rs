@@ -54,11 +54,16 @@ pub fn median(values: &[f64]) -> Option<f64> {
 }
 
 /// How many times as fast as `reference`: the ratio of the medians, with its interval over resamples of the seeds. The two slices
-/// have the times of the same seeds. `None` where both medians are infinite: then nothing is known.
+/// have the times of the same seeds. `None` where both medians are infinite: then nothing is known. A resample in which both are
+/// shows no difference: its ratio is 1.
 pub fn speed_up(reference: &[f64], other: &[f64]) -> Option<Interval> {
+    if median(reference)?.is_infinite() && median(other)?.is_infinite() {
+        return None;
+    }
     bootstrap(reference.len().min(other.len()), |seeds| {
         let pick = |times: &[f64]| median(&seeds.iter().map(|seed| times[*seed]).collect::<Vec<_>>());
-        Some(pick(reference)? / pick(other)?)
+        let ratio = pick(reference)? / pick(other)?;
+        Some(if ratio.is_nan() { 1.0 } else { ratio })
     })
 }
 
@@ -158,6 +163,9 @@ mod tests {
         assert_eq!(speed_up(&times, &[NEVER; 3]), Some(Interval { estimate: 0.0, low: 0.0, high: 0.0 }));
         assert_eq!(speed_up(&[NEVER; 3], &times).unwrap().estimate, NEVER);
         assert_eq!(speed_up(&[NEVER; 3], &[NEVER; 3]), None);
+        // Both miss with the first seed: resamples with it twice show no difference.
+        let interval = speed_up(&[NEVER, 6.0, 6.0], &[NEVER, 2.0, 3.0]).unwrap();
+        assert_eq!(interval, Interval { estimate: 2.0, low: 1.0, high: 3.0 });
         // One miss of three: the median is finite, the interval reaches 0.
         let interval = speed_up(&times, &[1.0, 1.0, NEVER]).unwrap();
         assert_eq!((interval.estimate, interval.low), (2.0, 0.0));

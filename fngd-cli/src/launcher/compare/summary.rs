@@ -357,7 +357,7 @@ fn flat(settings: &Settings) -> BTreeMap<String, Value> {
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use crate::launcher::cells::Measured;
+    use crate::launcher::cells::result::Measured;
     use crate::launcher::compare::plan;
     use crate::launcher::failure::Code;
     use crate::protocol::Status;

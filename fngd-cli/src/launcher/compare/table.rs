@@ -89,10 +89,16 @@ fn time_to_target(method: &MethodSummary) -> String {
         };
     };
     if method.reached < method.runs.len() {
-        return format!("{} {}/{}", text::duration(median), method.reached, method.runs.len());
+        return format!("{} {}/{}", seconds(median), method.reached, method.runs.len());
     }
     let sd = method.seconds_to_target_spread.and_then(|spread| spread.sd);
-    text::duration(median) + &sd.map(|sd| format!(" ±{sd:.1}")).unwrap_or_default()
+    let digits = if median < 10.0 { 2 } else { 1 };
+    seconds(median) + &sd.map(|sd| format!(" ±{sd:.digits$}")).unwrap_or_default()
+}
+
+/// `0.41 s`, `24.1 s`, `3:07`.
+fn seconds(seconds: f64) -> String {
+    if seconds < 10.0 { format!("{seconds:.2} s") } else { text::duration(seconds) }
 }
 
 /// `1.92x`; `1.02x ~` where the difference is not clear.
@@ -293,7 +299,7 @@ mod tests {
                 "  m.onnx on digits, 2 seeds.  Target: val acc >= 82 %, the median best of sgd",
                 "",
                 "  optimizer        time to target  vs sgd  epochs     test acc  s/epoch     memory  tuned",
-                "  fngd:inner=muon      3.0 s ±1.4       ∞       3  79.0 ±1.4 %     1.00  400.0 MiB     no",
+                "  fngd:inner=muon    3.00 s ±1.41       ∞       3  79.0 ±1.4 %     1.00  400.0 MiB     no",
                 "  sgd                       ∞ 1/2   1.00x       -  75.5 ±0.7 %     1.00  400.0 MiB     no",
                 "",
                 "  fngd:inner=muon  reaches the target, sgd does not in its median run; test acc +3.5 points [+3.0,",

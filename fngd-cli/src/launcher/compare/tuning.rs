@@ -22,8 +22,8 @@ pub const SEED_OFFSET: u64 = 1000;
 /// The trials of `lr=5`.
 pub fn parse(typed: &str) -> Result<u32> {
     let trials = typed.strip_prefix("lr=").and_then(|number| number.parse().ok());
-    trials.filter(|trials| (2..=25).contains(trials)).ok_or_else(|| {
-        Failure::usage(format!("`--tune` must be lr=K with K from 2 to 25, found `{}`", text::name(typed)))
+    trials.filter(|trials| (3..=25).contains(trials)).ok_or_else(|| {
+        Failure::usage(format!("`--tune` must be lr=K with K from 3 to 25, found `{}`", text::name(typed)))
             .with_help("--tune lr=5 tries 5 learning rates for every optimizer")
     })
 }
@@ -87,8 +87,8 @@ mod tests {
         assert_eq!(grid(1.0, 4), [0.1, 0.316, 1.0, 3.16]);
         assert!(is_at_edge(1.0, 0.1, 5) && !is_at_edge(0.316, 0.1, 5));
         let message = |typed: &str| parse(typed).unwrap_err().message;
-        assert_eq!(message("wd=3"), "`--tune` must be lr=K with K from 2 to 25, found `wd=3`");
-        assert_eq!(message("lr=1"), "`--tune` must be lr=K with K from 2 to 25, found `lr=1`");
+        assert_eq!(message("wd=3"), "`--tune` must be lr=K with K from 3 to 25, found `wd=3`");
+        assert_eq!(message("lr=1"), "`--tune` must be lr=K with K from 3 to 25, found `lr=1`");
         assert_eq!(parse("lr=5"), Ok(5));
     }
 

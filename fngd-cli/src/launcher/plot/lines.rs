@@ -78,7 +78,7 @@ impl Lines {
         if let Some((value, name)) = self.level.as_ref().filter(|(value, _)| y.holds(*value)) {
             let at = y.place(*value);
             paper.line((area.x, at), (area.x + area.width, at), "level");
-            paper.text((area.x + area.width, at - 5.0), name, "tick", "end");
+            paper.text((area.x + 6.0, at - 5.0), name, "tick", "start");
         }
         for series in &self.series {
             let points: Vec<(f64, f64)> = series
@@ -88,7 +88,7 @@ impl Lines {
                 .map(|(px, py)| (x.place(*px), y.place(*py)))
                 .collect();
             if points.len() > 1 {
-                paper.path(&path(points.iter().copied()), &style::stroke(series.style, 2.2));
+                paper.named_path(&path(points.iter().copied()), &style::stroke(series.style, 2.2), &series.name);
             }
             if points.len() <= 12 {
                 points.iter().for_each(|point| paper.dot(*point, style::color(series.style)));

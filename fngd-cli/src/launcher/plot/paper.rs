@@ -33,6 +33,11 @@ impl Paper {
         self.0 += &format!("<path d=\"{path}\" {attributes}/>\n");
     }
 
+    /// A path that says its name where a pointer rests on it.
+    pub fn named_path(&mut self, path: &str, attributes: &str, name: &str) {
+        self.0 += &format!("<path d=\"{path}\" {attributes}><title>{}</title></path>\n", escape(name));
+    }
+
     pub fn rectangle(&mut self, Frame { x, y, width, height }: Frame, fill: &str) {
         self.0 +=
             &format!("<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{height:.1}\" fill=\"{fill}\"/>\n");

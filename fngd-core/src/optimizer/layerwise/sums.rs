@@ -3,6 +3,7 @@
 use super::curvature::Observation;
 use super::matrix::Shape;
 use super::rows::{self, with_one};
+use crate::factors::is_channels_last;
 use crate::gram::at_least_float;
 use crate::layer::{Convolution, Geometry};
 use crate::preconditioner::Facts;
@@ -53,16 +54,25 @@ pub(crate) fn over_batch(facts: &Facts, seen: &Observation<'_>) -> Result<[Tenso
         }),
         Geometry::Convolution(geometry) => {
             let (patched, rows) = sides(geometry, used);
-            let all = |tensor: &Tensor| -> Result<Tensor> {
-                let tensor = at_least_float(tensor)?;
-                Ok(tensor.f_sum_dim_intlist(0i64, true, tensor.kind())?)
-            };
             // A patch is linear in its image: the patches of the sum are the sums of the patches.
-            let (patched, rows) = (all(patched)?, all(rows)?);
+            let (patched, rows) = (image_sum(patched)?, image_sum(rows)?);
             let sums = [patch_sums(geometry, facts, &patched, &rows)?, pixel_sums(geometry, &rows)?];
             both(sums.each_ref(), |sum| Ok(sum.f_squeeze_dim(0)?))
         }
     })
+}
+
+/// Σ over images `[N, C, ...]`: `[1, C, ...]`.
+fn image_sum(images: &Tensor) -> Result<Tensor> {
+    let images = at_least_float(images)?;
+    if !is_channels_last(&images) {
+        return Ok(images.f_sum_dim_intlist(0i64, true, images.kind())?);
+    }
+    // As the rows of one matrix: several times faster than over the strides of an image.
+    let size = images.size();
+    let rows = images.f_permute([0, 2, 3, 1])?.f_reshape([size[0], -1])?;
+    let sum = rows.f_sum_dim_intlist(0i64, true, images.kind())?;
+    Ok(sum.f_view([1, size[2], size[3], size[1]])?.f_permute([0, 3, 1, 2])?)
 }
 
 /// What is cut into patches, and what has one row for each patch.
