@@ -9,7 +9,6 @@ use super::jobs::{Context, done};
 use super::memory;
 use crate::checkpoint::RunState;
 use contender::Contender;
-pub use contender::labels;
 use fngd_cli::protocol::{BenchStep, Event, Status};
 use serde_json::{Value, json};
 use statistics::{Ratios, Summary, mean};
