@@ -85,6 +85,8 @@ pub enum Command {
     Resume(Resume),
     /// Train a model with several optimizers, and tell them apart from chance
     Compare(Box<crate::launcher::compare::arguments::Compare>),
+    /// Test the paper's claims and their ablations on one model and data set
+    Study(Box<crate::launcher::study::arguments::Study>),
     /// Measure a model's or a run's accuracy
     Eval(Eval),
     /// Write a run's checkpoint into its ONNX file
@@ -470,7 +472,7 @@ pub enum Bench {
 pub struct BenchStep {
     /// The ONNX file
     pub model: PathBuf,
-    /// The optimizers to compare
+    /// The optimizers to compare, or `all`
     #[arg(long, value_delimiter = ',', default_value = "sgd,adamw,fngd")]
     pub optimizers: Vec<String>,
     /// Samples in a batch
