@@ -11,11 +11,7 @@ use super::failure::{Failure, Result};
 use super::jobs::{Context, done};
 use super::memory;
 use crate::checkpoint::RunState;
-<<<<<<< HEAD
-use contender::Contender;
-=======
 use contender::{Contender, Times};
->>>>>>> main
 use fngd_cli::protocol::{BenchStep, Event, Status};
 use serde_json::{Value, json};
 use statistics::{Ratios, median};
