@@ -118,7 +118,14 @@ fn variants(parts: &[Part], common: Compare, damping: Option<f64>, global: &Glob
         }
         (label.to_owned(), settings)
     });
-    Ok(compare::plan::methods(rows.collect()))
+    let mut variants = compare::plan::methods(rows.collect());
+    // A folder whose name begins with a dash is taken for an option.
+    for variant in &mut variants {
+        if let Some(damping) = variant.label.strip_prefix("γ = ") {
+            variant.slug = format!("damping-{damping}");
+        }
+    }
+    Ok(variants)
 }
 
 /// What `compare` is told for these variants: each once, and at least two.
@@ -396,6 +403,7 @@ mod tests {
             let weighted = matches!(settings.optimizer.name.as_str(), "fngd" | "ngd");
             let damping = label.strip_prefix("γ = ").map_or(0.2, |typed| typed.parse().unwrap());
             assert_eq!(settings.optimizer.damping, weighted.then_some(damping), "{label}");
+            assert!(row.slug.starts_with(|first: char| first.is_ascii_alphanumeric()), "{}", row.slug);
         }
         let named = |label: &str| all.iter().find(|row| row.label == label).unwrap().settings.clone();
         assert_eq!(named("sgd, steps, half").schedule.kind, "multistep");
