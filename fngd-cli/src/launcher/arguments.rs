@@ -472,7 +472,7 @@ pub enum Bench {
 pub struct BenchStep {
     /// The ONNX file
     pub model: PathBuf,
-    /// The optimizers to compare
+    /// The optimizers to compare, or `all`
     #[arg(long, value_delimiter = ',', default_value = "sgd,adamw,fngd")]
     pub optimizers: Vec<String>,
     /// Samples in a batch

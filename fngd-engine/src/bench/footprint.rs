@@ -1,6 +1,6 @@
 //! Peak memory of each optimizer, each measured in a process of its own.
 
-use super::contender::Contender;
+use super::trainee::{Trainee, method_of};
 use crate::events::EVENTS_FD;
 use crate::failure::{Failure, Result};
 use crate::jobs::Context;
@@ -18,12 +18,13 @@ const STEPS: usize = 3;
 ///
 /// The engine's allocator keeps what it was given, so the steady state includes what the first epoch needed: as in a real run.
 pub fn measure(context: &Context, job: &BenchStep) -> Result<Value> {
-    let mut contender = Contender::build(&job.optimizers[0], job, context.device)?;
+    let name = &job.optimizers[0];
+    let mut trainee = Trainee::build(name, &method_of(name)?, job, context.device)?;
     memory::reset_peak();
-    contender.block(0, STEPS)?;
+    trainee.block(0, STEPS)?;
     let first_epoch = memory::peak_bytes();
     let has_reset = memory::reset_peak();
-    contender.block(1, STEPS)?;
+    trainee.block(1, STEPS)?;
     let steady = if has_reset { memory::peak_bytes() } else { 0 };
     Ok(json!({ "first_epoch": first_epoch as f64 / MIB, "steady": steady as f64 / MIB }))
 }
@@ -37,9 +38,12 @@ pub fn add_to(rows: &mut [Value], job: &BenchStep, device: Device) -> Result<()>
     for (row, name) in rows.iter_mut().zip(&job.optimizers) {
         let alone = BenchStep { optimizers: vec![name.clone()], rounds: 0, ..job.clone() };
         let measured = in_child(&alone).map_err(|failure| failure.at(format!("memory of `{name}`")))?;
-        row["peak_mib"] = measured["steady"].clone();
+        let [first, steady] = ["first_epoch", "steady"].map(|when| measured[when].as_f64());
         if row.get("first_epoch").is_some() {
-            row["first_epoch_peak_mib"] = measured["first_epoch"].clone();
+            (row["peak_mib"], row["first_epoch_peak_mib"]) = (steady.into(), first.into());
+        } else {
+            // The first step of all refreshes, and so do later ones.
+            row["peak_mib"] = first.zip(steady).map(|(first, steady)| first.max(steady)).into();
         }
     }
     let reference = rows.first().and_then(|row| row["peak_mib"].as_f64());

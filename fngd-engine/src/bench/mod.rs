@@ -2,17 +2,20 @@
 
 mod contender;
 mod footprint;
+mod paper;
+mod period;
 mod statistics;
+mod trainee;
 
 use super::failure::{Failure, Result};
 use super::jobs::{Context, done};
 use super::memory;
 use crate::checkpoint::RunState;
-use contender::Contender;
-pub use contender::labels;
+use contender::{Contender, Times};
 use fngd_cli::protocol::{BenchStep, Event, Status};
 use serde_json::{Value, json};
-use statistics::{Ratios, Summary, mean};
+use statistics::{Ratios, median};
+pub use trainee::labels;
 
 /// Runs the benchmark and reports it. With no rounds, measures the memory of one optimizer in this process.
 pub fn run(context: &Context, job: &BenchStep) -> Result<Status> {
@@ -48,8 +51,7 @@ fn compare(context: &Context, job: &BenchStep) -> Result<Value> {
     }
     let steps: usize = contenders.iter().map(Contender::steps).sum();
     let faults_per_step = (memory::minor_faults() - faults) as f64 / steps as f64;
-    let reference = contenders[0].steady.clone();
-    let rows = contenders.iter().map(|contender| row(contender, &reference, job)).collect::<Result<Vec<_>>>()?;
+    let rows = contenders.iter().map(|contender| row(contender, &contenders[0], job)).collect::<Result<Vec<_>>>()?;
     drop(contenders);
     let mut rows = rows;
     // Each in a process of its own: what one has touched stays with a process.
@@ -71,28 +73,38 @@ fn compare(context: &Context, job: &BenchStep) -> Result<Value> {
 }
 
 /// Numbers to read at the top, everything else below.
-fn row(contender: &Contender, reference: &[Vec<f64>], job: &BenchStep) -> Result<Value> {
+fn row(contender: &Contender, reference: &Contender, job: &BenchStep) -> Result<Value> {
     let missing = || Failure::internal("bench step: no steps were timed");
-    let steady = Summary::of(&contender.steady.concat(), job.batch).ok_or_else(missing)?;
-    let ratios = Ratios::of(&contender.steady, reference).ok_or_else(missing)?;
+    let described = |times: &Times| -> Result<(f64, f64, Value)> {
+        let summary = times.summary(job.batch).ok_or_else(missing)?;
+        let ratios = times.ratios(&reference.ordinary).ok_or_else(missing)?;
+        let (milliseconds, ratio) = (summary.median_seconds * 1e3, ratios.paired_median);
+        Ok((milliseconds, ratio, json!({ "summary": summary, "ratios": ratios, "phases_ms": times.phases() })))
+    };
+    let (step, ratio, steady) = described(&contender.ordinary)?;
+    let by_round =
+        |contender: &Contender| -> Vec<Vec<f64>> { contender.means().iter().map(|mean| vec![*mean]).collect() };
+    let means = Ratios::of(&by_round(contender), &by_round(reference)).ok_or_else(missing)?;
     let mut row = json!({
         "name": contender.name,
-        "step_ms": steady.median_seconds * 1e3,
-        "ratio": ratios.paired_median,
-        "images_per_s": steady.images_per_second,
-        "steady": { "summary": steady, "ratios": ratios, "phases_ms": contender.steady_phases() },
+        "step_ms": step,
+        "ratio": ratio,
+        "mean_ms": median(&contender.means()).ok_or_else(missing)? * 1e3,
+        "mean_ratio": means.paired_median,
+        "mean_ratios": means,
+        "images_per_s": job.batch as f64 * 1e3 / step,
+        "paper_ratio": paper::ratio(&job.model, &contender.name),
+        "steady": steady,
     });
-    if contender.uneven {
-        let reference = mean(&reference.concat()).ok_or_else(missing)?;
-        let mean = mean(&contender.steady.concat()).ok_or_else(missing)?;
-        row["mean_ms"] = (mean * 1e3).into();
-        row["mean_ratio"] = (mean / reference).into();
+    let kinds = contender.refreshes.iter().rev().zip(["refresh", "statistics"]);
+    for (refresh, name) in kinds {
+        let (step, ratio, times) = described(&refresh.times)?;
+        (row[format!("{name}_ms")], row[format!("{name}_ratio")]) = (step.into(), ratio.into());
+        (row[format!("{name}_every")], row[name]) = (refresh.every.into(), times);
     }
-    if let Some(first) = Summary::of(&contender.first_epoch.concat(), job.batch) {
-        let ratios = Ratios::of(&contender.first_epoch, reference).ok_or_else(missing)?;
-        row["first_epoch_ms"] = (first.median_seconds * 1e3).into();
-        row["first_epoch_ratio"] = ratios.paired_median.into();
-        row["first_epoch"] = json!({ "summary": first, "ratios": ratios, "phases_ms": contender.first_epoch_phases() });
+    if let Some(first_epoch) = &contender.first_epoch {
+        let (step, ratio, times) = described(first_epoch)?;
+        (row["first_epoch_ms"], row["first_epoch_ratio"], row["first_epoch"]) = (step.into(), ratio.into(), times);
     }
     Ok(row)
 }

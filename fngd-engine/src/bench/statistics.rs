@@ -53,11 +53,6 @@ pub fn median(values: &[f64]) -> Option<f64> {
     quantile(values, 0.5)
 }
 
-/// The mean.
-pub fn mean(values: &[f64]) -> Option<f64> {
-    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
-}
-
 /// The value below which `share` of the values lie, interpolated between neighbours.
 fn quantile(values: &[f64], share: f64) -> Option<f64> {
     let mut sorted = values.to_vec();
@@ -76,7 +71,6 @@ mod tests {
         assert_eq!(median(&[]), None);
         assert_eq!(median(&[3.0, 1.0, 2.0]), Some(2.0));
         assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), Some(2.5));
-        assert_eq!((mean(&[]), mean(&[1.0, 4.0])), (None, Some(2.5)));
         let summary = Summary::of(&[5.0, 1.0, 2.0, 3.0, 4.0], 6).unwrap();
         assert_eq!((summary.quartiles_seconds, summary.images_per_second), ([2.0, 4.0], 2.0));
     }

@@ -10,11 +10,13 @@ use serde_json::Value;
 
 pub fn run(arguments: &BenchStep, global: &Global) -> Result<u8> {
     model::open(&arguments.model, &Default::default(), None)?;
-    for name in &arguments.optimizers {
+    let all = arguments.optimizers == ["all"];
+    let optimizers = if all { every_method() } else { arguments.optimizers.clone() };
+    for name in &optimizers {
         if methods::split(name).is_none() {
             let inner = text::alternatives(methods::INNER);
             let message = format!(
-                "`--optimizers` must name {}, found `{}`",
+                "`--optimizers` must be all or name {}, found `{}`",
                 text::alternatives(methods::NAMES),
                 text::name(name)
             );
@@ -24,7 +26,7 @@ pub fn run(arguments: &BenchStep, global: &Global) -> Result<u8> {
     }
     let job = Job::BenchStep(protocol::BenchStep {
         model: arguments.model.clone(),
-        optimizers: arguments.optimizers.clone(),
+        optimizers,
         batch: arguments.batch as usize,
         rounds: arguments.rounds as usize,
         steps_per_round: arguments.steps as usize,
@@ -45,7 +47,9 @@ pub fn run(arguments: &BenchStep, global: &Global) -> Result<u8> {
     front.end();
     let mut result = result.ok_or_else(|| Failure::new(Code::Internal, "the engine ended without a result"))?;
     match result["optimizers"].as_array() {
-        Some(rows) if !global.json => table(rows).iter().for_each(|line| print_line(line)),
+        Some(rows) if !global.json => {
+            table(rows).iter().chain(&notes(rows)).for_each(|line| print_line(line));
+        }
         _ => {
             if result.is_object() {
                 result["schema"] = 1.into();
@@ -54,6 +58,12 @@ pub fn run(arguments: &BenchStep, global: &Global) -> Result<u8> {
         }
     }
     Ok(0)
+}
+
+/// SGD first: ratios are to the first.
+fn every_method() -> Vec<String> {
+    let others = methods::NAMES.iter().filter(|name| **name != "sgd");
+    std::iter::once(&"sgd").chain(others).map(|name| (*name).to_owned()).collect()
 }
 
 /// `NAME=SIZE`.
@@ -66,12 +76,17 @@ pub fn dimension(typed: &str) -> Result<(String, i64)> {
 }
 
 /// Heading, field and decimals of each column. Ratios are to the first optimizer.
-const COLUMNS: [(&str, &str, usize); 10] = [
+const COLUMNS: [(&str, &str, usize); 15] = [
     ("step ms", "step_ms", 2),
     ("ratio", "ratio", 3),
-    // Only of methods some of whose steps do more than the others: the median does not see those.
+    // Between two refreshes, some methods observe at some steps only.
+    ("observe ms", "statistics_ms", 2),
+    ("every", "statistics_every", 0),
+    ("refresh ms", "refresh_ms", 2),
+    ("every", "refresh_every", 0),
     ("mean ms", "mean_ms", 2),
     ("ratio", "mean_ratio", 3),
+    ("paper", "paper_ratio", 2),
     ("1st epoch ms", "first_epoch_ms", 2),
     ("ratio", "first_epoch_ratio", 3),
     ("peak MiB", "peak_mib", 0),
@@ -80,10 +95,27 @@ const COLUMNS: [(&str, &str, usize); 10] = [
     ("ratio", "first_epoch_peak_ratio", 3),
 ];
 
+fn has(rows: &[Value], field: &str) -> bool {
+    rows.iter().any(|row| row[field].is_number())
+}
+
+/// What the columns mean that not every table has.
+fn notes(rows: &[Value]) -> Vec<String> {
+    let mut notes = Vec::new();
+    if has(rows, "refresh_ms") {
+        notes.push("  mean = step, observe and refresh, each as often as it comes: ((n - 1) * step + refresh) / n, from medians of each round".to_owned());
+    }
+    if has(rows, "paper_ratio") {
+        notes.push("  paper = time of an epoch / SGD-m's, arXiv 2403.03473, Table III, on other hardware".to_owned());
+    }
+    notes
+}
+
 /// A line for each optimizer; a column that nobody has, such as memory on a GPU, is left out.
 fn table(rows: &[Value]) -> Vec<String> {
-    let has = |field: &str| rows.iter().any(|row| row[field].is_number());
-    let columns: Vec<_> = COLUMNS.into_iter().filter(|(_, field, _)| has(field)).collect();
+    // Without steps that refresh, a mean tells no more than the step.
+    let tells = |field: &str| has(rows, if field.starts_with("mean") { "refresh_ms" } else { field });
+    let columns: Vec<_> = COLUMNS.into_iter().filter(|(_, field, _)| tells(field)).collect();
     let width = |heading: &str| heading.len().max(7);
     let mut heading = format!("  {:<12}", "optimizer");
     heading.extend(columns.iter().map(|(heading, ..)| format!("  {heading:>0$}", width(heading))));
@@ -124,6 +156,27 @@ mod tests {
             (row["peak_mib"], row["peak_ratio"]) = (Value::Null, Value::Null);
         }
         assert_eq!(table(&rows)[0], "  optimizer     step ms    ratio  1st epoch ms    ratio");
+    }
+
+    #[test]
+    fn a_mean_is_shown_where_some_steps_refresh() {
+        let rows = [
+            serde_json::json!({ "name": "sgd", "step_ms": 10.0, "ratio": 1.0, "mean_ms": 10.0, "mean_ratio": 1.0 }),
+            serde_json::json!({
+                "name": "kfac", "step_ms": 14.0, "ratio": 1.4, "refresh_ms": 34.0, "refresh_every": 10,
+                "mean_ms": 16.0, "mean_ratio": 1.6, "paper_ratio": 1.71,
+            }),
+        ];
+        assert_eq!(
+            table(&rows),
+            [
+                "  optimizer     step ms    ratio  refresh ms    every  mean ms    ratio    paper",
+                "  sgd             10.00    1.000           -        -    10.00    1.000        -",
+                "  kfac            14.00    1.400       34.00       10    16.00    1.600     1.71",
+            ]
+        );
+        assert_eq!(notes(&rows).len(), 2);
+        assert_eq!(notes(&rows[..1]), [""; 0]);
     }
 
     #[test]

@@ -207,6 +207,7 @@ pub mod tests {
                 peak_memory_mib: None,
                 phases: Vec::new(),
                 skipped_steps: 0,
+                resumed: false,
             }
         };
         let choice = plan::Choice { rate: 0.1, schedule: "cosine".into() };

@@ -2,9 +2,10 @@
 
 use super::curvature::{Curvature, Gradient, Observation, Update};
 use super::matrix::Shape;
-use super::rows::{Rows, with_one};
+use super::rows::{self, with_one};
 use super::running::Running;
 use super::source::LayerwiseGradient;
+use super::sums;
 use super::{Form, Pace, check_damping, check_decay};
 use crate::layer::BatchAxis;
 use crate::preconditioner::Facts;
@@ -113,31 +114,20 @@ impl Curvature for Eva {
         let uses = seen.uses.iter().map(|used| first_samples(used, samples, seen.batch_size));
         let uses = uses.collect::<Result<Vec<_>>>()?;
         let first = Observation { uses: &uses, batch_size: samples, accumulation: seen.accumulation };
-        let mut sums: Option<[Tensor; 2]> = None;
-        let (mut positions, mut scales) = (1, (1.0, 1.0));
-        Rows::in_parts(facts, &first, |rows| {
-            let sum = |tensor: &Tensor| tensor.f_sum_dim_intlist(&[0i64, 2][..], false, tensor.kind());
-            let parts = [rows.ordered(sum(&rows.inputs)?)?, sum(&rows.outputs)?];
-            (positions, scales) = (rows.positions(), (rows.input_scale, rows.output_scale));
-            sums = Some(match sums.take() {
-                Some([mut inputs, mut outputs]) => [inputs.f_add_(&parts[0])?, outputs.f_add_(&parts[1])?],
-                None => parts,
-            });
-            Ok(())
-        })?;
-        let Some([inputs, outputs]) = sums else { return Ok(()) };
+        let [inputs, outputs] = sums::over_batch(facts, &first)?;
         // The scale of the rows counts the samples looked at; the loss is a mean over all of them.
         let per_sample = match self.config.form {
             Form::Textbook => 1.0,
             Form::Published => 1.0 / samples as f64,
         };
-        let count = (samples * positions) as f64;
+        let count = (samples * rows::positions(facts, &first)) as f64;
+        let scales = rows::scales(facts, &first);
         let factor = |scale: f64| if scale == 1.0 { 1.0 / count } else { scale * per_sample / count };
-        let mut inputs = inputs.f_mul_scalar(factor(scales.0))?;
+        let mut inputs = inputs.f_mul_scalar(factor(scales[0]))?;
         if self.shape.joint_bias {
             inputs = with_one(&inputs)?;
         }
-        self.means.observe([inputs, outputs.f_mul_scalar(factor(scales.1))?])
+        self.means.observe([inputs, outputs.f_mul_scalar(factor(scales[1]))?])
     }
 
     fn discard(&mut self) {

@@ -15,8 +15,10 @@ mod mbf;
 mod rows;
 mod running;
 mod seng;
+mod shifts;
 mod skfac;
 mod source;
+mod sums;
 mod tengrad;
 #[cfg(test)]
 mod tests;

@@ -2,12 +2,13 @@
 
 use super::curvature::Observation;
 use super::matrix::Shape;
-use crate::Result;
+use super::sums;
 use crate::factors::Factors;
 use crate::gram::at_least_float;
-use crate::layer::{BatchAxis, Geometry};
+use crate::layer::{BatchAxis, Convolution, Geometry};
 use crate::preconditioner::Facts;
 use crate::weighting::Use;
+use crate::{Error, Result, tap};
 use tch::Tensor;
 
 /// The two factors of each position's part of the gradient: Σ over samples and positions of `outputs ⊗ inputs`.
@@ -34,17 +35,16 @@ impl Rows {
     ///
     /// Cost for a convolution: a copy of the activations, each element once per kernel position.
     pub fn of(facts: &Facts, seen: &Observation<'_>) -> Result<Self> {
-        let Observation { uses, batch_size, accumulation } = seen;
+        let Observation { uses, batch_size, .. } = seen;
         let factors = Factors::unfold(&facts.geometry, &facts.weight.size(), uses, *batch_size)?;
         let order = factors[0].layout.input_order(facts.weight.device())?;
-        let transposed = matches!(&facts.geometry, Geometry::Convolution(convolution) if convolution.transposed);
-        let scale = *batch_size as f64 * accumulation;
+        let [input_scale, output_scale] = scales(facts, seen);
         Ok(Self {
             inputs: at_least_float(&concatenated(factors.iter().map(|factors| &factors.inputs))?)?,
             outputs: at_least_float(&concatenated(factors.iter().map(|factors| &factors.outputs))?)?,
             order,
-            input_scale: if transposed { scale } else { 1.0 },
-            output_scale: if transposed { 1.0 } else { scale },
+            input_scale,
+            output_scale,
         })
     }
 
@@ -68,24 +68,9 @@ impl Rows {
         Ok(())
     }
 
-    /// One row for each sample, as if its gradient were one outer product: inputs `[G, B, p (+ 1)]` and outputs `[G, B, d]`.
-    ///
-    /// The side of the activations is averaged over positions and that of the gradients summed: exact if either is the same at
-    /// all positions.
+    /// One row for each sample: [`sums::by_sample`].
     pub fn summed(facts: &Facts, seen: &Observation<'_>, shape: &Shape) -> Result<[Tensor; 2]> {
-        let transposed = matches!(&facts.geometry, Geometry::Convolution(convolution) if convolution.transposed);
-        let (mut inputs, mut outputs) = (Vec::new(), Vec::new());
-        Self::in_parts(facts, seen, |rows| {
-            // [B, G, T, f] → [G, B, f]
-            let sum = |tensor: &Tensor| tensor.f_sum_dim_intlist(2i64, false, tensor.kind())?.f_transpose(0, 1);
-            let mean = 1.0 / rows.positions() as f64;
-            let (input_mean, output_mean) = if transposed { (1.0, mean) } else { (mean, 1.0) };
-            let input = rows.ordered(sum(&rows.inputs)?.f_mul_scalar(rows.input_scale * input_mean)?)?;
-            inputs.push(if shape.joint_bias { with_one(&input)? } else { input });
-            outputs.push(sum(&rows.outputs)?.f_mul_scalar(rows.output_scale * output_mean)?);
-            Ok(())
-        })?;
-        Ok([Tensor::f_cat(&inputs, 1)?, Tensor::f_cat(&outputs, 1)?])
+        sums::by_sample(facts, seen, shape)
     }
 
     /// Positions of a sample, T.
@@ -116,12 +101,69 @@ impl Rows {
         let top = Tensor::f_cat(&[moment, sums.f_transpose(1, 2)?], 2)?;
         Ok(Tensor::f_cat(&[top, Tensor::f_cat(&[sums, count], 2)?], 1)?)
     }
+}
 
-    /// Σ over samples and positions of ggᵀ, `[G, d, d]`.
-    pub fn output_moment(&self) -> Result<Tensor> {
-        let rows = all_rows(&self.outputs)?;
-        Ok(rows.f_transpose(1, 2)?.f_bmm(&rows)?)
+/// Whether input and output have changed places, and gradients are what is cut into patches.
+pub(crate) fn is_transposed(facts: &Facts) -> bool {
+    matches!(&facts.geometry, Geometry::Convolution(convolution) if convolution.transposed)
+}
+
+/// Factors of inputs and outputs that make gradients of the mean loss those of each sample's own loss.
+pub(crate) fn scales(facts: &Facts, seen: &Observation<'_>) -> [f64; 2] {
+    let scale = seen.batch_size as f64 * seen.accumulation;
+    if is_transposed(facts) { [scale, 1.0] } else { [1.0, scale] }
+}
+
+/// Positions of a sample, T, in all uses.
+pub(crate) fn positions(facts: &Facts, seen: &Observation<'_>) -> i64 {
+    let of_use = |used: &Use| {
+        let rows = if is_transposed(facts) { &used.activations } else { &used.output_grads };
+        let size = rows.size();
+        let features = if matches!(facts.geometry, Geometry::Linear) { size.last() } else { size.get(1) };
+        rows.numel() as i64 / features.copied().unwrap_or(1).max(1) / seen.batch_size
+    };
+    seen.uses.iter().map(of_use).sum()
+}
+
+/// Σ over samples and positions of ggᵀ, `[G, d, d]`, as they were seen.
+pub(crate) fn output_moment(facts: &Facts, seen: &Observation<'_>) -> Result<Tensor> {
+    let mut sum: Option<Tensor> = None;
+    for used in seen.uses {
+        let moment = match &facts.geometry {
+            Geometry::Linear => {
+                let size = used.output_grads.size();
+                let features = size.last().copied().unwrap_or(1);
+                let rows = at_least_float(&used.output_grads)?.f_reshape([-1, features])?;
+                rows.f_transpose(0, 1)?.f_mm(&rows)?.f_unsqueeze(0)?
+            }
+            Geometry::Convolution(geometry) => {
+                let rows = if geometry.transposed { &used.activations } else { &used.output_grads };
+                pixel_moment(&at_least_float(rows)?, geometry.groups)?
+            }
+        };
+        sum = Some(match sum {
+            Some(sum) => sum.f_add(&moment)?,
+            None => moment,
+        });
     }
+    sum.ok_or_else(|| Error::state("nothing was seen of a layer"))
+}
+
+/// Σ over images and pixels of ggᵀ for images `[N, G·d, ...]`, by group.
+fn pixel_moment(images: &Tensor, groups: i64) -> Result<Tensor> {
+    let size = images.size();
+    let rank = size.len() - 2;
+    if groups == 1 && rank == 2 {
+        // The weight gradient of a convolution of one pixel: libtorch has nothing faster for so high and narrow a matrix.
+        let weight = images.f_new_empty([size[1], size[1], 1, 1], (images.kind(), images.device()))?;
+        let (moment, _) = tap::convolution_backward(images, images, &weight, &Convolution::new(rank), false)?;
+        return Ok(moment.f_reshape([1, size[1], size[1]])?);
+    }
+    // [N, G, d, T] → [G, N·T, d]
+    let features = size[1] / groups;
+    let split = images.f_reshape([size[0], groups, features, -1])?;
+    let rows = split.f_permute([1, 0, 3, 2])?.f_reshape([groups, -1, features])?;
+    Ok(rows.f_transpose(1, 2)?.f_bmm(&rows)?)
 }
 
 /// `vectors`, `[..., p]`, with a 1 appended: `[..., p + 1]`.

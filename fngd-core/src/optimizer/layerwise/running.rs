@@ -77,7 +77,8 @@ impl<const N: usize> Running<N> {
             Some(value) => {
                 for (average, sum) in value.iter_mut().zip(&sums) {
                     // A new tensor: what was saved before stays as it was.
-                    *average = average.f_mul_scalar(weight)?.f_add(&sum.f_mul_scalar((1.0 - weight) / count)?)?;
+                    let mean = if count == 1.0 { sum.shallow_clone() } else { sum.f_div_scalar(count)? };
+                    *average = average.f_lerp(&mean, 1.0 - weight)?;
                 }
             }
         }
