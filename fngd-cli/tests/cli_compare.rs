@@ -194,6 +194,9 @@ fn an_interruption_ends_the_whole_and_is_gone_on_from() {
     assert_eq!(said.code, Some(0), "{}", said.err);
     assert_eq!(bench.jobs(), ["sgd 1 0.1 true false", "fngd 1 0.1 false false", "adamw 1 0.001 false false"]);
     assert_eq!(bench.read("runs/c/cells/sgd.seed1/metrics.csv").lines().count(), 3);
+    let resumed: Vec<bool> = bench.read("runs/c/runs.csv").lines().map(|line| line.contains(",true,")).collect();
+    assert_eq!(resumed.iter().filter(|resumed| **resumed).count(), 1);
+    assert!(bench.read("runs/c/compare.md").contains("| finished, resumed |"));
 }
 
 #[test]

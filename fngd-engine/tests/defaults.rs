@@ -66,8 +66,8 @@ fn the_launcher_knows_the_memory_of_every_method() {
             let expected = bytes_after_two_steps(&model, &settings, BATCH);
             let found = state_memory::of(&model, method, rule(method, None)).at(2 * BATCH as u64, BATCH as u64);
             if found.is_none() {
-                // A file that does not say how large its values are leaves one method open.
-                assert_eq!((*method, name), ("tengrad", "transformer"));
+                // A file that does not say how large its values are leaves open what is kept of a batch.
+                assert!(name == "transformer" && matches!(*method, "tengrad" | "seng"), "{name}: {method}");
                 continue;
             }
             assert_eq!(found, Some(expected), "{name}: {method}");

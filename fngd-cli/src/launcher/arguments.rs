@@ -85,6 +85,8 @@ pub enum Command {
     Resume(Resume),
     /// Train a model with several optimizers, and tell them apart from chance
     Compare(Box<crate::launcher::compare::arguments::Compare>),
+    /// Test the paper's claims and their ablations on one model and data set
+    Study(Box<crate::launcher::study::arguments::Study>),
     /// Measure a model's or a run's accuracy
     Eval(Eval),
     /// Write a run's checkpoint into its ONNX file

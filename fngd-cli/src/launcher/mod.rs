@@ -25,6 +25,7 @@ mod recorder;
 mod reference;
 mod resolve;
 mod run_directory;
+mod study;
 mod system;
 mod tensorboard;
 mod text;
@@ -75,6 +76,7 @@ fn run(cli: Cli) -> Result<u8> {
     match command {
         Command::Train(train) => commands::train::train(&train, global),
         Command::Compare(compare) => commands::compare::run(*compare, global),
+        Command::Study(study) => commands::study::run(*study, global),
         Command::Resume(resume) => commands::train::resume(&resume, global),
         Command::Eval(eval) => commands::eval::run(&eval, global),
         Command::Export(export) => commands::export::run(&export, global),

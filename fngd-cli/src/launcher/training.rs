@@ -144,6 +144,7 @@ impl<'a> Training<'a> {
             "train_seconds": outcome.map(|outcome| outcome.train_seconds),
             "wall_seconds": outcome.map(|outcome| outcome.wall_seconds),
             "peak_memory_mib": recorder.peak_mib.into_iter().chain(self.earlier_peak()).reduce(f64::max),
+            "resumed": self.resume,
             "exported": exported,
             "checks": checks.iter().map(|(path, check)| check_json(path, check)).collect::<Vec<_>>(),
             "checkpoint": recorder.checkpoint,

@@ -58,6 +58,39 @@ fn gradients_of_the_solving_and_of_the_recalling_epoch_equal_their_definition() 
     }
 }
 
+/// `ngd`: λ(F + λI)⁻¹ḡ by a dense inverse, F and ḡ those of the batch and of the parameters at hand, at every step of every epoch.
+#[test]
+fn without_sharing_every_step_is_the_exact_natural_gradient_of_its_own_batch() {
+    let network = Network::new(1, Kind::Double);
+    let damping = 0.3;
+    let mut optimizer = fngd(&network, FngdConfig { damping, share: Share::None, ..Default::default() });
+    let untapped = Network::new(1, Kind::Double);
+    for (epoch, slot) in [(0, 0), (0, 1), (1, 0), (2, 1)] {
+        let (images, labels) = batch(slot, SIZE, Kind::Double);
+        for (own, trained) in untapped.parameters().iter_mut().zip(network.parameters()) {
+            tch::no_grad(|| own.copy_(&trained));
+        }
+        let mut rows = contributions(&untapped, &images, &labels).into_iter();
+        optimizer.begin(&announce(epoch, slot, SIZE)).unwrap();
+        optimizer.backward(&network.loss(&images, &labels), 1).unwrap();
+        for layer in &network.layers {
+            let weight = rows.next().unwrap();
+            let parts: Vec<Tensor> = [weight].into_iter().chain(layer.bias().map(|_| rows.next().unwrap())).collect();
+            let per_sample = Tensor::cat(&parts, 1) * SIZE as f64;
+            let lambda = damping * per_sample.matmul(&per_sample.tr()).norm().double_value(&[]) / SIZE as f64;
+            let fisher = per_sample.tr().matmul(&per_sample) / SIZE as f64;
+            let damped = &fisher + Tensor::eye(fisher.size()[0], (Kind::Double, tch::Device::Cpu)) * lambda;
+            let mean = per_sample.mean_dim(0i64, false, Kind::Double);
+            let expected = damped.inverse().mv(&mean) * lambda;
+            let grads = [Some(layer.weight()), layer.bias()].into_iter().flatten().map(|one| one.grad().reshape([-1]));
+            let found = Tensor::cat(&grads.collect::<Vec<_>>(), 0);
+            assert_close(&found, &expected, 1e-9, &format!("{}, epoch {epoch}, slot {slot}", layer.name()));
+        }
+        let report = optimizer.step(0.05).unwrap();
+        assert_eq!((report.solved, report.recalled, report.fallbacks), (4, 0, 0));
+    }
+}
+
 #[test]
 fn weights_of_one_are_plain_sgd_bit_for_bit() {
     let plain = Network::new(2, Kind::Float);

@@ -120,7 +120,7 @@ mod tests {
             let _step = enter(Phase::Step);
             {
                 let _forward = enter(Phase::Forward);
-                layer.f_forward(&Tensor::zeros([4, 2], (Kind::Float, Device::Cpu))).unwrap();
+                let _ = layer.f_forward(&Tensor::zeros([4, 2], (Kind::Float, Device::Cpu))).unwrap();
             }
             let _backward = enter(Phase::Backward);
             let _layer = enter_layer(Phase::Backward, "fc");

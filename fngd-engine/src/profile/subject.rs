@@ -5,11 +5,11 @@ use crate::batches::{Batches, channels_last};
 use crate::events::Events;
 use crate::failure::{Failure, Result};
 use crate::jobs::Context;
-use crate::loss::{Rows, random_labels};
-use crate::method;
+use crate::loss::Rows;
 use crate::network::Network;
 use crate::onnx_network::OnnxNetwork;
 use crate::session::Session;
+use crate::{bench, method};
 use fngd_cli::protocol::{Profile, StepKind};
 use fngd_cli::settings::{OptimizerSettings, Settings};
 use fngd_core::optimizer::{self, Batch, Method, Optimizer, StepOptions};
@@ -196,8 +196,7 @@ fn made_up(
     // As training gets them, so that no step pays for it.
     let lay_out = |input: &Tensor| if channels_last_wanted { channels_last(input) } else { Ok(input.shallow_clone()) };
     let inputs = inputs.iter().map(lay_out).collect::<fngd_core::Result<Vec<_>>>()?;
-    let size = tch::no_grad(|| network.module.logits(&inputs))?.size();
-    let labels = random_labels(&size, context.device)?;
+    let labels = bench::labels(&network, &inputs, context.device)?;
     let options = StepOptions { clip_norm: settings.train.clip_norm, ..StepOptions::default() };
     let optimizer = optimizer::build(&network, method, &method::groups(&settings.optimizer), &options)?;
     Ok((network, optimizer, Samples::MadeUp { inputs, labels }))
@@ -218,9 +217,11 @@ pub fn period(method: &Method) -> usize {
         Method::Skfac { config, .. } => config.refresh_every_steps,
         Method::Tengrad { config, .. } => config.refresh_every_steps,
         Method::Hylo { config, .. } => config.refresh_every_steps,
+        Method::Seng { config, .. } => config.refresh_every_steps,
+        Method::Mbf { config, .. } => config.refresh_every_steps.max(config.statistics_every_steps),
         Method::Shampoo(config) => config.roots_every_steps.max(config.statistics_every_steps),
         Method::Soap(config) => config.basis_every_steps,
-        _ => 1,
+        Method::Sgd(_) | Method::Adamw(_) | Method::Muon(_) | Method::Fngd { .. } | Method::Eva { .. } => 1,
     };
     // OK because every one of them is checked to be at least 1 when the optimizer is built; 0 would be no period.
     usize::try_from(steps).unwrap_or(usize::MAX).max(1)

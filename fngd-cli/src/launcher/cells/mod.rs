@@ -7,6 +7,8 @@ mod progress;
 pub mod result;
 
 pub use progress::Progress;
+#[cfg(test)]
+pub use result::Measured;
 pub use result::{CellResult, CellState};
 
 use crate::launcher::arguments::Global;

@@ -22,6 +22,8 @@ pub struct CellResult {
     pub wall_seconds: Option<f64>,
     /// What the very first step took, with everything that a process does once.
     pub first_step_seconds: Option<f64>,
+    /// Whether it was interrupted, and went on in another process.
+    pub resumed: bool,
     /// Most memory of the process. `None` on a GPU.
     pub peak_memory_mib: Option<f64>,
     /// Seconds per step by phase, without the very first step.
@@ -93,6 +95,7 @@ impl CellResult {
             steps: document["steps"].as_u64().or(epochs.last().map(|epoch| epoch.step)).unwrap_or(0),
             train_seconds: document["train_seconds"].as_f64(),
             wall_seconds: document["wall_seconds"].as_f64(),
+            resumed: document["resumed"].as_bool().unwrap_or(false),
             peak_memory_mib: document["peak_memory_mib"].as_f64(),
             first_step_seconds: timing.first_step_seconds,
             phases: timing.phases,

@@ -13,6 +13,7 @@ pub mod inspect;
 pub mod models;
 pub mod optimizers;
 pub mod profile;
+pub mod study;
 pub mod train;
 
 use crate::launcher::arguments::Global;

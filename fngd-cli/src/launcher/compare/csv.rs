@@ -44,7 +44,7 @@ pub fn methods(comparison: &Comparison) -> String {
 /// runs.csv: a row for each run that counts.
 pub fn runs(comparison: &Comparison) -> String {
     let head = "method,seed,state,learning_rate,seconds_to_target,epochs_to_target,best_val_acc,best_epoch,test_acc,test_loss,steps,\
-        skipped_steps,train_seconds,first_step_seconds,wall_seconds,peak_memory_mib,cell";
+        skipped_steps,train_seconds,first_step_seconds,wall_seconds,resumed,peak_memory_mib,cell";
     let row = |(method, run): (&MethodSummary, &RunSummary)| {
         vec![
             text(&method.label),
@@ -62,6 +62,7 @@ pub fn runs(comparison: &Comparison) -> String {
             number(run.train_seconds),
             number(run.first_step_seconds),
             number(run.wall_seconds),
+            run.resumed.to_string(),
             number(run.memory_mib),
             text(&run.cell),
         ]
@@ -126,7 +127,7 @@ mod tests {
         assert_eq!(epochs(&comparison).lines().count(), 1 + 16);
         assert_eq!(
             runs(&comparison).lines().find(|line| line.contains("diverged")).unwrap(),
-            "fngd:inner=muon,8,diverged,0.02,,,0.84,4,,,40,0,,0.5,6,400,fngd-inner-muon.seed8"
+            "fngd:inner=muon,8,diverged,0.02,,,0.84,4,,,40,0,,0.5,6,false,400,fngd-inner-muon.seed8"
         );
         assert_eq!(text("a[0.9,0.95]"), "\"a[0.9,0.95]\"");
     }

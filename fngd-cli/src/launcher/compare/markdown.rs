@@ -86,7 +86,7 @@ pub fn runs(comparison: &Comparison) -> Table {
                 optional(run.train_seconds),
                 optional(run.first_step_seconds),
                 run.memory_mib.map_or("-".to_owned(), |mib| text::bytes((mib * f64::from(1 << 20)) as u64)),
-                run.state.clone(),
+                if run.resumed { format!("{}, resumed", run.state) } else { run.state.clone() },
             ]
         };
         method.runs.iter().map(row).collect::<Vec<_>>()

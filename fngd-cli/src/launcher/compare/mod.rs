@@ -10,10 +10,12 @@ mod html;
 mod markdown;
 pub mod methods;
 pub mod plan;
-mod statistics;
+pub mod statistics;
 pub mod summary;
 pub mod table;
 pub mod tuning;
+
+pub use markdown::machine;
 
 use crate::launcher::failure::{Failure, Result};
 use crate::launcher::plot;

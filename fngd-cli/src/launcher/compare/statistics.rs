@@ -53,6 +53,13 @@ pub fn median(values: &[f64]) -> Option<f64> {
     }
 }
 
+/// The largest value that more than half of the values reach: the median, and of an even number the lower of the two in the middle.
+pub fn reached_by_most(values: &[f64]) -> Option<f64> {
+    let mut sorted: Vec<f64> = values.iter().copied().filter(|value| !value.is_nan()).collect();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len().checked_sub(1)? / 2).copied()
+}
+
 /// How many times as fast as `reference`: the ratio of the medians, with its interval over resamples of the seeds. The two slices
 /// have the times of the same seeds. `None` where both medians are infinite: then nothing is known. A resample in which both are
 /// shows no difference: its ratio is 1.
@@ -132,6 +139,9 @@ mod tests {
         assert_eq!(median(&[1.0, NEVER, 2.0]), Some(2.0));
         assert_eq!(median(&[1.0, NEVER]), Some(NEVER));
         assert_eq!(median(&[NEVER, 1.0, NEVER]), Some(NEVER));
+        assert_eq!(reached_by_most(&[0.8, 0.6, 0.7]), Some(0.7));
+        assert_eq!(reached_by_most(&[0.8, 0.6, 0.7, 0.9]), Some(0.7));
+        assert_eq!(reached_by_most(&[]), None);
     }
 
     #[test]

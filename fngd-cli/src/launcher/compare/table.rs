@@ -296,7 +296,7 @@ mod tests {
         assert_eq!(
             shown,
             [
-                "  m.onnx on digits, 2 seeds.  Target: val acc >= 82 %, the median best of sgd",
+                "  m.onnx on digits, 2 seeds.  Target: val acc >= 82 %",
                 "",
                 "  optimizer        time to target  vs sgd  epochs     test acc  s/epoch     memory  tuned",
                 "  fngd:inner=muon    3.00 s ±1.41       ∞       3  79.0 ±1.4 %     1.00  400.0 MiB     no",

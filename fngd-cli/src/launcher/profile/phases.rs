@@ -44,8 +44,9 @@ fn subject(report: &ProfileReport) -> String {
         None => "made-up samples".to_owned(),
     };
     let synchronised = if report.device.starts_with("cuda") { ", synchronised at every border" } else { "" };
+    let threads = if report.threads == 1 { "thread" } else { "threads" };
     format!(
-        "  {model}, batches of {} {samples}; {}, {} threads, libtorch {}{synchronised}",
+        "  {model}, batches of {} {samples}; {}, {} {threads}, libtorch {}{synchronised}",
         report.batch, report.device, report.threads, report.libtorch
     )
 }

@@ -72,8 +72,11 @@ fn compare(problem: &Problem, found: &(Tensor, Option<Tensor>), expected: &[Tens
     }
 }
 
+/// A and G of each group.
+type Moments = (Vec<Tensor>, Vec<Tensor>);
+
 /// A = (1/BT) Σ aaᵀ and G = (1/B) Σ ggᵀ.
-fn moments(seen: &Positions) -> (Vec<Tensor>, Vec<Tensor>) {
+fn moments(seen: &Positions) -> Moments {
     let (samples, positions) = (seen.samples as f64, seen.rows.len() as f64 / seen.samples as f64);
     seen.sums(|a, g| (a.outer(a) / (samples * positions), g.outer(g) / samples))
 }
@@ -259,7 +262,7 @@ proptest! {
             let gradient = gradient(&problems[0], Kind::Double);
             let found = direction(&mut Kfac::new(config, &problems[0].facts()), &problems.each_ref(), &gradient);
             let seen = problems.each_ref().map(Positions::of);
-            let sum = |pick: fn((Vec<Tensor>, Vec<Tensor>)) -> Vec<Tensor>| {
+            let sum = |pick: fn(Moments) -> Vec<Tensor>| {
                 let each = seen.each_ref().map(|seen| pick(moments(seen)));
                 (0..each[0].len())
                     .map(|group| &each[0][group] * weights[0] + &each[1][group] * weights[1] + &each[2][group] * weights[2])
