@@ -87,7 +87,7 @@ class Layerwise:
         self.sgd = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9, weight_decay=5e-4)
 
     def refreshes(self):
-        return self.steps % self.every == 0 if self.force is None else self.force or not self.kept
+        return self.steps % self.every == 0 if self.force is None else self.force or self.steps == 0
 
     def observes(self):
         return self.statistics_every == 1 or self.refreshes()
