@@ -761,8 +761,8 @@ fn a_recipe_gives_way_to_everything_that_is_said() {
                 damping 0.003   decay 0.95   statistics every steps 1   refresh every steps 10   kl clip 0.001   inverse eigen   form \
                 textbook\"";
     assert!(said.err.contains(plan), "{}", said.err);
-    // Its rule may stand alone, and another one may take its place with a learning rate of its own.
-    assert_eq!(settings("b", &["--recipe", "best", "-o", "muon"])["optimizer"]["lr"], 0.02);
+    // Its rule may stand under a method, and another one may take its place with a learning rate of its own.
+    assert_eq!(settings("b", &["--recipe", "best", "-o", "fngd", "--inner", "muon"])["optimizer"]["lr"], 0.02);
     let shampoo = settings("c", &["--recipe", "paper", "-o", "shampoo"]);
     assert_eq!((&shampoo["optimizer"]["graft"], &shampoo["optimizer"]["lr"]), (&"sgd".into(), &0.1.into()));
     let other = settings("d", &["--recipe", "paper", "-o", "adamw", "--lr", "0.002", "--wd", "0.05"]);
@@ -770,11 +770,8 @@ fn a_recipe_gives_way_to_everything_that_is_said() {
     let said = bench.run(&["train", "-c", "s.toml", "--recipe", "best", "-o", "sgd"]);
     assert_eq!(
         said.err,
-        format!(
-            "error: the recipe `best` sets `optimizer.inner = \"muon\"`, which `sgd` does not use\n\
-             help: leave out --recipe, or choose what has it: {}\n",
-            tapped()
-        )
+        "error: the recipe `best` sets `optimizer.lr = 0.02` for steps by `muon`; these would be by `sgd`\n\
+         help: say --lr yourself, or leave out --recipe\n"
     );
 }
 

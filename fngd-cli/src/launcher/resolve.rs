@@ -54,7 +54,7 @@ pub fn resolve(train: &Train, global: &Global, variables: &[(String, String)]) -
     read_flags(train, global, &mut values)?;
     read_set(&train.set, &mut values)?;
     if let Some(recipe) = recipe {
-        recipe.fit(&mut values)?;
+        recipe.fit(&values)?;
     }
     let warnings = drop_unused(&mut values)?;
     fill_defaults(&mut values);
