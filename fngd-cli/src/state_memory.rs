@@ -260,7 +260,7 @@ fn squares_of_blocks(dims: &[u64], largest: u64) -> u64 {
         let last = length % largest;
         let of_pieces = length / largest * largest * largest + last * last;
         // Each piece is in as many blocks as the other dimensions have pieces.
-        if pieces == 0 { 0 } else { of_pieces * (blocks / pieces) }
+        of_pieces * blocks.checked_div(pieces).unwrap_or(0)
     };
     merged.iter().zip(&pieces).map(squares).sum()
 }

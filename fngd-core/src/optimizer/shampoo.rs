@@ -226,7 +226,7 @@ impl Shampoo {
     /// The preconditioned gradient, in merged form. `before`: updates before this one.
     fn direction(&mut self, parameter: &GroupedParameter, gradient: &Tensor, before: i64) -> Result<Tensor> {
         let blocks = self.blocks(parameter);
-        let is_due = |every: u64| before.unsigned_abs() % every == 0;
+        let is_due = |every: u64| before.unsigned_abs().is_multiple_of(every);
         let sizes = blocks.matrix_sizes();
         let [statistics, roots] = self.matrices.of(parameter, &sizes, [self.config.epsilon, 1.0])?;
         let gradient = blocks.merged(gradient)?;

@@ -9,6 +9,7 @@ use super::similarity::mean;
 use super::verdict::{Finding, MARGIN, Verdict};
 use super::{claims, figures};
 use crate::launcher::compare::statistics::all_of_one_sign;
+use crate::launcher::compare::tuning;
 use crate::launcher::failure::{Failure, Result};
 use crate::launcher::plot::{self, Figure};
 use crate::launcher::run_directory::RunDirectory;
@@ -255,7 +256,7 @@ impl Report<'_> {
                 row.label.clone(),
                 row.accuracy_words(),
                 best.map_or("-".into(), |best| best.accuracy_words()),
-                best.map_or("-".into(), |best| format!("lr {}, {}", best.choice.rate, best.choice.schedule)),
+                best.map_or("-".into(), |best| self.choice(best)),
                 words(&row.last_losses(), 4),
                 words(&row.seconds_per_epoch(), 3),
                 words(&row.seconds(), 2),
@@ -275,6 +276,13 @@ impl Report<'_> {
             rows: rows.collect(),
         });
         Ok(())
+    }
+
+    /// What was chosen, and whether a better rate may lie outside of what was tried.
+    fn choice(&self, row: &Row) -> String {
+        let own = self.plan.variant(&row.label).map_or(f64::NAN, |variant| self.plan.variants[variant].rate());
+        let edge = tuning::is_at_edge(row.choice.rate, own, self.plan.tune);
+        format!("lr {}{}, {}", row.choice.rate, if edge { " (end of the grid)" } else { "" }, row.choice.schedule)
     }
 
     fn protocol(&self) -> Vec<String> {
