@@ -37,11 +37,9 @@ pub(crate) fn products(images: &Tensor) -> Result<Tensor> {
     let row = |at: i64| images.f_narrow(2, at, 1);
     let column = |at: i64| images.f_narrow(3, at, 1);
     let mut products = vec![correlation(&images, &below, [1 + REACH, 1 + 2 * REACH], [0, REACH])?];
-    for row in [row(0)?, row(height - 1)?] {
-        products.push(correlation(&row, &row, [1, 1 + 2 * REACH], [0, REACH])?);
-    }
-    for column in [column(0)?, column(width - 1)?] {
-        products.push(correlation(&column, &column, [1 + 2 * REACH, 1], [REACH, 0])?);
+    // Columns lie down: libtorch is twice as fast along rows.
+    for edge in [row(0)?, row(height - 1)?, column(0)?.f_transpose(2, 3)?, column(width - 1)?.f_transpose(2, 3)?] {
+        products.push(correlation(&edge, &edge, [1, 1 + 2 * REACH], [0, REACH])?);
     }
     let mut corners = Vec::new();
     for row in [row(0)?, row(height - 1)?] {
