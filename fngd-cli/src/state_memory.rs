@@ -75,6 +75,7 @@ pub fn numbers_per_parameter(method: &str) -> f64 {
         positions: Some(64),
         row: Some(row),
         uses: 1,
+        keeps_image: true,
     };
     let bytes = match method {
         "sgd" | "muon" => parameters * BYTES,
@@ -104,6 +105,16 @@ struct LayerSize {
     /// Numbers of the input and the output of one sample, in all uses.
     row: Option<u64>,
     uses: u64,
+    /// Whether it is a 3 × 3 convolution of stride 1 and padding 1 in one group without a bias.
+    keeps_image: bool,
+}
+
+impl LayerSize {
+    /// Numbers of the input moment as `kfac` keeps it: of convolutions that keep the image's size the products it is made of, 39 of
+    /// the 81 blocks.
+    fn input_moment(&self) -> u64 {
+        if self.keeps_image { 39 * (self.inputs / 9).pow(2) } else { self.groups * self.inputs.pow(2) }
+    }
 }
 
 /// What turns the gradient, without the rule behind it.
@@ -117,7 +128,10 @@ fn of_layers(method: &str, layers: &[LayerSize]) -> StateBytes {
     let keeping = |share, per_sample, per_pair| Some(KeptBatch { share, per_sample, per_pair });
     match method {
         "fngd" => StateBytes { per_training_sample: BYTES * count, ..Default::default() },
-        "kfac" => StateBytes { fixed: BYTES * (2 * squares + features) + counts, ..Default::default() },
+        "kfac" => {
+            let moments = sum(&|layer| layer.input_moment() + layer.groups * layer.outputs.pow(2));
+            StateBytes { fixed: BYTES * (moments + squares + features) + counts, ..Default::default() }
+        }
         "eva" => StateBytes { fixed: BYTES * features + counts, ..Default::default() },
         // Two dampings a group.
         "skfac" => StateBytes {
@@ -206,7 +220,17 @@ fn layers(model: &OnnxModel) -> Vec<LayerSize> {
         let kernel = (rest.len() > 1).then(|| rest[1..].iter().product());
         let positions = rows.map(|rows| rows / outputs.max(1));
         let (outputs, inputs) = (outputs / groups, inputs + u64::from(joint_bias));
-        let size = LayerSize { groups, outputs, inputs, kernel, bias: joint_bias, positions, row, uses: 1 };
+        let says = |name, usual: &[i64], wanted: &[i64]| node.ints(name).unwrap_or(usual) == wanted;
+        let keeps_image = !swapped
+            && rest.len() == 3
+            && rest[1..] == [3, 3]
+            && groups == 1
+            && !joint_bias
+            && says("strides", &[1, 1], &[1, 1])
+            && says("dilations", &[1, 1], &[1, 1])
+            && says("pads", &[0; 4], &[1; 4]);
+        let size =
+            LayerSize { groups, outputs, inputs, kernel, bias: joint_bias, positions, row, uses: 1, keeps_image };
         layers.insert(layer.weight, size);
     }
     layers.into_values().collect()
@@ -299,6 +323,7 @@ mod tests {
             positions: Some(9),
             row: Some(7),
             uses: 1,
+            keeps_image: false,
         };
         let at = |method: &str, batch: u64| of_layers(method, &[layer]).at(100, batch);
         assert_eq!(at("fngd", 10), Some(4 * 100));

@@ -48,14 +48,6 @@ impl Rows {
     }
 }
 
-/// Random classes for logits `[..., classes]` of this size: inputs that are made up have no labels of their own.
-pub fn random_labels(logits: &[i64], device: Device) -> Result<Tensor> {
-    let (classes, rows) = logits.split_last().ok_or_else(|| Failure::model("the model answers with a scalar"))?;
-    tch::manual_seed(0);
-    // Drawn where every machine draws the same.
-    Ok(Tensor::f_randint(*classes, rows, (Kind::Int64, Device::Cpu))?.f_to_device(device)?)
-}
-
 /// Reads several scalars at once: this waits for the device, so once per step is enough.
 pub fn read_scalars(scalars: &[Tensor]) -> Result<Vec<f64>> {
     let as_double = scalars.iter().map(|scalar| scalar.f_detach().and_then(|scalar| scalar.f_to_kind(Kind::Double)));

@@ -54,7 +54,7 @@ pub const METHODS: &[MethodEntry] = &[
         in_paper: "Tab. I-III, Fig. 2 and 5-7",
         state: "2(p² + d²) + p + d a layer",
         cost: "BT(p² + d²) at an observation, about 9(p³ + d³) at a refresh, 2pd(p + d) a step",
-        defaults: "the recipe for CIFAR of the code that the FNGD paper measured with; for ImageNet that one has λ 0.001 and 10 and 100 steps",
+        defaults: "λ, κ and periods for CIFAR of the code that the FNGD paper measured with, which chose them for form = published; for ImageNet that one has λ 0.001 and 10 and 100 steps",
         differences: &[
             "`form = published` is kfac-pytorch: gradients of the mean loss, a and g of convolutions divided by T, averages from I on",
             "`inverse = cholesky` is the papers' π-damping; eigen, as in kfac-pytorch, inverts the damped product exactly",

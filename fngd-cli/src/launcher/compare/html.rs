@@ -43,8 +43,8 @@ pub fn document(comparison: &Comparison, command: &str) -> String {
     let machine = escape(&markdown::machine(&comparison.machine));
     body +=
         &format!("</ul>\n<p class=\"note\">Machine: {machine}</p>\n<p><code>{}</code></p>\n", escape(command.trim()));
-    // Inside a script nothing is spelled out but the end of it.
-    let data = numbers(comparison).to_string().replace("</", "<\\/");
+    // Inside a script only `<` can begin what ends it, or what keeps it from ending; in JSON it is found in strings alone.
+    let data = numbers(comparison).to_string().replace('<', "\\u003c");
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<title>{title}</title>\n<style>\n{}</style>\n</head>\n\
          <body>\n{body}<script id=\"data\" type=\"application/json\">{data}</script>\n<script>\n{}</script>\n</body>\n</html>\n",

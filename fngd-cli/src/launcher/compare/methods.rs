@@ -102,6 +102,10 @@ pub fn settings(
 ) -> Result<Vec<Resolved>> {
     let Compare { plan, import, data, run, .. } = arguments;
     let common = plan.set;
+    if common.iter().any(|set| set.trim_start().starts_with("optimizer.name")) {
+        return Err(Failure::usage("`--set optimizer.name` would train every row by one method")
+            .with_help("leave it out: the list of optimizers names the methods"));
+    }
     let mut train = Train {
         model: plan.model,
         config: plan.config,
@@ -187,10 +191,7 @@ mod tests {
     fn a_row_may_be_a_recipe() {
         let all = resolved("sgd,best:lr=0.5", &[]).unwrap();
         let optimizer = &all[1].settings.optimizer;
-        assert_eq!(
-            (optimizer.name.as_str(), optimizer.inner.as_deref(), optimizer.lr),
-            ("fngd", Some("muon"), Some(0.5))
-        );
+        assert_eq!((optimizer.name.as_str(), optimizer.inner.as_deref(), optimizer.lr), ("muon", None, Some(0.5)));
     }
 
     #[test]

@@ -245,12 +245,13 @@ impl Against {
             runs.iter().map(|run| of(run).unwrap_or(f64::NAN)).collect()
         };
         let speed_up = speed_up(&times(reference), &times(other));
-        let accuracy = difference(&accuracy(reference), &accuracy(other));
-        // One seed has no spread, so nothing that it shows is clear.
-        let enough = reference.len() > 1;
+        let (before, after) = (accuracy(reference), accuracy(other));
+        let pairs = before.iter().zip(&after).filter(|(before, after)| (**before - **after).is_finite()).count();
+        let accuracy = difference(&before, &after);
+        // One seed, or the only one that both finished, has no spread: nothing that it shows is clear.
         Against {
-            speed_is_clear: enough && speed_up.is_some_and(|interval| interval.excludes(1.0)),
-            accuracy_is_clear: enough && accuracy.is_some_and(|interval| interval.excludes(0.0)),
+            speed_is_clear: reference.len() > 1 && speed_up.is_some_and(|interval| interval.excludes(1.0)),
+            accuracy_is_clear: pairs > 1 && accuracy.is_some_and(|interval| interval.excludes(0.0)),
             speed_up,
             accuracy,
         }

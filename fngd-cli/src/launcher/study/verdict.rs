@@ -79,8 +79,12 @@ pub struct Finding {
 }
 
 impl Finding {
+    /// One seed has no spread, so nothing that it shows is clear.
     pub fn verdict(&self) -> Verdict {
-        self.rule.judge(self.interval)
+        match self.rule.judge(self.interval) {
+            Verdict::Supported | Verdict::NotSupported if self.seeds < 2 => Verdict::NoClearDifference,
+            verdict => verdict,
+        }
     }
 
     /// The numbers: `0.10 [-0.20, 0.40] points`.
