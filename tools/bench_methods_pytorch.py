@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Times a PyTorch training step of each method that fngd-cli has, on a model of models/architectures.py; prints JSON.
+"""Times a PyTorch training step of most methods that fngd-cli has (not ngd, mbf and seng), on a model of models/architectures.py; prints JSON.
 
     python3 tools/bench_methods_pytorch.py resnet32 --methods sgd,kfac,eva --batch-size 128 --threads 2 --channels-last
     python3 tools/bench_methods_pytorch.py --check       # one direction of each method against its formula in float64
