@@ -1,7 +1,7 @@
 //! The training loss, and how many answers are right.
 
 use super::failure::{Failure, Result};
-use tch::{Device, Kind, Reduction, Tensor};
+use tch::{Kind, Reduction, Tensor};
 
 /// Logits `[rows, classes]` and labels `[rows]`: one row for each sample, or for each token of each sample.
 #[derive(Debug)]

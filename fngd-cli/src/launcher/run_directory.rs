@@ -181,10 +181,15 @@ fn lock(path: &Path) -> Result<File> {
 }
 
 fn already_there(path: &Path) -> Failure {
-    Failure::usage(format!("{} exists already, and runs are never overwritten", path.display())).with_help(format!(
-        "choose another --name, or go on with it: fngd-cli resume {}",
-        text::shell(&path.display().to_string())
-    ))
+    // What such a folder has, and what goes on with it.
+    const KINDS: [(&str, &str); 3] =
+        [("config.toml", "resume"), ("plan.toml", "compare --resume"), ("study.toml", "study --resume")];
+    let word = text::shell(&path.display().to_string());
+    let help = KINDS.iter().find(|(mark, _)| path.join(mark).is_file()).map_or_else(
+        || "choose another --name".to_owned(),
+        |(_, command)| format!("choose another --name, or go on with it: fngd-cli {command} {word}"),
+    );
+    Failure::usage(format!("{} exists already, and runs are never overwritten", path.display())).with_help(help)
 }
 
 fn unusable(path: &Path, error: &std::io::Error) -> Failure {

@@ -133,6 +133,12 @@ pub fn settings(
             )
             .with_help("leave it out: --target only measures when it is reached"));
         }
+        if resolved.settings.data.val == 0.0 {
+            return Err(Failure::usage(
+                "`--val 0` validates on the test split, which must not choose rates and epochs here",
+            )
+            .with_help("hold a share of the training split out: --val 0.1"));
+        }
         all.push(resolved);
     }
     Ok(all)
@@ -184,6 +190,16 @@ mod tests {
         assert_eq!((optimizers[0].damping, optimizers[1].damping), (None, Some(0.25)));
         assert!(
             all.iter().all(|row| row.settings.train.epochs == 3 && row.settings.optimizer.weight_decay == Some(0.0))
+        );
+    }
+
+    #[test]
+    fn what_would_spoil_every_row_is_refused() {
+        let set = |set: &str| resolved("sgd,fngd", &[set]).unwrap_err().message;
+        assert_eq!(set("optimizer.name=kfac"), "`--set optimizer.name` would train every row by one method");
+        assert_eq!(
+            set("data.val=0"),
+            "`--val 0` validates on the test split, which must not choose rates and epochs here"
         );
     }
 
