@@ -161,7 +161,7 @@ fn runs_take_turns_and_leave_what_is_promised() {
             "  adamw  does not reach the target in its median run; test acc −30.0 points [−30.0, −30.0]",
             "  In brackets: 95 % bootstrap intervals over 2 seeds, paired by seed. With 2 seeds they are too",
             "  narrow: 2 differences of one sign come by chance in 50 % of comparisons.",
-            "  Learning rates are the defaults, not tuned: `--tune lr=5` gives each optimizer the same 5 trials.",
+            "  Learning rates are those given, not tuned: `--tune lr=5` gives each optimizer the same 5 trials.",
             "  compare.md  compare.csv  compare.html  -> runs/c/",
         ]
     );

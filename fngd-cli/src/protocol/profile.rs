@@ -14,7 +14,7 @@ pub struct Profile {
     pub against: Vec<OptimizerSettings>,
     /// Where the samples are; `None` makes inputs up.
     pub data: Option<DataSource>,
-    /// Steps of each kind, at least; methods that do more at every k-th step make a multiple of k.
+    /// Steps, at least; methods that do more at every k-th step make a multiple of k.
     pub steps: usize,
     /// Sizes of symbolic dimensions other than the batch, by name.
     pub dims: Vec<(String, i64)>,

@@ -11,7 +11,7 @@ pub struct Profile {
     /// The methods to show it beside, in turns with it; ratios are to the first
     #[arg(long, value_delimiter = ',', default_value = "sgd", value_name = "NAMES")]
     pub against: Vec<String>,
-    /// Steps of each kind to measure, at least
+    /// Steps to measure, at least; whole periods of methods that do more at every k-th step
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub steps: u32,
     /// Samples in a batch [default: 128]

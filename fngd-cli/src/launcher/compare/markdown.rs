@@ -158,7 +158,7 @@ mod tests {
             "| fngd:inner=muon | 8 | ∞ | - | 84.00 % | - | - | 0.500 | 400.0 MiB | diverged |\n",
             "- fngd:inner=muon seed 8: diverged (the loss is NaN)\n",
             "| `optimizer.lr` |",
-            "**Learning rates are the defaults, not tuned:",
+            "**Learning rates are those given, not tuned:",
             "`train.epochs` 4",
             "```sh\nfngd-cli compare m.onnx\n```\n",
         ] {

@@ -208,7 +208,7 @@ pub fn about_intervals(comparison: &Comparison) -> String {
 /// Whether and how learning rates were chosen.
 pub fn about_tuning(comparison: &Comparison) -> String {
     match comparison.trials {
-        None => "Learning rates are the defaults, not tuned: `--tune lr=5` gives each optimizer the same 5 trials."
+        None => "Learning rates are those given, not tuned: `--tune lr=5` gives each optimizer the same 5 trials."
             .to_owned(),
         Some(trials) => {
             let rate = |method: &MethodSummary| {
@@ -306,7 +306,7 @@ mod tests {
                 "                   +4.0]",
                 "  In brackets: 95 % bootstrap intervals over 2 seeds, paired by seed. With 2 seeds they are too",
                 "  narrow: 2 differences of one sign come by chance in 50 % of comparisons.",
-                "  Learning rates are the defaults, not tuned: `--tune lr=5` gives each optimizer the same 5 trials.",
+                "  Learning rates are those given, not tuned: `--tune lr=5` gives each optimizer the same 5 trials.",
             ]
         );
     }
